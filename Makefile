@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help setup demo test lint type ui
+
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(STAMP) ## make .venv and install everything
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[flows,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## the whole line on MNIST from scratch, in minutes
+	$(BIN)/python -m flows.pipeline configs/mnist-quick.toml
+
+test: $(STAMP) ## the test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP) ## style and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(STAMP) ## static types
+	$(BIN)/mypy
+
+ui: $(STAMP) ## a Prefect server on loopback; set PREFECT_API_URL as it says to report to it
+	$(BIN)/prefect server start --host 127.0.0.1

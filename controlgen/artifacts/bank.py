@@ -1,0 +1,37 @@
+"""A bank: latents, the images they generate, and the features of those, memory-mapped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlgen.artifacts.formats import open_mapped
+from controlgen.types import Features, Latents, Pixels
+
+
+@dataclass(frozen=True)
+class Bank:
+    """N items; the last `held_out_count` are kept from every map."""
+
+    latents: Latents
+    pixels: Pixels
+    features: Features
+    held_out_count: int
+
+    @classmethod
+    def open(cls, bank: Path, features: Path, held_out_count: int) -> "Bank":
+        """From a bank folder and a features folder. Raises ArtifactMissing, ArtifactCorrupt."""
+        return cls(
+            open_mapped(bank / "latents.npy"),
+            open_mapped(bank / "pixels.npy"),
+            open_mapped(features / "features.npy"),
+            held_out_count,
+        )
+
+    @property
+    def train(self) -> slice:
+        """What maps are fitted on."""
+        return slice(0, len(self.latents) - self.held_out_count)
+
+    @property
+    def held_out(self) -> slice:
+        """What only judges the maps."""
+        return slice(len(self.latents) - self.held_out_count, len(self.latents))

@@ -1,0 +1,280 @@
+"""The one place that touches disk: artifacts that exist whole or not at all, verified when read."""
+
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
+
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+FORMAT = 1
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """What crosses a task's border: an artifact's kind and name, e.g. gan/mnist-1f3c9a2b7d40."""
+
+    kind: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `kind/name`. Raises ConfigError."""
+        kind, slash, name = text.strip("/").rpartition("/")
+        if not slash or not re.fullmatch(r"[a-z0-9-]+", kind) or not name:
+            raise ConfigError(
+                f"{text}: write an artifact as kind/name; `controlgen list` shows them"
+            )
+        return cls(kind, name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The last part of the name."""
+        return self.name.rpartition("-")[2]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact promises about itself."""
+
+    kind: str
+    name: str
+    fingerprint: str
+    parents: dict[str, str]
+    seconds: float
+    versions: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)  # relative path -> SHA-256
+    format: int = FORMAT
+
+    def to_text(self) -> str:
+        """Canonical JSON whose last entry is the SHA-256 of all the others."""
+        body = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        body["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str, where: Path) -> Self:
+        """Parse and verify. Raises ArtifactCorrupt where one byte is off."""
+        try:
+            body = json.loads(text)
+            body.pop("sha256")
+            manifest = cls(**body)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ArtifactCorrupt(
+                f"{where}: not a manifest of this project; make it again"
+            ) from None
+        if manifest.to_text() != text:
+            raise ArtifactCorrupt(f"{where}: has been altered; make the artifact again")
+        return manifest
+
+
+class Store:
+    """Artifacts under one root: <root>/<kind>/<name>-<fingerprint>/."""
+
+    def __init__(self, root: str | Path = "artifacts") -> None:
+        self.root = Path(root)
+
+    def path(self, ref: Ref) -> Path:
+        """Where an artifact lies or would lie."""
+        return self.root / ref.kind / ref.name
+
+    def has(self, ref: Ref) -> bool:
+        """Whether it is there and verifies; a damaged one is moved aside, never used or deleted."""
+        folder = self.path(ref)
+        if not (folder / MANIFEST).is_file():
+            return False
+        try:
+            verify(folder)
+        except ArtifactCorrupt:
+            _set_aside(folder)
+            return False
+        return True
+
+    def refs(self) -> list[Ref]:
+        """Every whole artifact, sorted by kind and name."""
+        found = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
+        return sorted(Ref(p.parent.name, p.name) for p in found if _finished(p))
+
+    def open(self, ref: Ref) -> Path:
+        """The folder of a verified artifact. Raises ArtifactMissing, ArtifactCorrupt."""
+        return open_artifact(self.path(ref))
+
+    @contextmanager
+    def making(self, ref: Ref, parents: Mapping[str, Ref | str]) -> Iterator[Path]:
+        """Yield the `.partial` folder to fill; on leaving without an error it becomes the artifact.
+
+        What an earlier, killed attempt left is still in it, for resuming. Only one process at a time
+        may make an artifact; a second one is refused. Raises ControlGenError.
+        """
+        final = self.path(ref)
+        partial = final.with_name(f"{final.name}.partial")
+        try:
+            partial.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"store {self.root}: cannot be written ({error.strerror})") from None
+        with _locked(partial):
+            start = time.monotonic()
+            before = _read_seconds(partial)
+            try:
+                yield partial
+            finally:
+                seconds = before + time.monotonic() - start
+                _write_seconds(partial, seconds)
+            described = {role: str(parent) for role, parent in parents.items()}
+            finish(partial, ref.kind, ref.name, ref.fingerprint, described, seconds)
+            partial.rename(final)
+            _sync(final.parent)
+
+
+def finish(
+    folder: Path, kind: str, name: str, fingerprint: str, parents: dict[str, str], seconds: float
+) -> Manifest:
+    """Write the manifest over all files of `folder`, everything fsynced."""
+    for hidden in folder.glob(".*"):
+        if hidden.is_file() and hidden.name != LOCK:
+            hidden.unlink()
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, LOCK))
+    for path in files:
+        _sync(path)
+    digests = {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
+    manifest = Manifest(kind, name, fingerprint, parents, round(seconds, 1), _versions(), digests)
+    write_text(folder / MANIFEST, manifest.to_text())
+    (folder / LOCK).unlink(missing_ok=True)
+    return manifest
+
+
+def open_artifact(folder: str | Path) -> Path:
+    """The folder, verified. Raises ArtifactMissing, ArtifactCorrupt."""
+    path = Path(folder)
+    if not (path / MANIFEST).is_file():
+        raise ArtifactMissing(f"{path}: no artifact there; `controlgen list` shows what there is")
+    verify(path)
+    return path
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact. Raises ArtifactMissing, ArtifactCorrupt."""
+    try:
+        text = (folder / MANIFEST).read_bytes().decode()
+    except FileNotFoundError:
+        raise ArtifactMissing(f"{folder}: holds no {MANIFEST}, so it is no artifact") from None
+    except UnicodeDecodeError:
+        raise ArtifactCorrupt(f"{folder / MANIFEST}: has been altered; make it again") from None
+    return Manifest.from_text(text, folder / MANIFEST)
+
+
+def verify(folder: Path) -> Manifest:
+    """Compare every file with the manifest. Raises ArtifactCorrupt naming the first that differs."""
+    manifest = read_manifest(folder)
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactCorrupt(f"{path}: is missing; make the artifact again")
+        if digest_of(path) != digest:
+            raise ArtifactCorrupt(f"{path}: differs from its SHA-256; make the artifact again")
+    return manifest
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, read in chunks."""
+    running = hashlib.sha256()
+    with path.open("rb") as opened:
+        while chunk := opened.read(CHUNK):
+            running.update(chunk)
+    return running.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically, fsynced."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises ArtifactMissing, ArtifactCorrupt."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactMissing(f"{path}: no such file") from None
+    except ValueError as error:
+        raise ArtifactCorrupt(f"{path}: not JSON ({error})") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ControlGenError(
+                f"{folder}: another process is making this artifact; wait for it or stop it"
+            ) from None
+        yield
+
+
+def _finished(folder: Path) -> bool:
+    return not folder.name.endswith(".partial") and ".damaged" not in folder.name
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.damaged{number}")).exists():
+        number += 1
+    folder.rename(aside)
+
+
+def _read_seconds(partial: Path) -> float:
+    try:
+        return float((partial / ".seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _write_seconds(partial: Path, seconds: float) -> None:
+    if partial.is_dir():
+        (partial / ".seconds").write_text(str(seconds))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("controlgen", "torch", "open_clip_torch", "scikit-learn", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,167 @@
+"""controlgen: look at artifacts and use them. How they are made: `python -m flows.pipeline`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder that holds the artifacts.")]
+DEFAULT_STORE = Path("artifacts")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit 2."""
+    try:
+        app(standalone_mode=True)
+    except ControlGenError as error:
+        print(f"controlgen: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command("list")
+def list_artifacts(store: StoreOption = DEFAULT_STORE) -> None:
+    """List every artifact in the store."""
+    from controlgen.artifacts import Store, read_manifest
+
+    opened = Store(store)
+    refs = opened.refs()
+    if not refs:
+        raise ArtifactMissing(f"{store}: holds no artifacts; make some with `make demo`")
+    table = Table("artifact", "seconds", "made from", box=None)
+    for ref in refs:
+        try:
+            manifest = read_manifest(opened.path(ref))
+        except ControlGenError:
+            table.add_row(str(ref), "-", "damaged: see `controlgen check`")
+            continue
+        parents = ", ".join(f"{role} {parent}" for role, parent in manifest.parents.items())
+        table.add_row(str(ref), f"{manifest.seconds:.0f}", parents)
+    _print(table)
+
+
+@app.command()
+def show(name: str, store: StoreOption = DEFAULT_STORE) -> None:
+    """Show an artifact's manifest and its card."""
+    from controlgen.artifacts import open_artifact, read_manifest
+
+    folder = open_artifact(_folder(name, store))
+    manifest = read_manifest(folder)
+    print(f"{folder}\nkind {manifest.kind}, made in {manifest.seconds:.0f} s")
+    for role, parent in manifest.parents.items():
+        print(f"from {role} {parent}")
+    print("with " + ", ".join(f"{key} {value}" for key, value in manifest.versions.items()))
+    for path in manifest.files:
+        print(f"  {path}  {(folder / path).stat().st_size:,} bytes")
+    for card in ("README.md", "report.md"):
+        if (folder / card).is_file():
+            print("\n" + (folder / card).read_text(encoding="utf-8"))
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str | None, typer.Argument(help="An artifact; all of them if left out.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Compare artifacts byte by byte with what they promise; exit 2 where one is damaged."""
+    from controlgen.artifacts import Store, verify
+
+    opened = Store(store)
+    folders = [_folder(name, store)] if name else [opened.path(ref) for ref in opened.refs()]
+    if not folders:
+        raise ArtifactMissing(f"{store}: holds no artifacts to check")
+    damaged = 0
+    for folder in folders:
+        try:
+            files = len(verify(folder).files)
+            print(f"{folder}: {files} files, all as written")
+        except ControlGenError as error:
+            damaged += 1
+            print(f"controlgen: {error}", file=sys.stderr)
+    if damaged:
+        raise typer.Exit(2)
+
+
+@app.command()
+def edit(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    add: Annotated[str, typer.Option(help='Direction: text("...")-text("..."), image("FILE").')],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Start from this seed's sample.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Start from this image file instead.")] = None,
+    amount: Annotated[float, typer.Option(help="How far to go along the direction.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, max=50, help="Images from source to result.")] = 6,
+    residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
+    generator: Annotated[
+        str | None, typer.Option(help="GAN artifact; must be the map's own.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Steer one image and write a strip: the source, the steps, the result."""
+    import numpy as np
+
+    from controlgen import __version__
+    from controlgen.control import Editor
+    from controlgen.figures import edit_strip
+    from controlgen.images import read_image
+
+    # Everything that can be refused is refused before anything is computed or written.
+    if seed is not None and image is not None:
+        raise ConfigError("--seed and --image: give one of them, not both")
+    if output.suffix.lower() != ".png":
+        raise ConfigError(f"-o {output}: name a file that ends in .png")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
+    if not np.isfinite(amount):
+        raise ConfigError(f"--amount {amount}: must be a finite number")
+    folder = _folder(map, store)
+    editor = Editor.load(folder, _folder(generator, store) if generator else None)
+    if image is not None:
+        source = read_image(image, editor.image_shape)
+    else:
+        source = editor.sample(1, seed or 0).latents
+    direction = editor.parse(add)
+
+    # The strip starts with the source itself; each further image goes one step further.
+    amounts = [amount * step / steps for step in range(1, steps + 1)]
+    edits = [editor.edit(source, direction, one, residual=residual) for one in amounts]
+    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
+    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
+    recipe = f"add {add}, amount {amount:g}, {steps} steps" + (", residual" if residual else "")
+    start = f"image {image.name}" if image else f"{seed or 0}"
+    provenance = {"model": str(folder), "seed": start, "recipe": recipe, "version": __version__}
+    edit_strip(output, pixels, labels, provenance, title=add)
+    last = edits[-1]
+    print(f"{output}: asked and obtained agree to {last.agreement[0]:.3f} (cosine of features),")
+    print(f"the change itself to {last.progress[0]:.3f}")
+
+
+def _folder(name: str, store: Path) -> Path:
+    # A path to an artifact, or kind/name in the store.
+    from controlgen.artifacts import Ref, Store
+
+    if (Path(name) / "manifest.json").is_file():
+        return Path(name)
+    in_store = Store(store).path(Ref.parse(name)) if "/" in name.strip("/") else store / name
+    if (in_store / "manifest.json").is_file():
+        return in_store
+    matches = [ref for ref in Store(store).refs() if ref.name == name]
+    if len(matches) == 1:
+        return Store(store).path(matches[0])
+    raise ArtifactMissing(f"{name}: no such artifact; `controlgen list` shows what there is")
+
+
+def _print(table: Table) -> None:
+    Console(soft_wrap=True).print(table)

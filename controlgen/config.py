@@ -1,0 +1,113 @@
+"""The typed settings of every stage; read from TOML, shown whole, refused where unknown."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from controlgen.datasets import AnyDataset
+from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
+from controlgen.networks import AnyNetwork, R3GANNetwork
+from controlgen.objectives import R3GAN, AnyObjective
+from controlgen.regressors import AnyMap, CycleMLP
+from controlgen.schedule import Schedule
+from controlgen.spec import Spec, runtime_field
+from controlgen.worlds import AnyWorld, Glyphs
+
+Seed = Field(0, ge=0)
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class TrainConfig(Spec):
+    """How a GAN is trained. Lengths are counted in real images shown to the critic."""
+
+    dataset: AnyDataset
+    network: AnyNetwork = R3GANNetwork()
+    objective: AnyObjective = R3GAN()
+    batch_size: int = Field(64, ge=2)
+    accumulate: int = Field(1, ge=1, description="micro-batches a batch is split into")
+    total_images: int = Field(1_000_000, ge=1)
+    burn_in_images: int = Field(200_000, ge=0)
+    learning_rate: Schedule = Schedule(start=2e-4, end=5e-5)
+    beta2: Schedule = Schedule(start=0.9, end=0.99)
+    ema_half_life: Schedule = Field(Schedule(start=0, end=50_000), description="in images")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = Seed
+    device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
+    checkpoint_images: int = runtime_field(20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _batch_splits(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError("accumulate must divide batch_size")
+        return self
+
+
+class SampleConfig(Spec):
+    """A bank of latents and their images."""
+
+    n: int = Field(50_000, ge=16)
+    seed: int = Field(1, ge=0)
+    batch_size: int = runtime_field(256, ge=1)
+
+
+class EmbedConfig(Spec):
+    """The feature space that edits are made in."""
+
+    space: AnyFeatureSpace = OpenClip()
+    batch_size: int = runtime_field(256, ge=1)
+
+
+class FitConfig(Spec):
+    """The feature-to-latent map; the last `held_out` bank items are never fitted on."""
+
+    map: AnyMap = CycleMLP()
+    held_out: int = Field(2_000, ge=8)
+    seed: int = Seed
+
+
+class EvaluateConfig(Spec):
+    """The protocol's sizes. Labels and the judge exist here and nowhere else."""
+
+    audit: AnyFeatureSpace = EfficientNetLite0()
+    class_names: tuple[str, ...] = Field(DIGITS, description="in the order of the labels")
+    prompt: str = Field("a digit {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="text of a class")
+    samples: int = Field(2_000, ge=16, description="generated and real images compared")
+    inversions: int = Field(1_000, ge=16, description="held-out targets, and the gallery of R@1")
+    sources: int = Field(32, ge=1, description="edited images per ordered pair of classes")
+    exemplars: int = Field(16, ge=1)
+    amounts: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+    judge_epochs: int = Field(3, ge=1)
+    optimisation_steps: int = Field(1_000, ge=1)
+    optimisation_targets: int = Field(32, ge=1)
+    bootstraps: int = Field(1_000, ge=10)
+    seed: int = Seed
+
+
+class ClipConfig(Spec):
+    """How the embedded CLIP is trained on a procedural captioned world."""
+
+    name: str = "clip-mini"
+    world: AnyWorld = Glyphs()
+    images: int = Field(400_000, ge=64)
+    batch_size: int = Field(256, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    embed_dim: int = Field(128, ge=8)
+    image_size: int = Field(32, ge=16)
+    tower: str = Field("resnet10t", description="timm model of the image tower")
+    text_width: int = Field(48, ge=16)
+    text_layers: int = Field(2, ge=1)
+    seed: int = Seed
+    device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
+    checkpoint_images: int = runtime_field(50_000, ge=1)
+
+
+class RunConfig(Spec):
+    """The whole line: what flows/pipeline.py runs."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    train: TrainConfig
+    sample: SampleConfig = SampleConfig()
+    embed: EmbedConfig = EmbedConfig()
+    fit: FitConfig = FitConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

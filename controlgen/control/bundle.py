@@ -1,0 +1,135 @@
+"""A map's folder: generator, map, statistics and the name of the feature space, loadable alone.
+
+generator.json          network settings and channels
+generator.safetensors   averaged weights
+map.json                kind and settings
+map.safetensors         what the map learned
+space.json              feature space settings and fingerprint
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
+from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
+from controlgen.features import AnyFeatureSpace, FeatureSpace
+from controlgen.networks import AnyNetwork
+from controlgen.networks.r3gan import Generator
+from controlgen.regressors import AnyMap, Regressor
+from controlgen.rng import torch_stream
+from controlgen.spec import Spec
+from controlgen.types import Shape
+
+GENERATOR = "generator.safetensors"
+S = TypeVar("S", bound=Spec)
+
+
+class GeneratorDescription(Spec):
+    """What generator.json holds."""
+
+    network: AnyNetwork
+    channels: int = Field(ge=1)
+
+
+class SpaceDescription(Spec):
+    """What space.json holds; `weights` is the space's fingerprint."""
+
+    space: AnyFeatureSpace
+    weights: str
+
+
+class Bundle(NamedTuple):
+    """All that an Editor is made of."""
+
+    generator: Generator
+    space: FeatureSpace
+    map: Regressor
+    image_shape: Shape
+
+
+def save_generator(folder: Path, generator: Generator, network: AnyNetwork, channels: int) -> None:
+    """Write generator.json and generator.safetensors."""
+    described = GeneratorDescription(network=network, channels=channels)
+    write_json(folder / "generator.json", described.effective())
+    save_tensors(folder / GENERATOR, generator.state_dict())
+
+
+def load_generator(folder: Path) -> tuple[Generator, Shape]:
+    """The generator of a GAN or map folder and the shape of its images, in fp32.
+
+    Raises ArtifactMissing, ArtifactCorrupt.
+    """
+    described = _described(GeneratorDescription, folder / "generator.json")
+    unset = torch_stream(0, "to be loaded")
+    generator = described.network.generator(described.channels, unset)
+    try:
+        generator.load_state_dict(load_tensors(folder / GENERATOR))
+    except RuntimeError:
+        raise ArtifactCorrupt(f"{folder / GENERATOR}: does not fit generator.json") from None
+    size = described.network.image_size
+    return generator.eval().requires_grad_(False), (described.channels, size, size)
+
+
+def save_map(
+    folder: Path, settings: AnyMap, fitted: Regressor, space: AnyFeatureSpace, fingerprint: str
+) -> None:
+    """Write the map and the name of its feature space."""
+    write_json(folder / "map.json", settings.effective())
+    save_arrays(folder / "map.safetensors", fitted.arrays())
+    described = SpaceDescription(space=space, weights=fingerprint)
+    write_json(folder / "space.json", described.effective())
+
+
+def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
+    """Open and verify a map's folder.
+
+    Raises ArtifactMissing, ArtifactCorrupt, and Incompatible where `generator_folder` holds another
+    generator than the map was fitted to, or the feature space found here is another one.
+    """
+    open_artifact(folder)
+    if not (folder / "map.json").is_file():
+        raise ArtifactMissing(f"{folder}: is an artifact but not a map; name one of kind map")
+    if generator_folder is not None:
+        open_artifact(generator_folder)
+        _same_generator(folder, generator_folder)
+    generator, shape = load_generator(folder)
+    settings: Any = _parsed(AnyMap, folder / "map.json")
+    fitted = settings.build().restore(load_arrays(folder / "map.safetensors"))
+    return Bundle(generator, _open_space(folder), fitted, shape)
+
+
+def _same_generator(folder: Path, other: Path) -> None:
+    path = other / GENERATOR
+    if not path.is_file():
+        raise ArtifactMissing(f"{other}: holds no generator; name an artifact of kind gan")
+    if digest_of(path) != digest_of(folder / GENERATOR):
+        raise Incompatible(
+            f"{folder}: was fitted to another generator than {other}; fit a map to that one with "
+            "`python -m flows.pipeline`, or leave --generator out"
+        )
+
+
+def _open_space(folder: Path) -> FeatureSpace:
+    described = _described(SpaceDescription, folder / "space.json")
+    # The embedded CLIP may lie beside a pretrained map.
+    space: FeatureSpace = described.space.open(search=(folder.resolve().parent,))
+    if space.fingerprint != described.weights:
+        raise Incompatible(
+            f"{folder}: was fitted to another version of its feature space ({described.weights}, "
+            f"found {space.fingerprint}); fit the map again"
+        )
+    return space
+
+
+def _described(kind: type[S], path: Path) -> S:
+    return kind.parse(read_json(path), str(path))
+
+
+def _parsed(union: Any, path: Path) -> Any:
+    try:
+        return TypeAdapter(union).validate_python(read_json(path))
+    except ValidationError:
+        raise ArtifactCorrupt(f"{path}: describes no map this version knows") from None

@@ -1,0 +1,74 @@
+"""A small language for directions: text("a digit eight") - 0.5 * image("three.png")."""
+
+import ast
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlgen.control.algebra import unit
+from controlgen.errors import ConfigError
+
+Row = NDArray[np.float32]
+USAGE = (
+    'write sums of text("...") and image("FILE"), as in text("a digit eight")-text("a digit three")'
+)
+
+
+def evaluate(expression: str, sources: dict[str, Callable[[str], Row]]) -> Row:
+    """The feature (d) that an expression means.
+
+    `sources` maps a function's name to what embeds its one string. Allowed are +, -, numbers times
+    terms, mean(...) and parentheses; the text is parsed, never run. Raises ConfigError.
+    """
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ConfigError(f"{expression!r} is not an expression; {USAGE}") from None
+    value = _value(tree, expression, sources)
+    if isinstance(value, float):
+        raise ConfigError(f"{expression!r} is a number, not a direction; {USAGE}")
+    return value
+
+
+def _value(
+    node: ast.expr, expression: str, sources: dict[str, Callable[[str], Row]]
+) -> Row | float:
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return float(number)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand, expression, sources)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _combine(
+                op,
+                _value(left, expression, sources),
+                _value(right, expression, sources),
+                expression,
+            )
+        case ast.Call(func=ast.Name(id="mean"), args=[_, *_] as terms, keywords=[]):
+            values = [_value(term, expression, sources) for term in terms]
+            rows = [value for value in values if not isinstance(value, float)]
+            if len(rows) < len(values):
+                raise ConfigError(f"{expression!r}: mean() takes texts and images; {USAGE}")
+            return unit(np.mean(rows, axis=0))
+        case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(words))], keywords=[]):
+            if name in sources:
+                return sources[name](words)
+    raise ConfigError(f"{expression!r}: {ast.unparse(node)} is not understood; {USAGE}")
+
+
+def _combine(
+    op: ast.operator, left: Row | float, right: Row | float, expression: str
+) -> Row | float:
+    numbers = isinstance(left, float) + isinstance(right, float)
+    match op:
+        case ast.Add() if numbers != 1:
+            return left + right
+        case ast.Sub() if numbers != 1:
+            return left - right
+        case ast.Mult() if numbers:
+            return left * right
+        case ast.Div() if isinstance(right, float) and right != 0:
+            return left / right
+    raise ConfigError(f"{expression!r}: only sums and numbers times terms have a meaning; {USAGE}")

@@ -1,0 +1,36 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60 000 + 10 000 grey garments, padded to 32x32."""
+
+from pathlib import Path
+from typing import Literal
+
+from controlgen.datasets.idx import IdxImages, default_cache, from_folder, from_mirrors, open_split
+from controlgen.spec import Spec, runtime_field
+
+MIRRORS = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"]
+SYSTEM = Path("/usr/share/datasets/fashion-mnist")
+SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+class FashionMNIST(Spec):
+    """Looked for in the cache, its authors' mirror, then Debian's dataset-fashion-mnist."""
+
+    kind: Literal["fashion-mnist"] = "fashion-mnist"
+    split: Literal["train", "test"] = "train"
+    cache: Path | None = runtime_field(None)
+
+    def open(self) -> IdxImages:
+        """Read (fetch if need be). Raises DataError naming each way that was tried."""
+        ways = {
+            "its authors' mirror": from_mirrors(MIRRORS),
+            "Debian's package": from_folder(SYSTEM, "apt-get install dataset-fashion-mnist"),
+        }
+        return open_split(self.split, (self.cache or default_cache()) / self.kind, SHA256, ways)
+
+    def judging(self, split: Literal["train", "test"]) -> "FashionMNIST":
+        """The same source at the named split, for judges."""
+        return self.model_copy(update={"split": split})

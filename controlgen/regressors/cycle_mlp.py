@@ -1,0 +1,207 @@
+"""A residual MLP from features to latents, taught by least squares and then by the cycle.
+
+The cycle (label-free): what the frozen generator makes of the predicted latent must have the
+feature that was asked for, 1 - cos(f(G(h(c))), c), while a moment term keeps the predicted latents
+standard normal. Part of the targets are sums of bank features, c + (a - b), because such targets
+are what edits ask for.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional
+
+from controlgen import rng
+from controlgen.errors import ArtifactCorrupt
+from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip
+from controlgen.spec import Spec
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width)
+        self.reduce = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.reduce(functional.gelu(self.expand(self.norm(x))))
+        return x + change
+
+
+def _network(inputs: int, outputs: int, width: int, depth: int, seed: int) -> nn.Sequential:
+    blocks = (_Residual(width) for _ in range(depth))
+    network = nn.Sequential(
+        nn.Linear(inputs, width), *blocks, nn.LayerNorm(width), nn.Linear(width, outputs)
+    )
+    # Initialised from the seed alone: torch's own initialisers draw from global state.
+    draws = rng.torch_stream(seed, "map weights")
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 2:
+            std = parameter.shape[1] ** -0.5
+            parameter.data = torch.randn(parameter.shape, generator=draws) * std
+        elif name.endswith("bias"):
+            parameter.data.zero_()
+    return network
+
+
+class _Scaled(nn.Module):
+    """The network between standardised features and the latents' own scale."""
+
+    shift: Tensor
+    scale: Tensor
+    latent_shift: Tensor
+    latent_scale: Tensor
+
+    def __init__(self, network: nn.Module, features: Tensor, latents: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        for prefix, values in (("", features), ("latent_", latents)):
+            spread = values.std(0, correction=0)
+            self.register_buffer(f"{prefix}shift", values.mean(0))
+            self.register_buffer(f"{prefix}scale", torch.where(spread > 1e-8, spread, 1.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        standard: Tensor = self.network((features - self.shift) / self.scale)
+        return standard * self.latent_scale + self.latent_shift
+
+
+def moment_gap(latents: Tensor) -> Tensor:
+    """How far a batch (n z) is from mean 0 and variance 1 per coordinate: a scalar, 0 at best."""
+    return latents.mean(0).square().mean() + (latents.var(0) - 1).square().mean()
+
+
+class CycleMLPRegressor(MapEstimator):
+    """Parameters as in `CycleMLP`. Without `round_trip` only the least-squares phase is run."""
+
+    fitted_names = ("network",)
+
+    def __init__(
+        self,
+        width: int = 384,
+        depth: int = 3,
+        batch_size: int = 256,
+        warm_steps: int = 1500,
+        cycle_steps: int = 600,
+        learning_rate: float = 2e-3,
+        latent_weight: float = 0.05,
+        moment_weight: float = 0.1,
+        arithmetic_share: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.batch_size = batch_size
+        self.warm_steps = warm_steps
+        self.cycle_steps = cycle_steps
+        self.learning_rate = learning_rate
+        self.latent_weight = latent_weight
+        self.moment_weight = moment_weight
+        self.arithmetic_share = arithmetic_share
+        self.seed = seed
+
+    def fit_steps(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        round_trip: RoundTrip | None = None,
+    ) -> Iterator[float]:
+        """Learn step by step, yielding the share done; the network is usable after the last."""
+        features, latents = self._checked(X, y)
+        x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
+        network = _network(x.shape[1], z.shape[1], self.width, self.depth, self.seed)
+        self.network_ = _Scaled(network, x, z)
+
+        # Least squares first: cheap steps that bring every latent near its own. Then the cycle.
+        phases = [("warm", self.warm_steps, self.learning_rate)]
+        if round_trip is not None:
+            phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
+        total, done = sum(steps for _, steps, _ in phases), 0
+        for phase, steps, rate in phases:
+            adam = torch.optim.AdamW(self.network_.parameters(), lr=rate, weight_decay=1e-3)
+            decay = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps + 1, pct_start=0.1)
+            for step in range(steps):
+                draws = rng.torch_stream(self.seed, f"map {phase}", step)
+                indices = torch.randint(len(x), (self.batch_size,), generator=draws)
+                if phase == "warm" or round_trip is None:
+                    loss = (self.network_(x[indices]) - z[indices]).square().mean()
+                else:
+                    loss = self._cycle_loss(x, z, indices, draws, round_trip)
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                decay.step()
+                done += 1
+                yield done / total
+        self._freeze()
+
+    def _cycle_loss(
+        self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
+    ) -> Tensor:
+        # The last rows of the batch ask for c + (a - b), as an edit would.
+        edited = int(self.arithmetic_share * self.batch_size)
+        plain = self.batch_size - edited
+        asked = x[indices].clone()
+        if edited:
+            pairs = torch.randint(len(x), (2, edited), generator=draws)
+            amount = torch.rand(edited, 1, generator=draws)
+            asked[plain:] += amount * (x[pairs[0]] - x[pairs[1]])
+            asked[plain:] = functional.normalize(asked[plain:], dim=1)
+        answer = self.network_(asked)
+        cycle = 1 - functional.cosine_similarity(round_trip(answer), asked).mean()
+        near = (answer[:plain] - z[indices[:plain]]).square().mean()
+        moments = moment_gap(answer[:plain])
+        total: Tensor = cycle + self.latent_weight * near + self.moment_weight * moments
+        return total
+
+    def _freeze(self) -> None:
+        # Answers are computed in float64, so that they do not depend on the batch they come in.
+        self.network_.double().requires_grad_(False)
+
+    def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(self.network_(torch.tensor(features, dtype=torch.float64)).numpy())
+
+    def arrays(self) -> Arrays:
+        """The network's weights and scales by name."""
+        check_is_fitted(self, "network_")
+        return {name: value.float().numpy() for name, value in self.network_.state_dict().items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
+        named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+        try:
+            inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
+            network = _network(inputs, outputs, self.width, self.depth, self.seed)
+            self.network_ = _Scaled(network, torch.zeros(2, inputs), torch.zeros(2, outputs))
+            self.network_.load_state_dict(named)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
+        self._freeze()
+        self.one_output_ = False
+        self.n_features_in_ = inputs
+        return self
+
+
+class CycleMLP(Spec):
+    """Settings of the map; steps are of `batch_size` items each."""
+
+    kind: Literal["cycle-mlp"] = "cycle-mlp"
+    width: int = Field(384, ge=8)
+    depth: int = Field(3, ge=0, description="residual blocks")
+    batch_size: int = Field(256, ge=8)
+    warm_steps: int = Field(1500, ge=1, description="of least squares")
+    cycle_steps: int = Field(600, ge=0, description="through generator and feature space")
+    learning_rate: float = Field(2e-3, gt=0)
+    latent_weight: float = Field(0.05, ge=0, description="of least squares inside the cycle phase")
+    moment_weight: float = Field(0.1, ge=0, description="of keeping predicted latents N(0, I)")
+    arithmetic_share: float = Field(0.25, ge=0, lt=1, description="of targets c + (a - b)")
+
+    def build(self, seed: int = 0) -> CycleMLPRegressor:
+        """An unfitted estimator."""
+        return CycleMLPRegressor(**self.model_dump(exclude={"kind"}), seed=seed)

@@ -1,0 +1,235 @@
+"""A small CLIP taught on a procedural captioned world; saved as open_clip keeps its models.
+
+Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", figure
+3, with one change: a batch of a small world holds equal sentences, so all images of equal sentences
+count as right answers, in equal parts.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from safetensors.torch import save
+from torch import Tensor
+
+from controlgen import rng
+from controlgen.config import ClipConfig
+from controlgen.errors import ArtifactCorrupt, ConfigError, Diverged
+from controlgen.features._torchvision import ensure_torchvision
+from controlgen.images import tensor_to_channels, to_unit
+from controlgen.training.state import MOMENTS, pays_bf16, pick_device
+from controlgen.worlds import World
+
+CONTEXT_LENGTH = 16
+MOST_LOGIT_SCALE = math.log(100)  # Radford et al., section 2.5
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+
+
+class ClipProgress(NamedTuple):
+    """What one step showed."""
+
+    images_seen: int
+    loss: float
+    matched: float  # share of images whose own sentence (or an equal one) came first in the batch
+    learning_rate: float
+
+
+class ClipState:
+    """Both towers, AdamW and `images_seen`: everything a run is between two steps."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        """Raises ConfigError where `config.tower` is no timm model."""
+        self.device = pick_device(config.device)
+        self.bf16 = pays_bf16(self.device)
+        self.config = open_clip_config(config)
+        self.model: Any = _build(self.config["model_cfg"], config)
+        self.model.to(self.device, memory_format=torch.channels_last)
+        self.adam = _adamw(self.model, config.weight_decay)
+        self.images_seen = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state as named tensors, for safetensors."""
+        named = {"images_seen": torch.tensor(self.images_seen)}
+        for name, value in self.model.state_dict().items():
+            named[f"model/{name}"] = value.contiguous()
+        for name, parameter in self.model.named_parameters():
+            for moment, value in self.adam.state[parameter].items():
+                named[f"adam/{moment}/{name}"] = value.contiguous()
+        return named
+
+    def restore(self, named: dict[str, Tensor]) -> None:
+        """Continue from `tensors()`. Raises ArtifactCorrupt where they do not fit."""
+        prefix = "model/"
+        values = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+        try:
+            self.model.load_state_dict(values)
+            for name, parameter in self.model.named_parameters():
+                keys = {moment: f"adam/{moment}/{name}" for moment in MOMENTS}
+                if keys["step"] in named:
+                    self.adam.state[parameter] = {
+                        moment: _like(named[key], parameter) if moment != "step" else named[key]
+                        for moment, key in keys.items()
+                    }
+            self.images_seen = int(named["images_seen"])
+        except (KeyError, RuntimeError) as error:
+            raise ArtifactCorrupt(f"training state does not fit the towers ({error})") from None
+
+
+def open_clip_config(config: ClipConfig) -> dict[str, Any]:
+    """What open_clip reads beside the weights: both towers, and how images come in."""
+    half = [0.5, 0.5, 0.5]
+    return {
+        "model_cfg": {
+            "embed_dim": config.embed_dim,
+            "vision_cfg": {
+                "timm_model_name": config.tower,
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                "timm_proj": "linear",
+                "image_size": config.image_size,
+            },
+            "text_cfg": {
+                "context_length": CONTEXT_LENGTH,
+                "vocab_size": 49408,
+                "width": config.text_width,
+                "heads": max(config.text_width // 32, 1),
+                "layers": config.text_layers,
+            },
+        },
+        "preprocess_cfg": {
+            "size": config.image_size,
+            "mean": half,
+            "std": half,
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+
+
+def train_clip(config: ClipConfig, world: World, state: ClipState) -> Iterator[ClipProgress]:
+    """Advance `state` in place, one batch per item, to `config.images`.
+
+    The batch is world.draw(seed, images_seen, images_seen + batch), so a resumed run sees what an
+    uninterrupted one does. Stop by not asking again. Raises Diverged at a non-finite loss, before
+    it reaches the weights.
+    """
+    import open_clip
+
+    tokenizer = open_clip.get_tokenizer("", context_length=CONTEXT_LENGTH)
+    tokens: dict[str, Tensor] = {}
+    state.model.train()
+    while state.images_seen < config.images:
+        stop = state.images_seen + config.batch_size
+        drawn = world.draw(config.seed, state.images_seen, stop)
+        for caption in set(drawn.captions) - tokens.keys():
+            tokens[caption] = tokenizer([caption])[0]
+
+        # Equal sentences are encoded once.
+        sentences = sorted(set(drawn.captions))
+        place = {sentence: index for index, sentence in enumerate(sentences)}
+        owner = torch.tensor([place[caption] for caption in drawn.captions], device=state.device)
+        texts = torch.stack([tokens[sentence] for sentence in sentences]).to(state.device)
+        images = tensor_to_channels(to_unit(drawn.pixels).to(state.device), 3)
+        yield _step(config, state, images, texts, owner)
+
+
+def contrast(similarities: Tensor, owner: Tensor) -> Tensor:
+    """Symmetric InfoNCE with shared answers.
+
+    `similarities` (n n) are scaled cosines of image i with the sentence of image j, and `owner` (n)
+    says which images share a sentence: the right answers of i are all j with owner[j] == owner[i],
+    evenly. With all sentences different it is the loss of CLIP.
+    """
+    same = (owner[:, None] == owner[None, :]).float()
+    targets = same / same.sum(1, keepdim=True)
+    across = functional.cross_entropy(similarities, targets)
+    down = functional.cross_entropy(similarities.T, targets)
+    return (across + down) / 2
+
+
+def export(state: ClipState, folder: Path) -> None:
+    """Write CONFIG_FILE and WEIGHTS_FILE (float16) into an existing folder, for open_clip."""
+    weights = {
+        name: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
+        for name, value in state.model.state_dict().items()
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(state.config, indent=2) + "\n", encoding="utf-8")
+    (folder / WEIGHTS_FILE).write_bytes(save(weights))
+
+
+def learning_rate(config: ClipConfig, images_seen: int) -> float:
+    """A linear rise over the first 5 % of all images, then half a cosine down to a hundredth."""
+    position = images_seen / config.images
+    if position < 0.05:
+        return config.learning_rate * max(position, 1e-4) / 0.05
+    falling = (1 + math.cos(math.pi * min((position - 0.05) / 0.95, 1))) / 2
+    return config.learning_rate * (0.01 + 0.99 * falling)
+
+
+def _step(
+    config: ClipConfig, state: ClipState, images: Tensor, texts: Tensor, owner: Tensor
+) -> ClipProgress:
+    rate = learning_rate(config, state.images_seen)
+    for group in state.adam.param_groups:
+        group["lr"] = rate
+
+    # Both towers, then cosines of every image with every image's sentence.
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=state.bf16):
+        image_features = state.model.encode_image(images)
+        text_features = state.model.encode_text(texts)
+    image_features = functional.normalize(image_features.float(), dim=-1)
+    text_features = functional.normalize(text_features.float(), dim=-1)[owner]
+    similarities = state.model.logit_scale.exp() * image_features @ text_features.T
+
+    loss = contrast(similarities, owner)
+    if not math.isfinite(loss.item()):
+        raise Diverged(
+            f"clip loss became {loss.item()} after {state.images_seen} images; the last checkpoint "
+            "is kept: lower clip.learning_rate and run again"
+        )
+    state.adam.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.adam.step()
+    with torch.no_grad():
+        state.model.logit_scale.clamp_(0, MOST_LOGIT_SCALE)
+    state.images_seen += config.batch_size
+    matched = (owner[similarities.argmax(1)] == owner).float().mean().item()
+    return ClipProgress(state.images_seen, loss.item(), matched, rate)
+
+
+def _build(model_cfg: dict[str, Any], config: ClipConfig) -> Any:
+    ensure_torchvision()
+    import open_clip
+    import timm
+
+    if not timm.is_model(config.tower):
+        raise ConfigError(
+            f"clip.tower {config.tower}: no timm model; timm.list_models() names them"
+        )
+    # Libraries initialise from torch's global generator, which is set for that moment only.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.key(config.seed, "initial weights"))
+        return open_clip.CLIP(**json.loads(json.dumps(model_cfg)))
+
+
+def _adamw(model: Any, weight_decay: float) -> torch.optim.AdamW:
+    # Gains, biases and the logit scale are not decayed (Radford et al., section 2.5).
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    free = [p for p in model.parameters() if p.ndim < 2]
+    groups: Sequence[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    moved = value.to(parameter.device, copy=True)
+    channels_last = parameter.ndim == 4
+    return moved.contiguous(memory_format=torch.channels_last) if channels_last else moved

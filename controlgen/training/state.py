@@ -1,0 +1,106 @@
+"""Everything a training run is, between two steps: networks, their average, optimisers, the count."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from controlgen.config import TrainConfig
+from controlgen.errors import ArtifactCorrupt, Incompatible
+from controlgen.networks.r3gan import Critic, Generator
+from controlgen.rng import torch_stream
+from controlgen.types import Shape
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def pick_device(choice: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise Incompatible("device cuda: this machine has no usable GPU; set device to auto or cpu")
+    return torch.device(choice)
+
+
+def pays_bf16(device: torch.device) -> bool:
+    """Whether bf16 is native here: a GPU that supports it, or a CPU with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe else False
+
+
+def check_shape(config: TrainConfig, shape: Shape) -> None:
+    """Raise Incompatible where the network makes images of another size than the data has."""
+    size = config.network.image_size
+    if shape[1:] != (size, size):
+        raise Incompatible(
+            f"train.network makes {size}x{size} images but the dataset has {shape[1]}x{shape[2]}; "
+            "change widths (one per resolution from 4x4 up) or patch"
+        )
+
+
+class TrainState:
+    """Generator, critic, averaged generator, both Adams and `images_seen`."""
+
+    def __init__(self, config: TrainConfig, shape: Shape) -> None:
+        check_shape(config, shape)
+        self.device = pick_device(config.device)
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and pays_bf16(self.device)
+        )
+        channels, rng = shape[0], torch_stream(config.seed, "initial weights")
+        self.generator: Generator = config.network.generator(channels, rng, self.bf16)
+        self.critic: Critic = config.network.critic(channels, rng, self.bf16)
+        self.generator.to(self.device)
+        self.critic.to(self.device)
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.generator_adam = _adam(self.generator)
+        self.critic_adam = _adam(self.critic)
+        self.images_seen = 0
+
+    def update_average(self, decay: float) -> None:
+        """average <- decay * average + (1 - decay) * generator."""
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+            for slow, fast in pairs:
+                slow.lerp_(fast, 1 - decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state as named tensors, for safetensors."""
+        named = {"images_seen": torch.tensor(self.images_seen)}
+        for part in ("generator", "critic", "average"):
+            for name, value in getattr(self, part).state_dict().items():
+                named[f"{part}/{name}"] = value.contiguous()
+        for part in ("generator", "critic"):
+            adam, module = getattr(self, f"{part}_adam"), getattr(self, part)
+            for name, parameter in module.named_parameters():
+                for moment, value in adam.state[parameter].items():
+                    named[f"{part}_adam/{moment}/{name}"] = value.contiguous()
+        return named
+
+    def restore(self, named: dict[str, Tensor]) -> None:
+        """Continue from `tensors()`. Raises ArtifactCorrupt where they do not fit."""
+        try:
+            for part in ("generator", "critic", "average"):
+                prefix = f"{part}/"
+                values = {k[len(prefix) :]: v for k, v in named.items() if k.startswith(prefix)}
+                getattr(self, part).load_state_dict(values)
+            for part in ("generator", "critic"):
+                adam, module = getattr(self, f"{part}_adam"), getattr(self, part)
+                for name, parameter in module.named_parameters():
+                    keys = {m: f"{part}_adam/{m}/{name}" for m in MOMENTS}
+                    if keys["step"] in named:
+                        adam.state[parameter] = {
+                            m: named[k].to(parameter.device if m != "step" else "cpu", copy=True)
+                            for m, k in keys.items()
+                        }
+            self.images_seen = int(named["images_seen"])
+        except (KeyError, RuntimeError) as error:
+            raise ArtifactCorrupt(f"training state does not fit the network ({error})") from None
+
+
+def _adam(module: nn.Module) -> torch.optim.Adam:
+    # Both betas as floats: recent torch refuses a mix. The loop sets lr and beta2 at every step.
+    return torch.optim.Adam(module.parameters(), lr=0.0, betas=(0.0, 0.99), eps=1e-8)

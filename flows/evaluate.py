@@ -1,0 +1,33 @@
+"""Judge a run's map by the protocol."""
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import RunConfig
+from flows.command import run
+from flows.fit_map import Line, fit_map
+from flows.report import FlowReporter, publish, stage
+
+
+@stage
+def evaluate_task(config: RunConfig, line: Line, store: str) -> Ref:
+    """Evaluate, or return what is there."""
+    opened = Store(store)
+    judged = stages.evaluate(config, line.map, line.bank, line.features, opened, FlowReporter())
+    return publish(judged, opened)
+
+
+@flow(name="evaluate", validate_parameters=False)
+def evaluate(config: RunConfig, store: str) -> Ref:
+    """The report of a run."""
+    return evaluate_task(config, fit_map(config, store), store)
+
+
+def main(config: RunConfig, store: Store) -> None:
+    """Judge a run's map by the protocol."""
+    print(store.path(evaluate(config, str(store.root))) / "report.md")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,50 @@
+"""Fit the feature-to-latent map."""
+
+from typing import NamedTuple
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import RunConfig
+from flows.command import run
+from flows.draw_samples import draw_samples_task
+from flows.embed_images import embed_images_task
+from flows.report import FlowReporter, publish, stage
+from flows.train_gan import train_gan_task
+
+
+class Line(NamedTuple):
+    """The artifacts of a run, from the GAN to the map."""
+
+    gan: Ref
+    bank: Ref
+    features: Ref
+    map: Ref
+
+
+@stage
+def fit_map_task(config: RunConfig, gan: Ref, bank: Ref, features: Ref, store: str) -> Ref:
+    """Fit, or return what is there."""
+    opened = Store(store)
+    fitted = stages.fit_map(config, gan, bank, features, opened, FlowReporter())
+    return publish(fitted, opened)
+
+
+@flow(name="fit-map", validate_parameters=False)
+def fit_map(config: RunConfig, store: str) -> Line:
+    """Everything up to the map of a run."""
+    gan = train_gan_task(config.name, config.train, store)
+    bank = draw_samples_task(config.name, config.sample, gan, store)
+    features = embed_images_task(config.name, config.embed, bank, store)
+    fitted = fit_map_task(config, gan, bank, features, store)
+    return Line(gan, bank, features, fitted)
+
+
+def main(config: RunConfig, store: Store) -> None:
+    """Fit the feature-to-latent map."""
+    print(store.path(fit_map(config, str(store.root)).map))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,132 @@
+"""What a run shows: bars on the terminal and, where a Prefect server runs, artifacts in its UI."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_LEVEL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+
+from controlgen.artifacts import Ref, Store
+from controlgen.progress import Bar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SECONDS_BETWEEN = 5.0  # a progress artifact costs about 50 ms
+
+
+def stage(function: Callable[P, R]) -> Callable[P, R]:
+    """A Prefect task around one stage; the artifact store is the only cache."""
+    made: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(function)
+    return made
+
+
+@contextmanager
+def quiet_prefect() -> Iterator[None]:
+    """Flows without the heartbeat thread (a second a flow), patient with a busy machine, silent."""
+    settings = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_LOGGING_LEVEL: "WARNING",
+    }
+    with temporary_settings(settings):
+        yield
+
+
+def server_runs() -> bool:
+    """Whether a Prefect server is configured; without one nothing is sent anywhere."""
+    return bool(PREFECT_API_URL.value())
+
+
+class _Meter:
+    """A bar and, at most every few seconds, a progress artifact."""
+
+    def __init__(self, title: str, total: float, start: float, unit: str) -> None:
+        self._bar = Bar(title, total, start, unit)
+        self._total = total
+        self._artifact: UUID | None = None
+        if server_runs() and TaskRunContext.get() is not None:
+            share = 100 * start / total
+            self._artifact = _unwrap(create_progress_artifact(progress=share, description=title))
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        if self._artifact is not None and error is None:
+            update_progress_artifact(artifact_id=self._artifact, progress=100.0)
+
+    def to(self, done: float, note: str = "") -> None:
+        self._bar.to(done, note)
+        if self._artifact is not None and time.monotonic() - self._told > SECONDS_BETWEEN:
+            self._told = time.monotonic()
+            share = min(100.0, 100 * done / self._total)
+            update_progress_artifact(artifact_id=self._artifact, progress=share)
+
+
+class FlowReporter:
+    """Opens meters that a Prefect UI can show."""
+
+    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> _Meter:
+        """A new meter."""
+        return _Meter(title, total, start, unit)
+
+
+def publish(ref: Ref, store: Store) -> Ref:
+    """Put an artifact's card or report, its targets and its pictures into the Prefect UI."""
+    folder = store.path(ref)
+    key = f"{ref.kind}-{ref.name}".lower()
+    if not server_runs() or TaskRunContext.get() is None:
+        return ref
+    for name in ("report.md", "README.md"):
+        if (folder / name).is_file():
+            create_markdown_artifact(markdown=(folder / name).read_text(), key=key)
+    if (folder / "report.json").is_file():
+        targets = json.loads((folder / "report.json").read_text()).get("targets", [])
+        create_table_artifact(table=targets, key=f"{key}-targets")
+    for picture in sorted(folder.glob("*.png")):
+        create_markdown_artifact(
+            markdown=_inline(picture), key=f"{key}-{picture.stem}".replace("_", "-")
+        )
+    return ref
+
+
+def _inline(picture: Path) -> str:
+    # The server cannot read this machine's disk, so the picture travels inside the markdown.
+    import base64
+
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    return f"## {picture.name}\n\n![{picture.name}](data:image/png;base64,{encoded})\n"
+
+
+def _unwrap(value: Any) -> UUID:
+    assert isinstance(value, UUID)
+    return value

@@ -1,0 +1,31 @@
+"""Train the embedded CLIP on a procedural captioned world."""
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import ClipConfig
+from flows.command import run
+from flows.report import FlowReporter, publish, stage
+
+
+@stage
+def train_clip_task(config: ClipConfig, store: str) -> Ref:
+    """Train, or resume, or return what is there."""
+    opened = Store(store)
+    return publish(stages.train_clip(config, opened, FlowReporter()), opened)
+
+
+@flow(name="train-clip", validate_parameters=False)
+def train_clip(config: ClipConfig, store: str) -> Ref:
+    """The embedded CLIP."""
+    return train_clip_task(config, store)
+
+
+def main(config: ClipConfig, store: Store) -> None:
+    """Train the embedded CLIP on procedural captioned images only."""
+    print(store.path(train_clip(config, str(store.root))))
+
+
+if __name__ == "__main__":
+    run(main, ClipConfig)

@@ -1,0 +1,31 @@
+"""Train an unconditional GAN on unlabelled images."""
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import RunConfig, TrainConfig
+from flows.command import run
+from flows.report import FlowReporter, publish, stage
+
+
+@stage
+def train_gan_task(name: str, config: TrainConfig, store: str) -> Ref:
+    """Train, or resume, or return what is there."""
+    opened = Store(store)
+    return publish(stages.train_gan(name, config, opened, FlowReporter()), opened)
+
+
+@flow(name="train-gan", validate_parameters=False)
+def train_gan(config: RunConfig, store: str) -> Ref:
+    """The GAN of a run."""
+    return train_gan_task(config.name, config.train, store)
+
+
+def main(config: RunConfig, store: Store) -> None:
+    """Train an unconditional GAN on unlabelled images."""
+    print(store.path(train_gan(config, str(store.root))))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,112 @@
+"""What every network family must do; the union AnyNetwork lists the members."""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from controlgen.networks import AnyNetwork
+from controlgen.rng import torch_stream
+from controlgen.spec import Spec
+
+# Add a small member of a new family here: a kind that is missing fails the first test.
+SMALL: dict[str, dict[str, Any]] = {
+    "r3gan": {"widths": [16, 16], "blocks": 1, "patch": 4, "latent_size": 8},
+}
+FAMILIES = get_args(get_args(AnyNetwork)[0]) if get_args(AnyNetwork) else (AnyNetwork,)
+
+pytestmark = [
+    pytest.mark.usefixtures("global_randomness_untouched"),
+    pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__),
+]
+
+
+def small(family: type[Any]) -> Any:
+    return family.parse(SMALL[family().kind])
+
+
+def weights(seed: int = 0) -> torch.Generator:
+    return torch_stream(seed, "contract weights")
+
+
+def latents(spec: Any, n: int = 4) -> torch.Tensor:
+    return torch.randn(n, spec.latent_size, generator=torch_stream(0, "contract latents"))
+
+
+def test_every_family_has_a_small_member(family: type[Any]) -> None:
+    spec = small(family)
+    assert isinstance(spec, Spec)
+    assert family.parse(spec.effective()) == spec
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_and_types(family: type[Any], channels: int, bf16: bool) -> None:
+    spec = small(family)
+    images = spec.generator(channels, weights(), bf16)(latents(spec))
+    scores = spec.critic(channels, weights(), bf16)(images)
+    assert images.shape == (4, channels, spec.image_size, spec.image_size)
+    assert scores.shape == (4,)
+    assert images.dtype == scores.dtype == torch.float32
+    assert images.isfinite().all() and scores.isfinite().all()
+    assert images.std() > 0.05 and not torch.equal(images[0], images[1])
+
+
+def test_the_generator_knows_its_latent_size(family: type[Any]) -> None:
+    spec = small(family)
+    assert spec.generator(1, weights()).latent_size == spec.latent_size
+
+
+@pytest.mark.parametrize("part", ["generator", "critic"])
+def test_weights_come_from_the_given_stream(family: type[Any], part: str) -> None:
+    make = getattr(small(family), part)
+    first, again, other = (make(1, weights(seed)).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("part", ["generator", "critic"])
+def test_weights_survive_safetensors(family: type[Any], part: str) -> None:
+    spec = small(family)
+    saved, fresh = (getattr(spec, part)(3, weights(seed)) for seed in (0, 1))
+    content = save({name: value.contiguous() for name, value in saved.state_dict().items()})
+    fresh.load_state_dict(load(content))
+    images = torch.rand(2, 3, spec.image_size, spec.image_size, generator=weights())
+    inputs = latents(spec) if part == "generator" else images
+    assert torch.equal(saved(inputs), fresh(inputs))
+
+
+def test_no_item_sees_another(family: type[Any]) -> None:
+    spec = small(family)
+    generator, critic = spec.generator(1, weights()), spec.critic(1, weights())
+    z = latents(spec, 5)
+    images, scores = generator(z), critic(generator(z))
+    torch.testing.assert_close(generator(z[1:3]), images[1:3], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(critic(images[1:3]), scores[1:3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_critic_can_be_differentiated_twice(family: type[Any], bf16: bool) -> None:
+    spec = small(family)
+    critic = spec.critic(1, weights(), bf16)
+    images = spec.generator(1, weights())(latents(spec)).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+    slope.square().sum().backward()
+    gradients = [weight.grad for weight in critic.parameters() if weight.grad is not None]
+    assert any(gradient.any() for gradient in gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_every_weight_learns(family: type[Any]) -> None:
+    """After one step in a random direction, no parameter is out of the graph."""
+    spec = small(family)
+    generator, critic = spec.generator(1, weights()), spec.critic(1, weights())
+    noise = torch_stream(0, "contract noise")
+    with torch.no_grad():
+        for weight in (*generator.parameters(), *critic.parameters()):
+            weight.add_(0.1 * torch.randn(weight.shape, generator=noise))
+    critic(generator(latents(spec))).square().sum().backward()
+    for network in (generator, critic):
+        for name, weight in network.named_parameters():
+            assert weight.grad is not None and weight.grad.any(), name

@@ -1,0 +1,176 @@
+"""Pixel ranges, grey and RGB, grids, and image files that lie."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jaxtyping import TypeCheckError
+from PIL import Image
+
+from controlgen import images
+from controlgen.errors import DataError
+from controlgen.images import (
+    grid,
+    read_image,
+    tensor_to_channels,
+    to_channels,
+    to_pixels,
+    to_unit,
+    write_png,
+)
+
+rgb = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda s: (2, 3, *s))
+)
+
+
+def test_every_byte_survives_the_round_trip() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    images = to_unit(pixels)
+    assert images.dtype == torch.float32
+    assert (images.min().item(), images.max().item()) == (-1.0, 1.0)
+    np.testing.assert_allclose(images.numpy().ravel(), np.linspace(-1, 1, 256), atol=1e-7)
+    np.testing.assert_array_equal(to_pixels(images), pixels)
+    np.testing.assert_array_equal(to_pixels(images.bfloat16().float()).shape, pixels.shape)
+
+
+def test_overshoot_is_clipped_and_the_rest_rounded_to_nearest() -> None:
+    images = torch.tensor([-7.0, -1.001, -1.0, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1, 1.0, 1.5])
+    found = to_pixels(images.reshape(1, 1, 1, -1).requires_grad_())
+    assert found.ravel().tolist() == [0, 0, 0, 0, 1, 255, 255]
+
+
+def test_shapes_are_checked_in_tests() -> None:
+    with pytest.raises(TypeCheckError):
+        to_unit(np.zeros((1, 28, 28), np.uint8))
+    with pytest.raises(TypeCheckError):
+        to_unit(np.zeros((1, 1, 28, 28), np.float32))
+
+
+@given(hnp.arrays(np.uint8, (2, 1, 3, 4)))
+def test_grey_to_rgb_and_back_is_the_identity(grey: np.ndarray) -> None:
+    coloured = to_channels(grey, 3)
+    assert coloured.shape == (2, 3, 3, 4)
+    assert (coloured == grey).all()
+    np.testing.assert_array_equal(to_channels(coloured, 1), grey)
+    assert to_channels(grey, 1) is grey
+
+
+@given(rgb)
+def test_luma_agrees_with_pillow(pixels: np.ndarray) -> None:
+    found = to_channels(pixels, 1)[:, 0].astype(int)
+    pillow = [np.asarray(Image.fromarray(p.transpose(1, 2, 0)).convert("L")) for p in pixels]
+    assert np.abs(found - np.stack(pillow)).max() <= 1
+
+
+@given(rgb)
+def test_the_differentiable_conversion_agrees(pixels: np.ndarray) -> None:
+    images = to_unit(pixels)
+    grey = to_pixels(tensor_to_channels(images, 1)).astype(int)
+    assert np.abs(grey - to_channels(pixels, 1)).max() <= 1
+    back = tensor_to_channels(to_unit(to_channels(pixels, 1)), 3)
+    np.testing.assert_array_equal(to_pixels(back), to_channels(to_channels(pixels, 1), 3))
+    images.requires_grad_()
+    tensor_to_channels(images, 1).sum().backward()
+    assert images.grad is not None
+    torch.testing.assert_close(images.grad.sum(1), torch.ones_like(images.grad[:, 0]))
+
+
+def test_a_grid_holds_every_image_in_its_place() -> None:
+    pixels = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 4, 5), np.uint8)
+    sheet = grid(pixels, columns=2, gap=1, paper=200)
+    assert sheet.shape == (1, 3, 3 * 5 + 1, 2 * 6 + 1)
+    for index in range(5):
+        top, left = 1 + index // 2 * 5, 1 + index % 2 * 6
+        np.testing.assert_array_equal(sheet[0, :, top : top + 4, left : left + 5], pixels[index])
+    assert (sheet == 200).sum() == sheet.size - pixels.size
+
+
+def test_png_round_trip_and_provenance(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 6, 4), np.uint8)
+    path = tmp_path / "edit.png"
+    write_png(path, pixels, {"synthetic": "true", "seed": 7, "recipe": {"amount": 1.5}})
+    write_png(path, pixels, {"synthetic": "true", "seed": 7, "recipe": {"amount": 1.5}})
+    with Image.open(path) as opened:
+        assert opened.info["synthetic"] == "true"
+        assert opened.info["seed"] == "7"
+        assert opened.info["recipe"] == '{"amount": 1.5}'
+    np.testing.assert_array_equal(read_image(path, (3, 6, 4)), pixels)
+    assert [item.name for item in tmp_path.iterdir()] == ["edit.png"]
+
+
+def test_png_grey_and_zoom(tmp_path: Path) -> None:
+    pixels = np.array([[[[0, 255], [9, 128]]]], np.uint8)
+    write_png(tmp_path / "a.png", pixels, {}, zoom=3)
+    found = read_image(tmp_path / "a.png", (1, 6, 6))
+    np.testing.assert_array_equal(found, pixels.repeat(3, 2).repeat(3, 3))
+
+
+def test_read_image_converts_and_resizes(tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 5), (255, 0, 0, 255)).save(tmp_path / "red.png")
+    assert (
+        read_image(tmp_path / "red.png", (1, 8, 8)).tolist() == np.full((1, 1, 8, 8), 76).tolist()
+    )
+    found = read_image(tmp_path / "red.png", (3, 4, 6))
+    assert found.shape == (1, 3, 4, 6)
+    assert (found == np.array([255, 0, 0], np.uint8)[None, :, None, None]).all()
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"nowhere\.png: no such image file"):
+        read_image(tmp_path / "nowhere.png", (1, 8, 8))
+    for name in ("text.png", "empty.png", "."):
+        with pytest.raises(DataError, match="cannot be read as an image"):
+            read_image(tmp_path / name, (1, 8, 8))
+
+
+@pytest.mark.parametrize("shrink", [1.5, 4])
+def test_a_decompression_bomb_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrink: float
+) -> None:
+    """Pillow warns above its limit and raises above twice the limit; both are refused here."""
+    Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(64 * 64 / shrink))
+    monkeypatch.setattr(images, "LARGEST_FILE", 64 * 64 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(DataError, match="bomb"):
+            read_image(tmp_path / "bomb.png", (1, 8, 8))
+    with pytest.raises(DataError, match="bomb"):
+        read_image(tmp_path / "bomb.png", (1, 8, 8))
+
+
+def picture_bytes(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    plane = np.random.default_rng(1).integers(0, 256, (16, 16), np.uint8)
+    Image.fromarray(plane).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+FILES = {kind: picture_bytes(kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "BMP")}
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(sorted(FILES)), st.data())
+def test_a_damaged_file_gives_pixels_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    content = bytearray(FILES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks about odd metadata
+        try:
+            assert read_image(path, (1, 16, 16)).shape == (1, 1, 16, 16)
+        except DataError as error:
+            assert str(path) in str(error)

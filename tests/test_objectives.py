@@ -1,0 +1,168 @@
+"""Adversarial losses against closed forms, finite differences and a Kolmogorov-Smirnov test."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from controlgen.objectives import R3GAN, WGANGP
+from controlgen.objectives.penalties import interpolates, squared_gradient
+from controlgen.rng import torch_stream
+
+SHAPE = (6, 2, 4, 4)
+
+
+def draws(index: int = 0) -> torch.Generator:
+    return torch_stream(0, "objective", index)
+
+
+def images(index: int) -> Tensor:
+    return torch.randn(*SHAPE, generator=draws(index), dtype=torch.float64)
+
+
+REAL, FAKE = images(1), images(2)
+FIRST = torch.randn(32, 5, generator=draws(3), dtype=torch.float64) / 4
+LAST = torch.randn(5, generator=draws(4), dtype=torch.float64)
+
+
+def smooth(x: Tensor, first: Tensor = FIRST, last: Tensor = LAST) -> Tensor:
+    """A twice differentiable critic of two layers."""
+    return torch.tanh(x.flatten(1) @ first) @ last
+
+
+def linear(slope: float) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    weight = torch.randn(SHAPE[1:], generator=draws(5), dtype=torch.float64)
+    weight = weight * (slope / weight.norm())
+    return weight, lambda x: (x * weight).sum((1, 2, 3))
+
+
+def test_equal_logits_cost_ln_2() -> None:
+    objective = R3GAN.model_validate({"gamma": 0})
+
+    def flat(x: Tensor) -> Tensor:
+        return 0 * x.sum((1, 2, 3)) + 1.7
+
+    wanted = torch.full((6,), math.log(2), dtype=torch.float64)
+    torch.testing.assert_close(objective.critic_loss(flat, REAL, FAKE, draws()).loss, wanted)
+    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), wanted)
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0, 15.0])
+def test_r1_and_r2_of_a_linear_critic(gamma: float) -> None:
+    weight, critic = linear(1.3)
+    terms = R3GAN.model_validate({"gamma": gamma}).critic_loss(critic, REAL, FAKE, draws())
+    norm = weight.square().sum()
+    torch.testing.assert_close(terms.penalty, (gamma / 2 * (norm + norm)).expand(6))
+    gap = ((REAL - FAKE) * weight).sum((1, 2, 3))
+    torch.testing.assert_close(terms.gap, gap)
+    torch.testing.assert_close(terms.loss - terms.penalty, torch.log1p(torch.exp(-gap)))
+
+
+def test_r1_and_r2_are_taken_where_they_belong() -> None:
+    """D(x) = |x|^2/2 has gradient x: the penalty is gamma/2 (|x|^2 + |G(z)|^2), paired by index."""
+    terms = R3GAN.model_validate({"gamma": 2.0}).critic_loss(
+        lambda x: x.square().sum((1, 2, 3)) / 2, REAL, FAKE, draws()
+    )
+    wanted = REAL.square().sum((1, 2, 3)) + FAKE.square().sum((1, 2, 3))
+    torch.testing.assert_close(terms.penalty, wanted)
+
+
+def test_gamma_is_the_scheduled_one() -> None:
+    objective = R3GAN.model_validate({"gamma": {"start": 2.0, "end": 0.5}})
+    _, critic = linear(1.0)
+    for burn_in, gamma in ((0.0, 2.0), (0.5, 1.25), (1.0, 0.5), (3.0, 0.5)):
+        penalty = objective.at(burn_in).critic_loss(critic, REAL, FAKE, draws()).penalty
+        torch.testing.assert_close(penalty, torch.full((6,), gamma, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("objective", [R3GAN(), WGANGP()], ids=lambda objective: objective.kind)
+def test_critic_losses_ignore_a_constant(objective: R3GAN | WGANGP) -> None:
+    plain = objective.critic_loss(smooth, REAL, FAKE, draws())
+    moved = objective.critic_loss(lambda x: smooth(x) + 7.5, REAL, FAKE, draws())
+    for one, other in zip(plain, moved, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_relativistic_generator_loss_ignores_a_constant() -> None:
+    plain = R3GAN().generator_loss(smooth, REAL, FAKE)
+    torch.testing.assert_close(plain, R3GAN().generator_loss(lambda x: smooth(x) + 7.5, REAL, FAKE))
+    wanted = torch.log1p(torch.exp(-(smooth(FAKE) - smooth(REAL))))
+    torch.testing.assert_close(plain, wanted)
+
+
+@pytest.mark.parametrize("objective", [R3GAN(), WGANGP()], ids=lambda objective: objective.kind)
+def test_gradients_against_finite_differences(objective: R3GAN | WGANGP) -> None:
+    """The critic's through the penalty (a second derivative), the generator's through the fakes."""
+
+    def critic_loss(first: Tensor, last: Tensor) -> Tensor:
+        terms = objective.critic_loss(lambda x: smooth(x, first, last), REAL, FAKE, draws(9))
+        return terms.loss.mean()
+
+    def generator_loss(fake: Tensor) -> Tensor:
+        return objective.generator_loss(smooth, REAL, fake).mean()
+
+    inputs = (FIRST.clone().requires_grad_(), LAST.clone().requires_grad_())
+    assert torch.autograd.gradcheck(critic_loss, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(generator_loss, FAKE.clone().requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.25, 3.0])
+@pytest.mark.parametrize("weight", [10.0, 0.5])
+def test_wgan_gp_of_a_linear_critic(slope: float, weight: float) -> None:
+    direction, critic = linear(slope)
+    terms = WGANGP(penalty_weight=weight).critic_loss(critic, REAL, FAKE, draws())
+    wanted = torch.full((6,), weight * (slope - 1) ** 2, dtype=torch.float64)
+    torch.testing.assert_close(terms.penalty, wanted, rtol=1e-7, atol=1e-12)
+    gap = ((REAL - FAKE) * direction).sum((1, 2, 3))
+    torch.testing.assert_close(terms.loss, wanted - gap)
+    torch.testing.assert_close(
+        WGANGP().generator_loss(critic, REAL, FAKE), -(FAKE * direction).sum((1, 2, 3))
+    )
+
+
+def test_wgan_gp_looks_between_the_pairs() -> None:
+    """D(x) = |x|^2/2 has slope |x|: the penalty tells where the interpolates were taken."""
+    real, fake = 3 * torch.ones(SHAPE).double(), torch.zeros(SHAPE).double()
+    terms = WGANGP(penalty_weight=1.0).critic_loss(
+        lambda x: x.square().sum((1, 2, 3)) / 2, real, fake, draws()
+    )
+    slope = torch.rand(6, generator=draws()).double() * real[0].norm()
+    torch.testing.assert_close(terms.penalty, (slope - 1) ** 2)
+
+
+def test_wgan_gp_gives_a_dead_critic_a_finite_gradient() -> None:
+    """The slope of an all-zero critic is 0, where a square root has no derivative."""
+    weight = torch.zeros(SHAPE[1:], dtype=torch.float64, requires_grad=True)
+    terms = WGANGP().critic_loss(lambda x: (x * weight).sum((1, 2, 3)), REAL, FAKE, draws())
+    torch.testing.assert_close(terms.penalty.detach(), torch.full((6,), 10.0).double())
+    terms.loss.mean().backward()
+    torch.testing.assert_close(weight.grad, (FAKE - REAL).mean(0))
+
+
+def segment_weights(n: int = 20_000) -> Tensor:
+    """Where each interpolate sits between fake (0) and real (1)."""
+    real, fake = torch.full((n, 1, 1, 1), 5.0), torch.full((n, 1, 1, 1), -3.0)
+    return (interpolates(real, fake, draws(6)).flatten() + 3) / 8
+
+
+def test_interpolates_are_uniform_on_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stats.kstest(segment_weights().numpy(), "uniform").pvalue > 1e-3
+    # The well-known mistake, a normal weight, must not pass the same test.
+    monkeypatch.setattr(torch, "rand", torch.randn)
+    assert stats.kstest(segment_weights().numpy(), "uniform").pvalue < 1e-6
+
+
+def test_interpolates_share_one_weight_per_pair() -> None:
+    between = interpolates(REAL, FAKE, draws())
+    weights = ((between - FAKE) / (REAL - FAKE)).flatten(1)
+    torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))
+    assert weights[:, 0].unique().numel() == len(weights)
+
+
+def test_squared_gradient_sums_over_the_image() -> None:
+    x = REAL.clone().requires_grad_()
+    found = squared_gradient((x**3).sum((1, 2, 3)), x)
+    torch.testing.assert_close(found, (9 * REAL**4).sum((1, 2, 3)))
