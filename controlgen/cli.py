@@ -120,7 +120,7 @@ def edit(
     # Everything that can be refused is refused before anything is computed or written.
     if seed is not None and image is not None:
         raise ConfigError("--seed and --image: give one of them, not both")
-    if output.suffix.lower() != ".png":
+    if output.suffix.lower() != ".png" or output.is_dir():
         raise ConfigError(f"-o {output}: name a file that ends in .png")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
@@ -150,13 +150,12 @@ def edit(
 
 def _folder(name: str, store: Path) -> Path:
     # A path to an artifact, or kind/name in the store.
-    from controlgen.artifacts import Ref, Store
+    from controlgen.artifacts import Store
 
     if (Path(name) / "manifest.json").is_file():
         return Path(name)
-    in_store = Store(store).path(Ref.parse(name)) if "/" in name.strip("/") else store / name
-    if (in_store / "manifest.json").is_file():
-        return in_store
+    if (store / name / "manifest.json").is_file():
+        return store / name
     matches = [ref for ref in Store(store).refs() if ref.name == name]
     if len(matches) == 1:
         return Store(store).path(matches[0])

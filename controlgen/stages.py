@@ -1,4 +1,4 @@
-"""The stages of a run: (config, refs, store) -> Ref. Each returns at once when its artifact is there.
+"""The stages of a run: (config, refs, store) -> Ref, at once where the artifact is there.
 
 An artifact's name ends in the fingerprint of its config, its parents and the stage's version, so a
 changed setting makes a new artifact and an unchanged one is never made twice.
@@ -32,6 +32,7 @@ from controlgen.config import (
 from controlgen.control import Editor
 from controlgen.control.bundle import load_generator, save_generator, save_map
 from controlgen.control.editor import SAMPLES
+from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.evaluation import evaluate as judge_editor
 from controlgen.evaluation import write_report
@@ -242,9 +243,11 @@ def fit_map(
                 meter.to(math.floor(1000 * share) / 10)
 
         save_generator(folder, generator, generator.spec, shape[0])
-        save_map(folder, config.map, estimator, run.embed.space, space.fingerprint)
+        statistics = Statistics.of(np.array(items.features[part]))
+        space_settings = run.embed.space
+        save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
         write_json(folder / "config.json", config.effective())
-        editor = Editor(generator, space, estimator, shape)
+        editor = Editor(generator, space, estimator, statistics, shape)
         _picture_of_map(editor, items, folder, ref)
         write_card(
             folder,

@@ -1,6 +1,7 @@
 """What a run shows: bars on the terminal and, where a Prefect server runs, artifacts in its UI."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from controlgen.progress import Bar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+RUN_LOGS = ("prefect.flow_runs", "prefect.task_runs")
 SECONDS_BETWEEN = 5.0  # a progress artifact costs about 50 ms
 
 
@@ -50,8 +52,20 @@ def quiet_prefect() -> Iterator[None]:
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_LOGGING_LEVEL: "WARNING",
     }
-    with temporary_settings(settings):
-        yield
+    # A run logs an exception with its traceback before letting it rise; told once is enough.
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(_not_risen)
+    try:
+        with temporary_settings(settings):
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_not_risen)
+
+
+def _not_risen(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or not record.name.startswith(RUN_LOGS)
 
 
 def server_runs() -> bool:

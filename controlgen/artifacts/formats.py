@@ -1,4 +1,4 @@
-"""Arrays on disk: safetensors for what is loaded whole, .npy (no pickle) for what is memory-mapped."""
+"""Arrays on disk: safetensors where loaded whole, .npy (no pickle) where memory-mapped."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +57,7 @@ def create_mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> "np.memmap[
 def open_mapped(path: Path) -> NDArray[Any]:
     """A memory-mapped .npy array, read only. Raises ArtifactMissing, ArtifactCorrupt."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except FileNotFoundError:
         raise ArtifactMissing(f"{path}: no such file") from None
     except (ValueError, OSError) as error:

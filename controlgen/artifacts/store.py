@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 LOCK = ".lock"
 FORMAT = 1
 CHUNK = 1 << 20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, order=True)
@@ -34,7 +35,7 @@ class Ref:
     def parse(cls, text: str) -> Self:
         """From `kind/name`. Raises ConfigError."""
         kind, slash, name = text.strip("/").rpartition("/")
-        if not slash or not re.fullmatch(r"[a-z0-9-]+", kind) or not name:
+        if not slash or not re.fullmatch(r"[a-z0-9-]+", kind) or not NAME.fullmatch(name):
             raise ConfigError(
                 f"{text}: write an artifact as kind/name; `controlgen list` shows them"
             )
@@ -97,11 +98,11 @@ class Store:
     def has(self, ref: Ref) -> bool:
         """Whether it is there and verifies; a damaged one is moved aside, never used or deleted."""
         folder = self.path(ref)
-        if not (folder / MANIFEST).is_file():
+        if not folder.is_dir():
             return False
         try:
             verify(folder)
-        except ArtifactCorrupt:
+        except (ArtifactCorrupt, ArtifactMissing):
             _set_aside(folder)
             return False
         return True
@@ -117,10 +118,10 @@ class Store:
 
     @contextmanager
     def making(self, ref: Ref, parents: Mapping[str, Ref | str]) -> Iterator[Path]:
-        """Yield the `.partial` folder to fill; on leaving without an error it becomes the artifact.
+        """Yield the `.partial` folder to fill; left without an error it becomes the artifact.
 
-        What an earlier, killed attempt left is still in it, for resuming. Only one process at a time
-        may make an artifact; a second one is refused. Raises ControlGenError.
+        What an earlier, killed attempt left is still in it, for resuming. Only one process at a
+        time may make an artifact; a second one is refused. Raises ControlGenError.
         """
         final = self.path(ref)
         partial = final.with_name(f"{final.name}.partial")
@@ -129,6 +130,7 @@ class Store:
         except OSError as error:
             raise ConfigError(f"store {self.root}: cannot be written ({error.strerror})") from None
         with _locked(partial):
+            _refuse_made(final, partial)
             start = time.monotonic()
             before = _read_seconds(partial)
             try:
@@ -180,7 +182,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """Compare every file with the manifest. Raises ArtifactCorrupt naming the first that differs."""
+    """Compare every file with the manifest. Raises ArtifactCorrupt naming the first misfit."""
     manifest = read_manifest(folder)
     for name, digest in manifest.files.items():
         path = folder / name
@@ -237,6 +239,16 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another process is making this artifact; wait for it or stop it"
             ) from None
         yield
+
+
+def _refuse_made(final: Path, partial: Path) -> None:
+    # Another process may have finished between the caller's look and the lock.
+    if final.exists():
+        (partial / LOCK).unlink()
+        partial.rmdir()
+        raise ControlGenError(
+            f"{final}: another process has just made this artifact; run again to use it"
+        )
 
 
 def _finished(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Arithmetic on features and latents: rows in, rows out, lengths kept where length has a meaning."""
+"""Arithmetic on features and latents: rows in, rows out, lengths kept where they mean something."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ TINY = 1e-12
 
 
 def unit(rows: Rows) -> Rows:
-    """Rows scaled to length 1 (a zero row stays zero): back onto the sphere that features live on."""
+    """Rows scaled to length 1 (a zero row stays zero): onto the sphere that features live on."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, TINY), np.float32)
 

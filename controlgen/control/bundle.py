@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
 from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
+from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
 from controlgen.features import AnyFeatureSpace, FeatureSpace
 from controlgen.networks import AnyNetwork
@@ -24,6 +25,7 @@ from controlgen.spec import Spec
 from controlgen.types import Shape
 
 GENERATOR = "generator.safetensors"
+STATISTICS = "statistics.safetensors"
 S = TypeVar("S", bound=Spec)
 
 
@@ -47,6 +49,7 @@ class Bundle(NamedTuple):
     generator: Generator
     space: FeatureSpace
     map: Regressor
+    statistics: Statistics
     image_shape: Shape
 
 
@@ -74,9 +77,15 @@ def load_generator(folder: Path) -> tuple[Generator, Shape]:
 
 
 def save_map(
-    folder: Path, settings: AnyMap, fitted: Regressor, space: AnyFeatureSpace, fingerprint: str
+    folder: Path,
+    settings: AnyMap,
+    fitted: Regressor,
+    statistics: Statistics,
+    space: AnyFeatureSpace,
+    fingerprint: str,
 ) -> None:
-    """Write the map and the name of its feature space."""
+    """Write the map, its bank's statistics and the name of its feature space."""
+    save_arrays(folder / STATISTICS, statistics.arrays())
     write_json(folder / "map.json", settings.effective())
     save_arrays(folder / "map.safetensors", fitted.arrays())
     described = SpaceDescription(space=space, weights=fingerprint)
@@ -98,7 +107,11 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     generator, shape = load_generator(folder)
     settings: Any = _parsed(AnyMap, folder / "map.json")
     fitted = settings.build().restore(load_arrays(folder / "map.safetensors"))
-    return Bundle(generator, _open_space(folder), fitted, shape)
+    try:
+        statistics = Statistics.restore(load_arrays(folder / STATISTICS))
+    except KeyError as error:
+        raise ArtifactCorrupt(f"{folder / STATISTICS}: lacks {error}") from None
+    return Bundle(generator, _open_space(folder), fitted, statistics, shape)
 
 
 def _same_generator(folder: Path, other: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from controlgen import rng
 from controlgen.control import algebra, query
 from controlgen.control.bundle import load_bundle
+from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.features import FeatureSpace
 from controlgen.images import read_image, to_pixels
@@ -59,11 +60,17 @@ class Editor:
     """Steers images: real ones go in as pixels, generated ones as latents."""
 
     def __init__(
-        self, generator: Generator, space: FeatureSpace, map: Regressor, image_shape: Shape
+        self,
+        generator: Generator,
+        space: FeatureSpace,
+        map: Regressor,
+        statistics: Statistics,
+        image_shape: Shape,
     ) -> None:
         self.generator = generator.eval().requires_grad_(False)
         self.space = space
         self.map = map
+        self.statistics = statistics
         self.image_shape = image_shape
 
     @classmethod
@@ -74,7 +81,7 @@ class Editor:
         the map was fitted to. Raises ArtifactMissing, ArtifactCorrupt, Incompatible.
         """
         bundle = load_bundle(Path(path), Path(generator) if generator else None)
-        return cls(bundle.generator, bundle.space, bundle.map, bundle.image_shape)
+        return cls(*bundle)
 
     @property
     def latent_size(self) -> int:
@@ -113,7 +120,7 @@ class Editor:
         return np.asarray(self.map.predict(features), np.float32)
 
     def features_of_latents(self, latents: Tensor) -> Tensor:
-        """Latents (n z) -> unit features (n d), differentiable: what an optimiser or a cycle needs."""
+        """Latents (n z) -> unit features (n d), differentiable: what an optimiser needs."""
         return self.space.embed_images(self.generator(latents).clamp(-1, 1))
 
     def direction(
@@ -126,26 +133,33 @@ class Editor:
     ) -> Direction:
         """A change in feature space (d), from two texts or from two groups of images.
 
-        Each side's unit features are averaged; the answer is the difference of the two means.
+        Each side's unit features are averaged; the answer is the difference of the two means,
+        projected on what the bank's images span (what lies outside, no image can follow).
         Raises ConfigError where a side is missing, both kinds are given, or a text is empty.
         """
         if text is not None and neutral is not None and more is None and less is None:
-            return self._text_mean(text) - self._text_mean(neutral)
+            change = self._text_mean(text) - self._text_mean(neutral)
+            return self.statistics.project(change)
         if more is not None and less is not None and text is None and neutral is None:
             if not len(more) or not len(less):
                 raise ConfigError("direction: each group needs at least one image")
-            return algebra.mean(self.embed(more)) - algebra.mean(self.embed(less))
+            change = algebra.mean(self.embed(more)) - algebra.mean(self.embed(less))
+            return self.statistics.project(change)
         raise ConfigError("direction: give text= and neutral=, or more= and less=")
 
     def parse(self, expression: str) -> Direction:
-        """A direction (d) written as a sum of text("...") and image("FILE"). Raises ConfigError."""
-        return query.evaluate(
+        """A direction (d) written as a sum of text("...") and image("FILE"), projected likewise.
+
+        Raises ConfigError where it is not understood, DataError where an image cannot be read.
+        """
+        change = query.evaluate(
             expression,
             {
                 "text": self._text_mean,
                 "image": lambda path: self.embed(read_image(path, self.image_shape))[0],
             },
         )
+        return self.statistics.project(change)
 
     def edit(
         self,
@@ -158,12 +172,15 @@ class Editor:
 
         `residual` moves the source's own latent by the difference of two answers of the map,
         z0 + h(c + delta) - h(c): it keeps more of a generated source, and amount 0 is the identity.
+        Raises Incompatible for a direction of another size, ConfigError for an amount not finite.
         """
-        latents, pixels, features, mapped = self._start(source)
+        _check_move(direction, self.space.size, amount)
+        latents, pixels, features = self._start(source)
         asked = algebra.add(features, direction, amount)
         answer = self.invert(asked)
         if residual:
-            before = self.invert(features) if mapped is None else mapped
+            # What amount 0 would ask for, to the last bit: the difference is then exactly zero.
+            before = self.invert(algebra.add(features, direction, 0.0))
             answer = latents + (answer - before)
         return self._edit(answer, asked, latents, pixels, features)
 
@@ -174,7 +191,8 @@ class Editor:
 
         Nothing is asked for in feature space, so `asked` is what was obtained.
         """
-        latents, pixels, features, _ = self._start(source)
+        _check_move(direction, self.latent_size, amount)
+        latents, pixels, features = self._start(source)
         moved = np.asarray(latents + np.float32(amount) * direction, np.float32)
         made = self.generate(moved)
         obtained = self.embed(made)
@@ -184,7 +202,7 @@ class Editor:
         self, start: Latents | Pixels | Samples, end: Latents | Pixels | Samples, position: float
     ) -> Edit:
         """The image between two, at 0..1 on the great circle between their features."""
-        latents, pixels, features, _ = self._start(start)
+        latents, pixels, features = self._start(start)
         asked = algebra.slerp(features, self._start(end)[2], position)
         return self._edit(self.invert(asked), asked, latents, pixels, features)
 
@@ -192,20 +210,17 @@ class Editor:
         """The image between two latents, on the great circle with the norm kept, for comparison."""
         return self.generate(algebra.slerp(start, end, position))
 
-    def _start(
-        self, source: Latents | Pixels | Samples
-    ) -> tuple[Latents, Pixels, Features, Latents | None]:
+    def _start(self, source: Latents | Pixels | Samples) -> tuple[Latents, Pixels, Features]:
         # Generated sources bring their latents; images get the map's answer to their features.
         if isinstance(source, Samples):
-            return source.latents, source.pixels, self.embed(source.pixels), None
+            return source.latents, source.pixels, self.embed(source.pixels)
         if source.ndim == 4:
             if source.dtype != np.uint8:
                 raise Incompatible("pixels must be uint8 0..255 of shape (n, c, h, w)")
             features = self.embed(source)
-            latents = self.invert(features)
-            return latents, source, features, latents
+            return self.invert(features), source, features
         pixels = self.generate(source)
-        return np.asarray(source, np.float32), pixels, self.embed(pixels), None
+        return np.asarray(source, np.float32), pixels, self.embed(pixels)
 
     def _edit(
         self,
@@ -223,3 +238,10 @@ class Editor:
         if embed_text is None:
             raise ConfigError("this feature space has no text; use image groups instead")
         return algebra.mean(embed_text([text] if isinstance(text, str) else list(text)))
+
+
+def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:
+    if direction.shape != (size,):
+        raise Incompatible(f"direction of shape {direction.shape}: must be ({size},) here")
+    if not np.isfinite(amount):
+        raise ConfigError(f"amount {amount}: must be a finite number")

@@ -23,12 +23,19 @@ def evaluate(expression: str, sources: dict[str, Callable[[str], Row]]) -> Row:
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ConfigError(f"{expression!r} is not an expression; {USAGE}") from None
-    value = _value(tree, expression, sources)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = _value(tree, expression, sources)
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        raise ConfigError(f"{_shortened(expression)} is not an expression; {USAGE}") from None
     if isinstance(value, float):
         raise ConfigError(f"{expression!r} is a number, not a direction; {USAGE}")
+    if not np.isfinite(value).all():
+        raise ConfigError(f"{expression!r}: a number in it is too large; {USAGE}")
     return value
+
+
+def _shortened(expression: str) -> str:
+    return repr(expression if len(expression) <= 100 else f"{expression[:100]}...")
 
 
 def _value(

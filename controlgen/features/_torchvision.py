@@ -35,7 +35,7 @@ def _declare_operators() -> None:
     # Half-imported modules would be served again from the cache, so they are dropped first.
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "DEF")
     for operator in OPERATORS:
-        library.define(operator)  # type: ignore[no-untyped-call]
+        library.define(operator)
     _declared.append(library)

@@ -67,7 +67,7 @@ def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> Judge:
     labels = torch.from_numpy(dataset.labels(everything))
     channels, classes = images.shape[1], int(labels.max()) + 1
     network = _network(channels, classes, torch_stream(seed, "judge weights"))
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # One cycle over all steps: a short rise of the learning rate, a long cosine fall to zero.
     batch = min(BATCH, max(len(images) // MIN_STEPS, 2))
@@ -84,7 +84,7 @@ def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> Judge:
         adam.param_groups[0]["lr"] = _rate((step + 1) / steps)
         loss = functional.cross_entropy(network(_shifted(images[chosen], draws)), labels[chosen])
         adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         adam.step()
     return Judge(network.eval().requires_grad_(False), channels, classes)
 

@@ -56,7 +56,7 @@ def _normal(*shape: int, std: float, rng: torch.Generator) -> nn.Parameter:
 
 
 class Conv(nn.Module):
-    """Bias-free convolution whose weight follows the input's dtype. Init: normal, gain/sqrt(fan_in)."""
+    """Bias-free convolution, computed in the input's dtype. Init: normal, gain/sqrt(fan_in)."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Linear(nn.Module):
 
 
 class Block(nn.Module):
-    """x + conv1x1(C->2C), lrelu, grouped conv3x3, lrelu, conv1x1(2C->C); the identity at the start."""
+    """x + conv1x1(C->2C), lrelu, grouped conv3x3, lrelu, conv1x1(2C->C); starts as identity."""
 
     def __init__(self, width: int, group_size: int, gain: float, rng: torch.Generator) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _Stages(nn.Module):
 
 
 class Generator(_Stages):
-    """Latents (n z) float32 -> Images (n c h w) float32, about -1..1 (no tanh: values may overshoot)."""
+    """Latents (n z) float32 -> Images (n c h w) float32, about -1..1 (no tanh: may overshoot)."""
 
     def __init__(self, spec: R3GANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, rng, bf16)

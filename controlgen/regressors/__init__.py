@@ -1,4 +1,4 @@
-"""Feature -> latent maps as scikit-learn estimators. The union of their settings is the registry."""
+"""Feature -> latent maps, scikit-learn estimators. The union of settings is the registry."""
 
 from typing import Annotated
 

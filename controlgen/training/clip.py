@@ -194,7 +194,7 @@ def _step(
             "is kept: lower clip.learning_rate and run again"
         )
     state.adam.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     state.adam.step()
     with torch.no_grad():
         state.model.logit_scale.clamp_(0, MOST_LOGIT_SCALE)

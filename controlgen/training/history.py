@@ -1,4 +1,4 @@
-"""history.jsonl: what training showed, one row per stretch of images, kept in step with the state."""
+"""history.jsonl: what training showed, one row per stretch of images."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything a training run is, between two steps: networks, their average, optimisers, the count."""
+"""Everything a training run is between two steps: networks, average, optimisers, the count."""
 
 import copy
 
