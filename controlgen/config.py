@@ -88,7 +88,7 @@ class ClipConfig(Spec):
 
     name: str = "clip-mini"
     world: AnyWorld = Glyphs()
-    images: int = Field(400_000, ge=64)
+    images: int = Field(300_000, ge=64)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)

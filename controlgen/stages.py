@@ -8,7 +8,8 @@ import copy
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.card import write_card
 from controlgen.artifacts.formats import create_mapped, load_tensors, open_mapped, save_tensors
-from controlgen.artifacts.store import digest_of, finish, write_json, write_text
+from controlgen.artifacts.store import digest_of, finish, read_json, write_json, write_text
 from controlgen.config import (
     ClipConfig,
     EmbedConfig,
@@ -50,6 +51,8 @@ from controlgen.types import Pixels
 VERSION = {"gan": 1, "bank": 1, "features": 1, "map": 1, "report": 1, "clip": 1}
 GRID = 100  # images of the fixed-seed grid, ten a row
 STATE = "state.safetensors"
+WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped; config.json is rewritten
+REPORTED = (".png", ".md", ".json")  # of a report folder
 RESEARCH = "Synthetic images for research; they show what a small model learned, not the world."
 
 
@@ -374,24 +377,75 @@ def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None)
                 "Knows nothing but what its world draws; other pictures get meaningless features.",
                 "Understands short sentences in the manner of its captions only.",
             ],
-            "python -m flows.train_clip configs/clip-mini.toml",
+            "python -m flows.train_clip configs/clip-mini.toml --ship clip-mini",
             ["world.png"],
         )
     return ref
 
 
-def publish(sources: Mapping[str, Path], target: Path, kind: str) -> None:
-    """Copy files into a folder of their own with a manifest: how a pretrained model is shipped.
+def ship(
+    run: RunConfig, gan: Ref, map_ref: Ref, report_ref: Ref, store: Store, target: Path
+) -> None:
+    """Make a pretrained folder of a run: all that an Editor needs, the report and a model card."""
+    fitted, judged, trained = (store.open(ref) for ref in (map_ref, report_ref, gan))
+    report = read_json(judged / "report.json")
+    sources = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
+    sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
+    sources.pop("manifest.json")
+    sources["losses.png"] = trained / "losses.png"
+    with shipping(target, "map", sources, parents={"gan": gan, "map": map_ref}) as folder:
+        write_json(folder / "config.json", run.effective())
+        targets = {one["name"]: _target_line(one) for one in report["targets"]}
+        write_card(
+            folder,
+            f"Pretrained {target.name}",
+            "Generator, feature space and map: `controlgen.Editor.load` takes this folder. "
+            + RESEARCH,
+            {
+                "data": f"{run.train.dataset.kind}, images only; labels judged, and taught nothing",
+                "real images shown": f"{run.train.total_images:,}",
+                "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
+                "licence": "Apache-2.0 (code and weights)",
+                **targets,
+            },
+            [
+                "Every number is one training seed; intervals are over images (see report.md).",
+                "Outside what the training images show, answers are guesses: read `agreement`.",
+            ],
+            f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
+            ["samples.png", "figure3.png", "flip-rate.png", "losses.png"],
+        )
 
-    `sources` maps names in `target` to files. An existing `target` is replaced whole.
-    """
+
+def _target_line(one: Mapping[str, Any]) -> str:
+    measured = "not measured" if one["measured"] is None else f"{one['measured']:.3f}"
+    return f"{measured} (wanted {one['wanted']}: {'met' if one['met'] else 'missed'})"
+
+
+@contextmanager
+def shipping(
+    target: Path, kind: str, sources: Mapping[str, Path], parents: Mapping[str, Ref]
+) -> Iterator[Path]:
+    """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole."""
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    digest = hashlib.sha256()
-    for name, source in sorted(sources.items()):
+    for name, source in sources.items():
         shutil.copyfile(source, partial / name)
-        digest.update(f"{name} {digest_of(source)}\n".encode())
-    finish(partial, kind, target.name, digest.hexdigest()[:12], {}, 0.0)
+    yield partial
+    digest = hashlib.sha256()
+    for path in sorted(partial.iterdir()):
+        digest.update(f"{path.name} {digest_of(path)}\n".encode())
+    described = {role: str(parent) for role, parent in parents.items()}
+    finish(partial, kind, target.name, digest.hexdigest()[:12], described, 0.0)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+
+
+def ship_clip(ref: Ref, store: Store, target: Path) -> None:
+    """Make a pretrained folder of an embedded CLIP."""
+    sources = {
+        path.name: path for path in store.open(ref).iterdir() if path.name != "manifest.json"
+    }
+    with shipping(target, "clip", sources, parents={"clip": ref}):
+        pass

@@ -20,6 +20,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override: train.objective.gamma=0.5")
 ]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder for the artifacts.")]
+ShipOption = Annotated[
+    str | None, typer.Option(help="Copy the result to artifacts/pretrained/NAME, with a card.")
+]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show the effective config and stop.")]
 
 
@@ -32,14 +35,56 @@ def run(action: Callable[[Any, Store], None], kind: type[Spec] = RunConfig) -> N
         store: StoreOption = Path("artifacts"),
         dry_run: DryOption = False,
     ) -> None:
-        settings = kind.load(config, overrides or ())
-        if dry_run:
-            Console().print_json(json.dumps(settings.effective()))
-            return
-        with quiet_prefect():
-            action(settings, Store(store))
+        start(action, kind, config, overrides, store, dry_run)
 
-    command.__doc__ = action.__doc__
+    serve(command, action.__doc__)
+
+
+def run_and_ship(
+    action: Callable[[Any, Store, Path | None], None], kind: type[Spec] = RunConfig
+) -> None:
+    """`run` for a flow whose result may become a pretrained folder."""
+
+    def command(
+        config: ConfigArgument,
+        overrides: SetOption = None,
+        store: StoreOption = Path("artifacts"),
+        ship: ShipOption = None,
+        dry_run: DryOption = False,
+    ) -> None:
+        target = store / "pretrained" / ship if ship else None
+        start(
+            lambda settings, opened: action(settings, opened, target),
+            kind,
+            config,
+            overrides,
+            store,
+            dry_run,
+        )
+
+    serve(command, action.__doc__)
+
+
+def start(
+    action: Callable[[Any, Store], None],
+    kind: type[Spec],
+    config: Path,
+    overrides: list[str] | None,
+    store: Path,
+    dry_run: bool,
+) -> None:
+    """Read the settings; show them, or act on them."""
+    settings = kind.load(config, overrides or ())
+    if dry_run:
+        Console().print_json(json.dumps(settings.effective()))
+        return
+    with quiet_prefect():
+        action(settings, Store(store))
+
+
+def serve(command: Callable[..., None], description: str | None) -> None:
+    """Run a command line."""
+    command.__doc__ = description
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     try:

@@ -1,26 +1,32 @@
 """The whole line: images in, a steered image and a report out."""
 
+from pathlib import Path
+
 from prefect import flow
 
+from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
-from flows.command import run
+from flows.command import run_and_ship
 from flows.evaluate import evaluate_task
-from flows.fit_map import fit_map
+from flows.fit_map import Line, fit_map
 
 
 @flow(name="pipeline", validate_parameters=False)
-def pipeline(config: RunConfig, store: str) -> Ref:
+def pipeline(config: RunConfig, store: str) -> tuple[Line, Ref]:
     """Train, sample, embed, fit, evaluate."""
     line = fit_map(config, store)
-    return evaluate_task(config, line, store)
+    return line, evaluate_task(config, line, store)
 
 
-def main(config: RunConfig, store: Store) -> None:
+def main(config: RunConfig, store: Store, target: Path | None) -> None:
     """Run the whole line: train, sample, embed, fit, evaluate. Run again to resume."""
-    report = pipeline(config, str(store.root))
+    line, report = pipeline(config, str(store.root))
+    if target:
+        stages.ship(config, line.gan, line.map, report, store, target)
+        print(f"shipped: {target}")
     print(f"report: {store.path(report) / 'report.md'}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_and_ship(main)

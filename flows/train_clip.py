@@ -1,11 +1,13 @@
 """Train the embedded CLIP on a procedural captioned world."""
 
+from pathlib import Path
+
 from prefect import flow
 
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import ClipConfig
-from flows.command import run
+from flows.command import run_and_ship
 from flows.report import FlowReporter, publish, stage
 
 
@@ -22,10 +24,14 @@ def train_clip(config: ClipConfig, store: str) -> Ref:
     return train_clip_task(config, store)
 
 
-def main(config: ClipConfig, store: Store) -> None:
+def main(config: ClipConfig, store: Store, target: Path | None) -> None:
     """Train the embedded CLIP on procedural captioned images only."""
-    print(store.path(train_clip(config, str(store.root))))
+    ref = train_clip(config, str(store.root))
+    if target:
+        stages.ship_clip(ref, store, target)
+        print(f"shipped: {target}")
+    print(store.path(ref))
 
 
 if __name__ == "__main__":
-    run(main, ClipConfig)
+    run_and_ship(main, ClipConfig)

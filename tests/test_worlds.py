@@ -13,7 +13,8 @@ from controlgen.worlds import Glyphs
 from controlgen.worlds._captions import NAMES, SCALES
 from controlgen.worlds._fonts import FONTS
 from controlgen.worlds._ink import MEASURED, draw_strokes, measure
-from controlgen.worlds._skeletons import WAYS, skeletons
+from controlgen.worlds._skeletons import skeletons
+from controlgen.worlds._ways import WAYS
 from controlgen.worlds.base import Draws
 
 WORLD = Glyphs()

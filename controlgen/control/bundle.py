@@ -5,6 +5,7 @@ generator.safetensors   averaged weights
 map.json                kind and settings
 map.safetensors         what the map learned
 space.json              feature space settings and fingerprint
+statistics.safetensors  principal components of the bank's features
 """
 
 from pathlib import Path

@@ -65,7 +65,7 @@ def measure(pixels: Pixels) -> Floats:
     variance = np.maximum(np.einsum("ny,ny->n", rows, dy**2) / safe, 1e-6)
 
     solid = ink > 0.5
-    height, width = _extent(solid.any(2)), _extent(solid.any(1))
+    height, width = _extent(np.asarray(solid.any(2))), _extent(np.asarray(solid.any(1)))
     slant = np.where(area > 0, -covariance / variance, 0)
     columns_of = (area, 2 * area / perimeter, slant, width, height)
     return np.stack(columns_of, 1).astype(np.float32)

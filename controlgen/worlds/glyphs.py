@@ -74,7 +74,7 @@ def _handwritten(draws: Draws, digits: NDArray[np.intp]) -> Floats:
     """Ink (n 28 28) of pen strokes; every habit of the hand is drawn anew for each item."""
     # A way to write the digit, its control points off by more for a careless hand.
     ways = _ways()
-    way = ways.first[digits] + (draws.uniform() * ways.count[digits]).astype(np.intp)
+    way = ways.first[digits] + (draws.uniform() * ways.ways[digits]).astype(np.intp)
     care = 0.02 + 0.06 * draws.uniform()
     controls = ways.controls[way] + care[:, None, None] * draws.normal(*ways.controls.shape[1:])
     points = np.matmul(ways.basis[way], controls) - 0.5
@@ -115,7 +115,7 @@ def _print_over(
     known, of = prints(), (digits[printed], font[printed])
     outline = np.matmul(known.outlines[of], matrix[printed].transpose(0, 2, 1))
     scale, _ = place(outline, np.zeros(len(outline), np.float32), height[printed])
-    fitted = matrix[printed] * scale[:, None, None]
+    fitted = np.asarray(matrix[printed] * scale[:, None, None], np.float32)
     shift = -np.matmul(fitted, known.centres[of][:, :, None])[:, :, 0]
     ink[printed] = draw_prints(
         known.distances[of],
@@ -148,7 +148,8 @@ def _pressure(draws: Draws) -> Floats:
     """Log pressure (n POINTS): three slow cosines."""
     t = (np.arange(POINTS, dtype=np.float32) + 0.5) / POINTS
     waves = np.cos(np.pi * np.arange(1, 4)[:, None] * t).astype(np.float32)
-    return (0.6 * draws.uniform())[:, None] * np.einsum("nk,kp->np", draws.normal(3), waves)
+    strength = 0.6 * draws.uniform()[:, None]
+    return np.asarray(strength * np.einsum("nk,kp->np", draws.normal(3), waves), np.float32)
 
 
 def _bend(points: Floats, knots: Floats) -> Floats:
