@@ -142,7 +142,7 @@ def edit(
     recipe = f"add {add}, amount {amount:g}, {steps} steps" + (", residual" if residual else "")
     start = f"image {image.name}" if image else f"{seed or 0}"
     provenance = {"model": str(folder), "seed": start, "recipe": recipe, "version": __version__}
-    edit_strip(output, pixels, labels, provenance, title=add)
+    edit_strip(output, pixels, labels, provenance, title=add.replace("$", r"\$"))
     last = edits[-1]
     print(f"{output}: asked and obtained agree to {last.agreement[0]:.3f} (cosine of features),")
     print(f"the change itself to {last.progress[0]:.3f}")

@@ -26,7 +26,8 @@ LARGEST_FILE = 64_000_000  # pixels of an image file that is still decoded; Pill
 
 def to_unit(pixels: Pixels) -> Tensor:
     """Pixels uint8 (n c h w) -> Images float32 in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 127.5 - 1
+    # Read-only arrays (a decoded file, a memory map) are copied: torch takes writable ones only.
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).float() / 127.5 - 1
 
 
 def to_pixels(images: Tensor) -> Pixels:

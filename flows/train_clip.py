@@ -28,7 +28,7 @@ def main(config: ClipConfig, store: Store, target: Path | None) -> None:
     """Train the embedded CLIP on procedural captioned images only."""
     ref = train_clip(config, str(store.root))
     if target:
-        stages.ship_clip(ref, store, target)
+        stages.ship_clip(config, ref, store, target)
         print(f"shipped: {target}")
     print(store.path(ref))
 

@@ -19,14 +19,18 @@ CHECKED = (
 )
 install_import_hook(CHECKED, "beartype.beartype")
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
-from controlgen.config import TrainConfig
+from controlgen.artifacts import Ref, Store
+from controlgen.config import RunConfig, TrainConfig
 
 # A loaded machine must not fail a property; what it found is reproducible all the same.
 settings.register_profile("controlgen", deadline=None)
@@ -76,6 +80,94 @@ def tiny_config() -> Callable[..., TrainConfig]:
         return TrainConfig.parse({**chosen, **changes})
 
     return make
+
+
+@dataclass(frozen=True)
+class Line:
+    """A tiny run in a store of its own, from the GAN to the map."""
+
+    run: RunConfig
+    overrides: list[str]
+    store: Store
+    gan: Ref
+    bank: Ref
+    features: Ref
+    map: Ref
+
+    @property
+    def map_folder(self) -> Path:
+        return self.store.path(self.map)
+
+
+@pytest.fixture(scope="session")
+def toy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised CLIP of a few thousand weights (and its vocabulary) in a folder."""
+    from safetensors.torch import save_file
+
+    from controlgen.features._torchvision import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
+
+    model = {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+        },
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    folder = tmp_path_factory.mktemp("clip") / "toy"
+    folder.mkdir()
+    preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "size": 32, "resize_mode": "squash"}
+    described = {"model_cfg": model, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = open_clip.CLIP(**model).state_dict()
+    save_file(
+        {name: value.contiguous() for name, value in weights.items()},
+        folder / "open_clip_model.safetensors",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """configs/tiny.toml made smaller still and run once, by the stages alone."""
+    from controlgen import stages
+
+    overrides = [
+        f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}',
+        "train.total_images=320",
+        "train.checkpoint_images=160",
+        "train.device=cpu",
+        "sample.n=160",
+        "fit.held_out=64",
+        "fit.map.warm_steps=30",
+        "evaluate.samples=32",
+        "evaluate.inversions=16",
+        "evaluate.judge_epochs=1",
+        "evaluate.amounts=[1.0]",
+        "evaluate.optimisation_steps=1",
+        "evaluate.bootstraps=10",
+    ]
+    run = RunConfig.load(Path(__file__).parents[1] / "configs" / "tiny.toml", overrides)
+    store = Store(tmp_path_factory.mktemp("line") / "store")
+    gan = stages.train_gan(run.name, run.train, store)
+    bank = stages.draw_samples(run.name, run.sample, gan, store)
+    features = stages.embed_images(run.name, run.embed, bank, store)
+    fitted = stages.fit_map(run, gan, bank, features, store)
+    return Line(run, overrides, store, gan, bank, features, fitted)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -103,7 +103,7 @@ class Editor:
             raise Incompatible(
                 f"latents of shape {latents.shape}: this generator takes (n, {self.latent_size})"
             )
-        parts = torch.from_numpy(np.asarray(latents, np.float32)).split(BATCH)
+        parts = torch.from_numpy(np.require(latents, np.float32, ["C", "W"])).split(BATCH)
         with torch.no_grad():
             return np.concatenate([to_pixels(self.generator(part)) for part in parts])
 

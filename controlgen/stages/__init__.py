@@ -1,0 +1,23 @@
+"""The stages of a run: (config, refs, store) -> Ref, at once where the artifact is there.
+
+An artifact's name ends in the fingerprint of its config, its parents and the stage's version, so a
+changed setting makes a new artifact and an unchanged one is never made twice.
+"""
+
+from controlgen.stages.bank import draw_samples, embed_images
+from controlgen.stages.embedded_clip import train_clip
+from controlgen.stages.gan import train_gan
+from controlgen.stages.map import fit_map
+from controlgen.stages.report import evaluate
+from controlgen.stages.shipping import ship, ship_clip
+
+__all__ = [
+    "draw_samples",
+    "embed_images",
+    "evaluate",
+    "fit_map",
+    "ship",
+    "ship_clip",
+    "train_clip",
+    "train_gan",
+]

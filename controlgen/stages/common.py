@@ -1,0 +1,37 @@
+"""What the stages share: how an artifact is named, what its pictures say about their origin."""
+
+from typing import Any
+
+from controlgen import __version__
+from controlgen.artifacts import Ref
+from controlgen.spec import Spec
+
+VERSION = {"gan": 1, "bank": 1, "features": 1, "map": 1, "report": 1, "clip": 1}
+GRID = 100  # images of a grid, ten a row
+STATE = "state.safetensors"
+RESEARCH = "Synthetic images for research; they show what a small model learned, not the world."
+WHAT_CLIP = (
+    "A small CLIP (image and text tower) for open_clip, trained on procedural captioned images "
+    "only. It has seen no photograph, no scan and no label of any data set."
+)
+CLIP_LIMITS = (
+    "Knows nothing but what its world draws; other pictures get meaningless features.",
+    "Understands short sentences in the manner of its captions only.",
+)
+
+
+def name_of(kind: str, name: str, config: Spec, *parents: str) -> Ref:
+    """The Ref of what this config makes of these parents (fingerprints)."""
+    fingerprint = config.fingerprint(*parents, version=VERSION[kind])
+    return Ref(kind, f"{name}-{fingerprint}")
+
+
+def provenance(ref: Ref, recipe: str, seed: int) -> dict[str, Any]:
+    """What every PNG says about itself."""
+    return {
+        "synthetic": "true",
+        "model": str(ref),
+        "seed": str(seed),
+        "recipe": recipe,
+        "version": __version__,
+    }

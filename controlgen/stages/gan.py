@@ -1,0 +1,96 @@
+"""Train a GAN."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from controlgen import figures, rng
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.card import write_card
+from controlgen.artifacts.formats import load_tensors, save_tensors
+from controlgen.artifacts.store import write_json, write_text
+from controlgen.config import TrainConfig
+from controlgen.control.bundle import save_generator
+from controlgen.control.editor import SAMPLES
+from controlgen.images import grid, to_pixels, write_png
+from controlgen.progress import Bars, Reporter
+from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
+from controlgen.training import TrainState, train
+from controlgen.training.history import mean_row, read_history, to_text
+
+
+def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | None = None) -> Ref:
+    """Train a GAN, resuming where an earlier attempt stopped. Raises DataError, Diverged."""
+    ref = name_of("gan", name, config)
+    if store.has(ref):
+        return ref
+    dataset = config.dataset.open()
+    state = TrainState(config, dataset.image_shape)
+    with store.making(ref, {}) as folder:
+        if (folder / STATE).is_file():
+            state.restore(load_tensors(folder / STATE))
+        _train_and_save(config, dataset, state, folder, ref, report or Bars())
+
+        # What is kept: the averaged generator, the critic, the curves and the pictures.
+        save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
+        save_tensors(folder / "critic.safetensors", state.critic.state_dict())
+        write_json(folder / "config.json", config.effective())
+        (folder / STATE).unlink()
+        write_card(
+            folder,
+            f"GAN {ref.name}",
+            f"An unconditional generator trained on unlabelled images. {RESEARCH}",
+            {
+                "data": config.dataset.kind,
+                "objective": config.objective.kind,
+                "real images shown": state.images_seen,
+                "parameters, generator": sum(p.numel() for p in state.average.parameters()),
+                "precision": "bf16 above 4x4" if state.bf16 else "fp32",
+            },
+            ["Not evaluated by itself: see the report of the run."],
+            f"python -m flows.train_gan CONFIG  # with the [train] of config.json, name {name}",
+            ["grid.png", "losses.png"],
+        )
+    return ref
+
+
+def _train_and_save(
+    config: TrainConfig, dataset: Any, state: TrainState, folder: Path, ref: Ref, report: Reporter
+) -> None:
+    # Rows later than the saved state belong to steps that are about to be made again.
+    rows = read_history(folder / "history.jsonl", state.images_seen)
+    every = max(config.checkpoint_images // 10, config.batch_size)
+    steps, next_row = [], state.images_seen + every
+    next_save = state.images_seen + config.checkpoint_images
+    title = f"train {ref.name}"
+    with report.meter(title, config.total_images, state.images_seen, "images") as meter:
+        for step in train(config, dataset, state):
+            steps.append(step)
+            if step.images_seen >= next_row or step.images_seen >= config.total_images:
+                rows.append(mean_row(steps))
+                steps, next_row = [], step.images_seen + every
+                row = rows[-1]
+                note = f"gap {row['gap']:.2f} penalty {row['penalty']:.3f}"
+                meter.to(min(step.images_seen, config.total_images), note)
+            if step.images_seen >= next_save:
+                next_save += config.checkpoint_images
+                _checkpoint(state, rows, folder, ref)
+    _checkpoint(state, rows, folder, ref)
+
+
+def _checkpoint(state: TrainState, rows: list[dict[str, float]], folder: Path, ref: Ref) -> None:
+    # The state comes last: it decides how many rows of the history count.
+    write_text(folder / "history.jsonl", to_text(rows))
+    origin = provenance(ref, f"averaged generator after {state.images_seen} images", 0)
+    latents = rng.normals(0, SAMPLES, 0, GRID, state.average.latent_size)
+    with torch.no_grad():
+        pixels = to_pixels(state.average(torch.from_numpy(latents).to(state.device)))
+    snapshots = folder / "grids"
+    snapshots.mkdir(exist_ok=True)
+    sheet = grid(pixels, 10)
+    write_png(snapshots / f"{state.images_seen:09d}.png", sheet, origin)
+    write_png(folder / "grid.png", sheet, origin, zoom=2)
+    if rows:
+        figures.loss_curves(folder / "losses.png", rows, origin)
+    save_tensors(folder / STATE, state.tensors())

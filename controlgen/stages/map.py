@@ -1,0 +1,100 @@
+"""Fit the feature-to-latent map."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.card import write_card
+from controlgen.artifacts.store import write_json
+from controlgen.config import RunConfig
+from controlgen.control import Editor
+from controlgen.control.bundle import load_generator, save_generator, save_map
+from controlgen.control.statistics import Statistics
+from controlgen.errors import ConfigError
+from controlgen.features import FeatureSpace
+from controlgen.images import grid, write_png
+from controlgen.networks.r3gan import Generator
+from controlgen.progress import Bars, Reporter
+from controlgen.regressors import RoundTrip
+from controlgen.stages.common import RESEARCH, name_of, provenance
+from controlgen.training.state import pays_bf16
+
+
+def fit_map(
+    run: RunConfig,
+    gan: Ref,
+    bank: Ref,
+    features: Ref,
+    store: Store,
+    report: Reporter | None = None,
+) -> Ref:
+    """Fit the feature -> latent map; its folder holds all that an Editor needs."""
+    config = run.fit
+    ref = name_of("map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint)
+    if store.has(ref):
+        return ref
+    items = Bank.open(store.open(bank), store.open(features), config.held_out)
+    if len(items.latents) < 2 * config.held_out:
+        raise ConfigError(
+            f"fit.held_out = {config.held_out} leaves less than half of sample.n = "
+            f"{len(items.latents)} to fit on; draw more samples or hold out fewer"
+        )
+    generator, shape = load_generator(store.open(gan))
+    space: FeatureSpace = run.embed.space.open()
+    estimator = config.map.build(config.seed)
+    with store.making(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
+        part = items.train
+        steps = estimator.fit_steps(
+            np.array(items.features[part]),
+            np.array(items.latents[part]),
+            _round_trip(generator, space),
+        )
+        with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
+            for share in steps:
+                meter.to(math.floor(1000 * share) / 10)
+
+        save_generator(folder, generator, generator.spec, shape[0])
+        statistics = Statistics.of(np.array(items.features[part]))
+        space_settings = run.embed.space
+        save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
+        write_json(folder / "config.json", config.effective())
+        editor = Editor(generator, space, estimator, statistics, shape)
+        _picture_of_map(editor, items, folder, ref)
+        write_card(
+            folder,
+            f"Map {ref.name}",
+            f"Generator, feature space and feature-to-latent map: all an Editor needs. {RESEARCH}",
+            {"map": config.map.kind, "fitted on": f"{part.stop} generated images, no labels"},
+            ["Not evaluated by itself: see the report of the run."],
+            f"python -m flows.fit_map CONFIG  # name {run.name}",
+            ["inversion.png"],
+        )
+    return ref
+
+
+def _round_trip(generator: Generator, space: FeatureSpace) -> RoundTrip:
+    # Latents -> features of what they generate, differentiable; in bf16 where that is native.
+    bf16 = pays_bf16(torch.device("cpu"))
+    frozen = copy.deepcopy(generator)
+    frozen.bf16 = bf16
+
+    def round_trip(latents: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return space.embed_images(frozen(latents).clamp(-1, 1)).float()
+
+    return round_trip
+
+
+def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:
+    # Held-out bank images above what the map makes of their features.
+    first = items.held_out.start
+    asked = np.array(items.pixels[first : first + 16])
+    obtained = editor.generate(editor.invert(np.array(items.features[first : first + 16])))
+    recipe = "held-out bank images (top) and what the map answers to their features (bottom)"
+    sheet = grid(np.concatenate([asked, obtained]), 16)
+    write_png(folder / "inversion.png", sheet, provenance(ref, recipe, 0), zoom=2)

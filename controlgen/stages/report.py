@@ -1,0 +1,65 @@
+"""Judge a map by the protocol."""
+
+from typing import Any
+
+import numpy as np
+
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.store import write_json
+from controlgen.config import FitConfig, RunConfig
+from controlgen.control import Editor
+from controlgen.evaluation import evaluate as judge_editor
+from controlgen.evaluation import write_report
+from controlgen.features import FeatureSpace
+from controlgen.progress import Bars, Reporter
+from controlgen.regressors import Retrieval, Ridge
+from controlgen.stages.common import name_of, provenance
+
+
+def evaluate(
+    run: RunConfig,
+    map_ref: Ref,
+    bank: Ref,
+    features: Ref,
+    store: Store,
+    report: Reporter | None = None,
+) -> Ref:
+    """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here."""
+    config = run.evaluate
+    ref = name_of("report", run.name, config, map_ref.fingerprint)
+    if store.has(ref):
+        return ref
+    editor = Editor.load(store.open(map_ref))
+    items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
+    maps = _maps_to_compare(editor, items, run.fit)
+    real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
+    audit: FeatureSpace = config.audit.open()
+    with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
+        with (report or Bars()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
+            found = judge_editor(
+                editor,
+                items,
+                real["train"],
+                real["test"],
+                audit,
+                config,
+                maps=maps,
+                map_name=run.fit.map.kind,
+                class_names=config.class_names,
+                prompts=[config.prompt.format(one) for one in config.class_names],
+                on_progress=lambda what, share: meter.to(round(100 * share), what),
+            )
+        write_report(found, folder, provenance(ref, "evaluation", config.seed))
+        write_json(folder / "config.json", config.effective())
+    return ref
+
+
+def _maps_to_compare(editor: Editor, items: Bank, config: FitConfig) -> dict[str, Any]:
+    # The baselines see the same training part of the bank as the map did.
+    features, latents = (np.array(rows[items.train]) for rows in (items.features, items.latents))
+    baselines = (Retrieval(), Ridge())
+    predictors: dict[str, Any] = {
+        one.kind: one.build().fit(features, latents).predict for one in baselines
+    }
+    return predictors | {config.map.kind: editor.map.predict}

@@ -1,0 +1,136 @@
+"""Make the pretrained folders that the repository carries."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.card import write_card
+from controlgen.artifacts.store import (
+    MANIFEST,
+    digest_of,
+    finish,
+    read_json,
+    read_manifest,
+    write_json,
+)
+from controlgen.config import ClipConfig, RunConfig
+from controlgen.datasets import MNIST
+from controlgen.features import OpenClip, OpenClipSpace
+from controlgen.metrics import shape
+from controlgen.metrics.bootstrap import interval
+from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
+from controlgen.stages.common import CLIP_LIMITS, RESEARCH, WHAT_CLIP
+
+WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped
+REPORTED = (".png", ".md", ".json")  # of a report folder
+
+
+def ship(
+    run: RunConfig, gan: Ref, map_ref: Ref, report_ref: Ref, store: Store, target: Path
+) -> None:
+    """Make a pretrained folder of a run: all that an Editor needs, the report and a model card."""
+    fitted, judged, trained = (store.open(ref) for ref in (map_ref, report_ref, gan))
+    report = read_json(judged / "report.json")
+    sources = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
+    sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
+    sources.pop(MANIFEST)
+    sources["losses.png"] = trained / "losses.png"
+    with shipping(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
+        write_json(folder / "config.json", run.effective())
+        targets = {one["name"]: _target_line(one) for one in report["targets"]}
+        write_card(
+            folder,
+            f"Pretrained {target.name}",
+            "Generator, feature space and map: `controlgen.Editor.load` takes this folder. "
+            + RESEARCH,
+            {
+                "data": f"{run.train.dataset.kind}, images only; labels judged, and taught nothing",
+                "real images shown": f"{run.train.total_images:,}",
+                "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
+                "licence": "Apache-2.0 (code and weights)",
+                **targets,
+            },
+            [
+                "Every number is one training seed; intervals are over images (see report.md).",
+                "Outside what the training images show, answers are guesses: read `agreement`.",
+            ],
+            f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
+            ["samples.png", "figure3.png", "flip-rate.png", "losses.png"],
+        )
+
+
+def _target_line(one: Mapping[str, Any]) -> str:
+    measured = "not measured" if one["measured"] is None else f"{one['measured']:.3f}"
+    return f"{measured} (wanted {one['wanted']}: {'met' if one['met'] else 'missed'})"
+
+
+@contextmanager
+def shipping(
+    target: Path, kind: str, sources: Mapping[str, Path], store: Store, parents: Mapping[str, Ref]
+) -> Iterator[Path]:
+    """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, source in sources.items():
+        shutil.copyfile(source, partial / name)
+    yield partial
+    digest = hashlib.sha256()
+    for path in sorted(partial.iterdir()):
+        digest.update(f"{path.name} {digest_of(path)}\n".encode())
+    seconds = sum(read_manifest(store.path(parent)).seconds for parent in parents.values())
+    described = {role: str(parent) for role, parent in parents.items()}
+    finish(partial, kind, target.name, digest.hexdigest()[:12], described, seconds)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
+    """Make a pretrained folder of an embedded CLIP trained on glyphs, with a model card.
+
+    Only here it meets real digits: the card says how well it reads MNIST's test set.
+    """
+    source = store.open(ref)
+    files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
+    with shipping(target, "clip", files, store, {"clip": ref}) as folder:
+        scores = read_digits(OpenClip(model=str(source)).open(), config)
+        write_json(folder / "scores.json", scores)
+        write_card(
+            folder,
+            f"Embedded CLIP {target.name}",
+            WHAT_CLIP,
+            {
+                "world": f"{config.world.kind}: {config.images:,} procedural captioned images",
+                "towers": f"{config.tower} at {config.image_size} px; text {config.text_width} wide",
+                "licence": "Apache-2.0 (code and weights)",
+                **{key: _with_interval(value) for key, value in scores.items()},
+            },
+            CLIP_LIMITS,
+            f"python -m flows.train_clip configs/{config.name}.toml --ship {target.name}",
+            ["world.png"],
+        )
+
+
+def read_digits(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:
+    """Zero-shot accuracy through text and linear R^2 of shape, on the 10 000 MNIST test images."""
+    test = MNIST(split="test").open()
+    everything = np.arange(len(test))
+    pixels, labels = test.pixels(everything), test.labels(everything)
+    right = zero_shot_predictions(space, config.world.prompts(), pixels) == labels
+    found = linear_r2(space.embed(pixels), shape.attributes(pixels).astype(np.float32))
+    scores: dict[str, Any] = {"MNIST zero-shot accuracy": interval(right, config.seed)._asdict()}
+    for name, value in zip(shape.NAMES, found, strict=True):
+        scores[f"linear R2, {name}"] = round(float(value), 4)
+    return scores
+
+
+def _with_interval(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{mean:.4f} ({low:.4f} to {high:.4f}, n {n})".format(**value)
+    return f"{value:.3f}"

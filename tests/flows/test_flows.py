@@ -1,0 +1,191 @@
+"""The whole line through Prefect: same artifacts as the stages alone, and what a server shows."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("prefect")
+
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from controlgen.artifacts import Ref, Store, read_manifest
+from controlgen.config import RunConfig
+from controlgen.errors import DataError
+from flows.command import run_and_ship
+from flows.fit_map import Line
+from flows.pipeline import main, pipeline
+from flows.report import FlowReporter, quiet_prefect, server_runs, stage
+
+# Prefect's own threads and SQLite connections end after the test that warnings are blamed on.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="session")
+def harness() -> Iterator[None]:
+    """A temporary server with a database of its own; a busy machine starts it slowly."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture(scope="session")
+def made(line: Any, harness: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """The flow on the settings of `line`, in another store."""
+    store = Store(tmp_path_factory.mktemp("flow") / "store")
+    with quiet_prefect():
+        chain, report = pipeline(line.run, str(store.root))
+    return store, chain, report
+
+
+def artifacts() -> list[Any]:
+    with get_client(sync_client=True) as client:
+        return list(client.read_artifacts(limit=200))
+
+
+def test_the_flow_makes_what_the_stages_make_bit_by_bit(line: Any, made: Any) -> None:
+    store, chain, report = made
+    assert chain == Line(line.gan, line.bank, line.features, line.map)
+    assert set(store.refs()) == {*chain, report}
+    for ref in chain:
+        alone, through = (read_manifest(one.open(ref)).files for one in (line.store, store))
+        exact = {name for name in alone if name.endswith((".safetensors", ".npy"))}
+        assert exact
+        assert {name: through[name] for name in exact} == {name: alone[name] for name in exact}
+    assert (store.open(report) / "report.md").is_file()
+
+
+def test_running_again_returns_at_once_and_touches_nothing(line: Any, made: Any) -> None:
+    store, chain, report = made
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
+    with quiet_prefect():
+        assert pipeline(line.run, str(store.root)) == (chain, report)
+    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
+
+
+def test_a_server_shows_progress_tables_cards_and_pictures(made: Any) -> None:
+    store, chain, report = made
+    found = artifacts()
+    kinds = {one.type for one in found}
+    assert {"progress", "table", "markdown"} <= kinds
+    # Every stage told its progress and ended at 100 per cent.
+    told = {one.description: one.data for one in found if one.type == "progress"}
+    for verb, ref in zip(("train", "sample", "embed", "fit"), chain, strict=True):
+        assert told[f"{verb} {ref.name}"] == 100.0
+    assert told[f"evaluate {report.name}"] == 100.0
+    # The report and the cards are there by key, word for word, and so are the pictures.
+    by_key = {one.key: one.data for one in found if one.key}
+    assert by_key[f"report-{report.name}"] == (store.path(report) / "report.md").read_text()
+    assert by_key[f"map-{chain.map.name}"] == (store.path(chain.map) / "README.md").read_text()
+    assert "data:image/png;base64," in by_key[f"gan-{chain.gan.name}-grid"]
+    assert "flip rate" in str(by_key[f"report-{report.name}-targets"])
+
+
+def test_flows_and_tasks_are_recorded_as_completed(made: Any) -> None:
+    with get_client(sync_client=True) as client:
+        flow_runs = client.read_flow_runs()
+        task_runs = client.read_task_runs()
+    assert {run.state_name for run in flow_runs} == {"Completed"}
+    names = {run.name.rpartition("-")[0] for run in task_runs}
+    assert {"train_gan_task", "draw_samples_task", "fit_map_task", "evaluate_task"} <= names
+
+
+def test_without_a_server_nothing_is_sent(line: Any, made: Any, tmp_path: Path) -> None:
+    """What publishes asks first; outside of a task, or without a server, a meter is a bar."""
+    assert server_runs()
+    count = len(artifacts())
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert not server_runs()
+        with FlowReporter().meter("nowhere", 10, unit="images") as meter:
+            meter.to(10)
+    with FlowReporter().meter("outside of a task", 10) as meter:
+        meter.to(10)
+    assert len(artifacts()) == count
+
+
+def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
+    harness: None,
+    tmp_path: Path,
+    toy_clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A data set that is not to be had: known only once the flow runs."""
+    from controlgen.datasets import idx
+
+    def nothing(*args: Any, **settings: Any) -> Any:
+        raise DataError("mnist: not in the cache; mirror: no route; npm: not installed")
+
+    monkeypatch.setattr(idx, "obtain", nothing)
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__name__", "")
+        if name.startswith("controlgen.datasets.") and hasattr(module, "obtain"):
+            monkeypatch.setattr(module, "obtain", nothing)
+    config = Path(__file__).parents[2] / "configs" / "tiny.toml"
+    command = [str(config), "--set", 'train.dataset.kind="mnist"', "--store", str(tmp_path / "s")]
+    monkeypatch.setattr(sys, "argv", ["flows.pipeline", *command])
+    # pytest's own capturing handler is not what a user has: a console handler on stderr is.
+    console = logging.StreamHandler(os.fdopen(os.dup(2), "w"))
+    logging.getLogger().addHandler(console)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_and_ship(main)
+    finally:
+        logging.getLogger().removeHandler(console)
+        console.close()
+    told = capfd.readouterr()
+    assert ended.value.code == 2
+    assert told.out == ""
+    assert told.err == "DataError: mnist: not in the cache; mirror: no route; npm: not installed\n"
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
+    from prefect import flow
+
+    @stage
+    def refuse(ref: Ref) -> Ref:
+        raise DataError(f"{ref}: no")
+
+    @flow(validate_parameters=False)
+    def refusing(ref: Ref) -> Ref:
+        return refuse(ref)
+
+    with quiet_prefect(), pytest.raises(DataError, match="gan/x-1: no"):
+        refusing(Ref("gan", "x-1"))
+
+
+def test_tasks_cache_nothing_and_persist_nothing() -> None:
+    """The artifact store is the only cache."""
+    from prefect.cache_policies import NO_CACHE
+
+    from flows import draw_samples, embed_images, evaluate, fit_map, train_clip, train_gan
+
+    tasks = [
+        getattr(module, name)
+        for module in (train_gan, draw_samples, embed_images, fit_map, evaluate, train_clip)
+        for name in dir(module)
+        if name.endswith("_task")
+    ]
+    assert len({one.name for one in tasks}) == 6
+    for one in tasks:
+        assert one.cache_policy == NO_CACHE
+        assert one.persist_result is False
+        assert one.retries == 0
+
+
+def test_every_shipped_config_is_valid() -> None:
+    from controlgen.config import ClipConfig
+
+    for path in (Path(__file__).parents[2] / "configs").glob("*.toml"):
+        kind = ClipConfig if path.stem.startswith("clip") else RunConfig
+        assert kind.load(path).name == path.stem

@@ -1,0 +1,335 @@
+"""Both command lines: what they print, what they write, and one line for a user's mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from controlgen import __version__, cli, stages
+from controlgen.artifacts import Store
+
+ROOT = Path(__file__).parents[1]
+TINY = str(ROOT / "configs" / "tiny.toml")
+EIGHT = 'text("a digit eight")-text("a digit three")'
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def controlgen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Runs `controlgen ...` in this process, from the entry point that is installed."""
+
+    def run(*arguments: object) -> Answer:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["controlgen", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        told = capsys.readouterr()
+        return Answer(code, told.out, told.err)
+
+    return run
+
+
+def refused(answer: Answer, says: str) -> None:
+    """One line on stderr, nothing on stdout, exit 2."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    assert says in answer.err, answer.err
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.err.startswith("controlgen: ")
+
+
+@pytest.fixture
+def damaged(line: Any, tmp_path: Path) -> Path:
+    """A store in which one byte of the map's weights is another."""
+    shutil.copytree(line.store.root, tmp_path / "damaged")
+    path = Store(tmp_path / "damaged").path(line.map) / "map.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    return tmp_path / "damaged"
+
+
+def test_list_names_every_artifact(controlgen: Callable[..., Answer], line: Any) -> None:
+    told = controlgen("list", "--store", line.store.root)
+    assert told.code == 0
+    for ref in line.store.refs():
+        assert str(ref) in told.out
+    assert f"gan {line.gan}" in told.out
+    assert told.err == ""
+
+
+def test_list_of_nothing_says_what_to_do(
+    controlgen: Callable[..., Answer], tmp_path: Path
+) -> None:
+    refused(controlgen("list", "--store", tmp_path / "none"), "make demo")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("form", ["kind/name", "name", "path"])
+def test_show_prints_manifest_and_card(
+    controlgen: Callable[..., Answer], line: Any, form: str
+) -> None:
+    names = {"kind/name": line.map, "name": line.map.name, "path": line.map_folder}
+    told = controlgen("show", names[form], "--store", line.store.root)
+    assert told.code == 0
+    assert f"from gan {line.gan}" in told.out
+    assert "generator.safetensors" in told.out
+    assert f"# Map {line.map.name}" in told.out
+
+
+def test_check_counts_files_of_one_and_of_all(controlgen: Callable[..., Answer], line: Any) -> None:
+    told = controlgen("check", line.map, "--store", line.store.root)
+    assert told.code == 0
+    assert "all as written" in told.out
+    told = controlgen("check", "--store", line.store.root)
+    assert told.out.count("all as written") == len(line.store.refs())
+
+
+def test_check_finds_a_flipped_byte(
+    controlgen: Callable[..., Answer], damaged: Path, line: Any
+) -> None:
+    refused(controlgen("check", line.map, "--store", damaged), "map.safetensors: differs")
+    told = controlgen("check", "--store", damaged)
+    assert told.code == 2
+    assert told.err.count("\n") == 1
+    assert told.out.count("all as written") == len(line.store.refs()) - 1
+
+
+def test_edit_writes_a_strip_that_says_how_it_was_made(
+    controlgen: Callable[..., Answer], line: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "edit.png"
+    command = ["edit", line.map, "--store", line.store.root, "--seed", 7, "--add", EIGHT]
+    told = controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", output)
+    assert told.code == 0, told.err
+    assert told.err == ""
+    assert "agree" in told.out
+    with Image.open(output) as opened:
+        chunks = opened.text  # type: ignore[attr-defined]
+        assert opened.format == "PNG"
+        picture = np.asarray(opened.convert("L"))
+    assert chunks["synthetic"] == "true"
+    assert str(line.map_folder) in chunks["model"]
+    assert chunks["seed"] == "7"
+    assert EIGHT in chunks["recipe"]
+    assert "1.5" in chunks["recipe"]
+    assert chunks["version"] == __version__
+    assert picture.shape[1] > 2 * picture.shape[0]  # source, three steps
+    assert picture.std() > 5
+    # The same command writes the same picture; another seed another one.
+    again = tmp_path / "again.png"
+    controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", again)
+    assert again.read_bytes() == output.read_bytes()
+    command[command.index(7)] = 8
+    controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", again)
+    assert again.read_bytes() != output.read_bytes()
+
+
+def test_edit_of_an_image_file(
+    controlgen: Callable[..., Answer], line: Any, tmp_path: Path, recwarn: Any
+) -> None:
+    pixels = line.run.train.dataset.open().pixels(np.array([3]))
+    Image.fromarray(pixels[0, 0]).convert("RGB").resize((50, 50)).save(tmp_path / "mine.jpg")
+    output = tmp_path / "out.PNG"
+    told = controlgen(
+        *("edit", line.map_folder, "--image", tmp_path / "mine.jpg", "--steps", 1),
+        *("--add", f'text("$1$ $\\\\frac{{$") - image("{tmp_path / "mine.jpg"}")'),
+        *("--residual", "--generator", line.store.path(line.gan), "-o", output),
+    )
+    assert told.code == 0, told.err
+    with Image.open(output) as opened:
+        chunks = opened.text  # type: ignore[attr-defined]
+    assert chunks["seed"] == "image mine.jpg"
+    assert "residual" in chunks["recipe"]
+
+
+@pytest.fixture(scope="module")
+def other_gan(line: Any) -> Any:
+    shorter = line.run.train.model_copy(update={"total_images": 32})
+    store = Store(line.store.root.parent / "other")
+    return store.path(stages.train_gan("other", shorter, store))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"map": "map/nothing-123"}, "map/nothing-123: no such artifact"),
+        ({"map": "artifacts/pretrained/nothing"}, "no such artifact"),
+        ({"map": "GAN"}, "not a map"),
+        ({"--image": "missing.png"}, "missing.png: no such image"),
+        ({"--image": "text.png"}, "text.png: cannot be read as an image"),
+        ({"--add": 'text("")'}, "empty or blank"),
+        ({"--add": 'text("  ") - text("a")'}, "empty or blank"),
+        ({"--add": ""}, "write sums of text"),
+        ({"--add": "eight"}, "eight is not understood"),
+        ({"--add": "__import__('os').system('touch owned')"}, "is not understood"),
+        ({"--add": 'text("a") * text("b")'}, "only sums and numbers times terms"),
+        ({"--add": "(" * 5000}, "is not an expression"),
+        ({"--add": 'image("text.png")'}, "cannot be read as an image"),
+        ({"-o": "edit.jpg"}, "name a file that ends in .png"),
+        ({"-o": "folder.png"}, "name a file that ends in .png"),
+        ({"-o": "nowhere/edit.png"}, "the folder nowhere does not exist"),
+        ({"--generator": "OTHER"}, "was fitted to another generator"),
+        ({"--generator": "gan/nothing-1"}, "no such artifact"),
+        ({"--amount": "nan"}, "must be a finite number"),
+        ({"--amount": "inf"}, "must be a finite number"),
+        ({"--seed": "3", "--image": "text.png"}, "not both"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_mistake_is_one_line_exit_2_and_nothing_written(
+    controlgen: Callable[..., Answer],
+    line: Any,
+    other_gan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: dict[str, str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    stand_ins = {"GAN": str(line.gan), "OTHER": str(other_gan)}
+    given = {"map": str(line.map), "--add": EIGHT, "-o": "edit.png"}
+    given |= {key: stand_ins.get(value, value) for key, value in arguments.items()}
+    command = [given.pop("map"), *(part for pair in given.items() for part in pair)]
+    refused(controlgen("edit", "--store", line.store.root, *command), says)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_map_is_refused(
+    controlgen: Callable[..., Answer], damaged: Path, line: Any, tmp_path: Path
+) -> None:
+    answer = controlgen("edit", line.map, "--store", damaged, "--add", EIGHT, "-o", tmp_path / "a.png")
+    refused(answer, "map.safetensors: differs from its SHA-256")
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+@pytest.mark.parametrize("name", ["gan/nothing-1", "nothing", "../../etc", "/"])
+def test_a_missing_artifact_is_one_line(
+    controlgen: Callable[..., Answer], line: Any, command: str, name: str
+) -> None:
+    refused(controlgen(command, name, "--store", line.store.root), "no such artifact")
+
+
+def process(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_real_process_ends_in_one_line_without_a_traceback(tmp_path: Path) -> None:
+    """Once for each command line as a process: what a shell sees."""
+    ended = process("-m", "flows.pipeline", TINY, "--set", "train.gama=1", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"ConfigError: {TINY}: unknown key train.gama\n"
+    code = "from controlgen.cli import main; main()"
+    ended = process("-c", code, "show", "gan/none-1", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("controlgen: gan/none-1: no such artifact")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def pipeline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Runs `python -m flows.pipeline ...` in this process."""
+    pytest.importorskip("prefect")
+    from flows.command import run_and_ship
+    from flows.pipeline import main
+
+    def run(*arguments: object) -> Answer:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["flows.pipeline", *map(str, arguments)])
+        try:
+            run_and_ship(main)
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        told = capsys.readouterr()
+        return Answer(code, told.out, told.err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("config", "override", "says"),
+    [
+        ("name = 'x'\n[train]\ndataset = {kind = 'digits'}\nbatchsize = 3", None, "train.batchsize"),
+        ("name = 'x'\n[trian]\n", None, "unknown key trian"),
+        ("name = 'x'", None, "train is missing"),
+        ("name = 'x", None, "not valid TOML"),
+        ("name = '../x'\n[train]\ndataset = {kind = 'digits'}", None, "name: "),
+        (None, "train.objective.gama=0.5", "gama"),
+        (None, "sample.n=few", "sample.n"),
+        (None, "sample.n=-5", "sample.n"),
+        (None, "sample", "write it as section.key=value"),
+        (None, "name.x=1", "name is a value, not a section"),
+        (None, "train.dataset.kind=mnits", "train.dataset"),
+        (None, "train.learning_rate.start=nan", "learning_rate"),
+        ("MISSING", None, "cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_a_config_is_one_line_and_no_store(
+    pipeline: Callable[..., Answer],
+    tmp_path: Path,
+    config: str | None,
+    override: str | None,
+    says: str,
+) -> None:
+    path = tmp_path / "run.toml"
+    if config != "MISSING":
+        path.write_text(Path(TINY).read_text() if config is None else config)
+    store = tmp_path / "store"
+    told = pipeline(path, *(["--set", override] if override else []), "--store", store)
+    assert told.code == 2
+    assert told.out == ""
+    assert says in told.err
+    assert told.err.startswith("ConfigError: ")
+    assert told.err.count("\n") == 1
+    assert not store.exists()
+
+
+def test_dry_run_prints_the_effective_config_and_writes_nothing(
+    pipeline: Callable[..., Answer], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    told = pipeline(TINY, "--set", "train.objective.gamma=0.25", "--store", store, "--dry-run")
+    assert (told.code, told.err) == (0, "")
+    shown = json.loads(told.out)
+    assert shown["name"] == "tiny"
+    assert shown["train"]["objective"]["gamma"] == {"start": 0.25, "end": 0.25}
+    assert shown["train"]["precision"] == "auto"  # a default that the file does not mention
+    assert shown["sample"]["n"] == 400
+    assert list(tmp_path.iterdir()) == []
