@@ -1,6 +1,6 @@
 """Speed as ratios from one run: bf16 against fp32 training steps, the map against optimisation.
 
-    python benchmarks/speed.py [MAP_FOLDER]
+python benchmarks/speed.py [MAP_FOLDER]
 """
 
 import sys

@@ -14,6 +14,7 @@ from controlgen.spec import Spec, runtime_field
 from controlgen.worlds import AnyWorld, Glyphs
 
 Seed = Field(0, ge=0)
+NAME = r"^[a-z0-9][a-z0-9-]*$"  # of a run: a part of folder names
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -86,7 +87,7 @@ class EvaluateConfig(Spec):
 class ClipConfig(Spec):
     """How the embedded CLIP is trained on a procedural captioned world."""
 
-    name: str = "clip-mini"
+    name: str = Field("clip-mini", pattern=NAME)
     world: AnyWorld = Glyphs()
     images: int = Field(300_000, ge=64)
     batch_size: int = Field(256, ge=2)
@@ -105,7 +106,7 @@ class ClipConfig(Spec):
 class RunConfig(Spec):
     """The whole line: what flows/pipeline.py runs."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=NAME)
     train: TrainConfig
     sample: SampleConfig = SampleConfig()
     embed: EmbedConfig = EmbedConfig()

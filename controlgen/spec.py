@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from controlgen.errors import ConfigError
 
@@ -24,6 +24,19 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, values: Any) -> Any:
+        # A section that names no kind is of the default kind: `--set train.objective.gamma=1`.
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, field in cls.model_fields.items():
+            kind, section = getattr(field.default, "kind", None), filled.get(name)
+            if kind is not None and isinstance(section, dict):
+                filled[name] = {"kind": kind, **section}
+        return filled
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "config") -> Self:

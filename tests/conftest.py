@@ -143,20 +143,18 @@ def toy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """configs/tiny.toml made smaller still and run once, by the stages alone."""
+    """configs/tiny.toml with a quicker map and report, run once, by the stages alone."""
     from controlgen import stages
 
     overrides = [
         f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}',
-        "train.total_images=320",
-        "train.checkpoint_images=160",
+        "train.checkpoint_images=1_600",
+        "train.precision=fp32",
         "train.device=cpu",
-        "sample.n=160",
-        "fit.held_out=64",
+        "fit.held_out=160",
         "fit.map.warm_steps=30",
         "evaluate.samples=32",
         "evaluate.inversions=16",
-        "evaluate.judge_epochs=1",
         "evaluate.amounts=[1.0]",
         "evaluate.optimisation_steps=1",
         "evaluate.bootstraps=10",
@@ -168,8 +166,3 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     return Line(run, overrides, store, gan, bank, features, fitted)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Two folders may hold test files of the same name: import each by its path."""
-    config.option.importmode = "importlib"

@@ -78,9 +78,7 @@ def test_list_names_every_artifact(controlgen: Callable[..., Answer], line: Any)
     assert told.err == ""
 
 
-def test_list_of_nothing_says_what_to_do(
-    controlgen: Callable[..., Answer], tmp_path: Path
-) -> None:
+def test_list_of_nothing_says_what_to_do(controlgen: Callable[..., Answer], tmp_path: Path) -> None:
     refused(controlgen("list", "--store", tmp_path / "none"), "make demo")
     assert not (tmp_path / "none").exists()
 
@@ -221,7 +219,9 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_written(
 def test_a_damaged_map_is_refused(
     controlgen: Callable[..., Answer], damaged: Path, line: Any, tmp_path: Path
 ) -> None:
-    answer = controlgen("edit", line.map, "--store", damaged, "--add", EIGHT, "-o", tmp_path / "a.png")
+    answer = controlgen(
+        "edit", line.map, "--store", damaged, "--add", EIGHT, "-o", tmp_path / "a.png"
+    )
     refused(answer, "map.safetensors: differs from its SHA-256")
     assert not (tmp_path / "a.png").exists()
 
@@ -285,12 +285,16 @@ def pipeline(
 @pytest.mark.parametrize(
     ("config", "override", "says"),
     [
-        ("name = 'x'\n[train]\ndataset = {kind = 'digits'}\nbatchsize = 3", None, "train.batchsize"),
+        (
+            "name = 'x'\n[train]\ndataset = {kind = 'digits'}\nbatchsize = 3",
+            None,
+            "train.batchsize",
+        ),
         ("name = 'x'\n[trian]\n", None, "unknown key trian"),
         ("name = 'x'", None, "train is missing"),
         ("name = 'x", None, "not valid TOML"),
         ("name = '../x'\n[train]\ndataset = {kind = 'digits'}", None, "name: "),
-        (None, "train.objective.gama=0.5", "gama"),
+        (None, "train.objective.gama=0.5", "unknown key train.objective.r3gan.gama"),
         (None, "sample.n=few", "sample.n"),
         (None, "sample.n=-5", "sample.n"),
         (None, "sample", "write it as section.key=value"),

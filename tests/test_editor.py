@@ -117,9 +117,7 @@ def test_a_direction_from_groups_by_hand(editor: Editor, real: Any, line: Any) -
     change = editor.statistics.project(means[0] - means[1])
     np.testing.assert_allclose(found, change, atol=1e-6)
     assert np.linalg.norm(found) > 1e-3
-    np.testing.assert_allclose(
-        found, -editor.direction(more=real[4:6], less=real[:4]), atol=1e-6
-    )
+    np.testing.assert_allclose(found, -editor.direction(more=real[4:6], less=real[:4]), atol=1e-6)
 
 
 def test_a_direction_from_texts_is_the_expression_of_the_same_texts(editor: Editor) -> None:
@@ -273,7 +271,9 @@ def test_a_loaded_map_answers_as_its_arrays_say(editor: Editor, line: Any) -> No
     assert isinstance(controlgen.Editor.load(str(line.map_folder)).sample(1), Samples)
 
 
-def test_the_maps_own_generator_is_accepted_and_any_other_refused(line: Any, tmp_path: Path) -> None:
+def test_the_maps_own_generator_is_accepted_and_any_other_refused(
+    line: Any, tmp_path: Path
+) -> None:
     own = Editor.load(line.map_folder, generator=line.store.path(line.gan))
     assert own.image_shape == (1, 32, 32)
     shorter = line.run.train.model_copy(update={"total_images": 32})

@@ -12,7 +12,10 @@ from controlgen.control.query import evaluate
 from controlgen.errors import ConfigError, ControlGenError
 
 A, B = np.float32([1, 0, 0]), np.float32([0, 1, 0])
-SOURCES = {"text": {"a": A, "b": B}.__getitem__, "image": lambda path: np.float32([0, 0, len(path)])}
+SOURCES = {
+    "text": {"a": A, "b": B}.__getitem__,
+    "image": lambda path: np.float32([0, 0, len(path)]),
+}
 
 
 @pytest.mark.parametrize(

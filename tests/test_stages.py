@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from controlgen import stages
 from controlgen.artifacts import Ref, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, SampleConfig, TrainConfig
-from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
 from controlgen.control.bundle import load_generator
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
 from controlgen.features import OpenClip
 from controlgen.images import to_pixels
 from controlgen.stages.common import name_of
@@ -75,7 +75,7 @@ def test_a_changed_setting_makes_another_artifact_and_a_runtime_setting_does_not
     train = line.run.train
     changed = [
         {"seed": 1},
-        {"total_images": 321},
+        {"total_images": 1601},
         {"network": train.network.model_copy(update={"latent_size": 17})},
         {"objective": train.objective.model_copy(update={"gamma": 0.7})},
     ]
@@ -103,8 +103,8 @@ def test_a_parents_fingerprint_is_in_the_childs_name(line: Any) -> None:
 def test_the_bank_holds_what_the_generator_makes_of_its_latents(line: Any) -> None:
     bank = line.store.path(line.bank)
     latents, pixels = np.load(bank / "latents.npy"), np.load(bank / "pixels.npy")
-    assert latents.shape == (160, 16)
-    assert pixels.shape == (160, 1, 32, 32)
+    assert latents.shape == (400, 16)
+    assert pixels.shape == (400, 1, 32, 32)
     generator, shape = load_generator(line.store.path(line.gan))
     assert shape == (1, 32, 32)
     with torch.no_grad():
@@ -118,11 +118,11 @@ def test_the_bank_holds_what_the_generator_makes_of_its_latents(line: Any) -> No
 
 def test_a_longer_bank_begins_like_a_shorter_one(line: Any, tmp_path: Path) -> None:
     store = copied(line, tmp_path)
-    longer = stages.draw_samples("t", SampleConfig(n=170, batch_size=7), line.gan, store)
+    longer = stages.draw_samples("t", SampleConfig(n=410, batch_size=41), line.gan, store)
     banks = [store.path(ref) for ref in (line.bank, longer)]
-    rows = [np.load(bank / "latents.npy")[:160] for bank in banks]
+    rows = [np.load(bank / "latents.npy")[:400] for bank in banks]
     np.testing.assert_array_equal(*rows)
-    images = [np.load(bank / "pixels.npy")[:160].astype(int) for bank in banks]
+    images = [np.load(bank / "pixels.npy")[:400].astype(int) for bank in banks]
     assert np.abs(images[0] - images[1]).max() <= 1
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_parent_is_refused_and_stays(line: Any, tmp_path: Path) -> Non
         (line.features, "features.npy"),
     ):
         flip(store.path(ref) / name)
-    other_fit = run.model_copy(update={"fit": FitConfig(map=run.fit.map, held_out=60)})
+    other_fit = run.model_copy(update={"fit": FitConfig(map=run.fit.map, held_out=150)})
     embed = EmbedConfig(space=run.evaluate.audit)
     attempts: list[tuple[Callable[[], Ref], str]] = [
         (lambda: stages.draw_samples("t", SampleConfig(n=16), line.gan, store), "generator"),
@@ -162,9 +162,7 @@ def test_a_damaged_parent_is_refused_and_stays(line: Any, tmp_path: Path) -> Non
     assert set(store.root.rglob("*")) == kept
 
 
-def test_a_damaged_result_is_set_aside_and_made_again_bit_by_bit(
-    line: Any, tmp_path: Path
-) -> None:
+def test_a_damaged_result_is_set_aside_and_made_again_bit_by_bit(line: Any, tmp_path: Path) -> None:
     store = copied(line, tmp_path)
     bank = store.path(line.bank)
     good = (bank / "pixels.npy").read_bytes()
@@ -181,8 +179,8 @@ def test_a_missing_parent_is_named(line: Any, tmp_path: Path) -> None:
 
 
 def test_holding_out_more_than_half_is_refused(line: Any, tmp_path: Path) -> None:
-    run = line.run.model_copy(update={"fit": FitConfig(map=line.run.fit.map, held_out=81)})
-    with pytest.raises(ConfigError, match="held_out = 81 leaves less than half"):
+    run = line.run.model_copy(update={"fit": FitConfig(map=line.run.fit.map, held_out=201)})
+    with pytest.raises(ConfigError, match="held_out = 201 leaves less than half"):
         stages.fit_map(run, line.gan, line.bank, line.features, copied(line, tmp_path))
 
 
@@ -247,7 +245,7 @@ while True:
 def test_killed_and_run_again_the_generator_is_bit_equal(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    config = tiny_config(total_images=8 * 48, checkpoint_images=64)
+    config = tiny_config(total_images=8 * 40, checkpoint_images=80)
     whole = Store(tmp_path / "whole")
     uninterrupted = whole.path(stages.train_gan("killed", config, whole))
     ended = subprocess.run(
@@ -266,7 +264,7 @@ def test_killed_and_run_again_the_generator_is_bit_equal(
     rows = [json.loads(one) for one in (resumed / "history.jsonl").read_text().splitlines()]
     seen = [row["images_seen"] for row in rows]
     assert seen == sorted(set(seen))
-    assert seen[-1] == 8 * 48
+    assert seen[-1] == 8 * 40
     assert not (resumed / STATE).exists()
 
 

@@ -47,7 +47,7 @@ def test_what_is_made_is_there_and_says_what_it_is(store: Store) -> None:
     assert manifest.parents == {"bank": "bank/toy-ba9876543210"}
     assert set(manifest.files) == {"weights.bin", "grids/one.txt", "config.json"}
     # Nothing hidden is left: no lock, no timer, no half-written file.
-    assert [path for path in folder.rglob(".*")] == []
+    assert list(folder.rglob(".*")) == []
     assert [path.name for path in folder.parent.iterdir()] == [REF.name]
 
 

@@ -107,7 +107,8 @@ def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
             WHAT_CLIP,
             {
                 "world": f"{config.world.kind}: {config.images:,} procedural captioned images",
-                "towers": f"{config.tower} at {config.image_size} px; text {config.text_width} wide",
+                "image tower": f"{config.tower} at {config.image_size} px",
+                "text tower": f"{config.text_layers} layers, {config.text_width} wide",
                 "licence": "Apache-2.0 (code and weights)",
                 **{key: _with_interval(value) for key, value in scores.items()},
             },

@@ -125,6 +125,6 @@ def _refuse_non_finite(loss: float, who: str, module: nn.Module, state: TrainSta
     if not (math.isfinite(loss) and math.isfinite(steepest)):
         raise Diverged(
             f"{who} loss became {loss} (steepest gradient {steepest}) "
-            f"after {state.images_seen} images; the last checkpoint is kept: "
+            f"after {state.images_seen} images; the last checkpoint, if there was one, is kept: "
             "lower train.learning_rate or raise train.objective's penalty, and run again"
         )

@@ -11,7 +11,7 @@ from controlgen.errors import ArtifactCorrupt
 from controlgen.regressors import AnyMap
 
 MAPS = get_args(get_args(AnyMap)[0])
-QUICK = {"cycle-mlp": {"width": 32, "depth": 1, "batch_size": 32, "warm_steps": 200}}
+QUICK = {"cycle-mlp": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80}}
 
 
 def settings(member):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,29 @@ def test_without_a_server_nothing_is_sent(line: Any, made: Any, tmp_path: Path) 
     assert len(artifacts()) == count
 
 
+def test_as_a_process_with_no_server_configured(tmp_path: Path) -> None:
+    """What a user has at first: nothing of Prefect set up, and no network needed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    root = Path(__file__).parents[2]
+    settings = {"PYTHONPATH": str(root), "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = ["-m", "flows.train_gan", "configs/tiny.toml", "--store", str(tmp_path / "store")]
+    ended = subprocess.run(
+        [sys.executable, *command, "--set", "train.total_images=32"],
+        cwd=root,
+        env={**kept, **settings, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (made,) = Store(tmp_path / "store").refs()
+    assert ended.stdout == f"{tmp_path / 'store' / str(made)}\n"
+    assert Store(tmp_path / "store").has(made)
+    # Nothing but the bar: no log line of Prefect, no warning.
+    lines = {line.strip() for line in ended.stderr.replace("\r", "\n").splitlines()} - {""}
+    assert all(line.startswith(f"train {made.name}") for line in lines), ended.stderr
+
+
 def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     harness: None,
     tmp_path: Path,
@@ -134,14 +158,13 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     command = [str(config), "--set", 'train.dataset.kind="mnist"', "--store", str(tmp_path / "s")]
     monkeypatch.setattr(sys, "argv", ["flows.pipeline", *command])
     # pytest's own capturing handler is not what a user has: a console handler on stderr is.
-    console = logging.StreamHandler(os.fdopen(os.dup(2), "w"))
+    console = logging.StreamHandler(sys.stderr)
     logging.getLogger().addHandler(console)
     try:
         with pytest.raises(SystemExit) as ended:
             run_and_ship(main)
     finally:
         logging.getLogger().removeHandler(console)
-        console.close()
     told = capfd.readouterr()
     assert ended.value.code == 2
     assert told.out == ""
