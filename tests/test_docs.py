@@ -118,11 +118,11 @@ def test_make_targets_exist(command: str) -> None:
 
 
 def test_make_promises_the_targets_of_the_house_and_help_lists_them() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in told.stdout.splitlines() if line}
     assert {"setup", "demo", "test", "lint", "type", "ui"} <= listed
     ran = subprocess.run(
-        ["make", "--dry-run", "--always-make", *sorted(listed)],
+        ["make", "--no-print-directory", "--dry-run", "--always-make", *sorted(listed)],
         cwd=ROOT,
         capture_output=True,
         text=True,
