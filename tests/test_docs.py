@@ -118,7 +118,8 @@ def test_make_targets_exist(command: str) -> None:
 
 
 def test_make_promises_the_targets_of_the_house_and_help_lists_them() -> None:
-    told = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in told.stdout.splitlines() if line}
     assert {"setup", "demo", "test", "lint", "type", "ui"} <= listed
     ran = subprocess.run(
