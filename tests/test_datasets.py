@@ -121,7 +121,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_from_folder_plain_and_gzipped(tmp_path: Path) -> None:
-    put(tmp_path, {"one": FILES["one"], "two.gz": gzip.compress(FILES["two"])})
+    put(tmp_path, {"one": FILES["one"], "two.gz": gzip.compress(FILES["two"], mtime=0)})
     way = from_folder(tmp_path, "install the package")
     assert (way("one"), way("two")) == (FILES["one"], FILES["two"])
     with pytest.raises(DataError, match="holds no three .install the package."):
@@ -134,7 +134,9 @@ def damaged_gzip() -> bytes:
     return bytes(packed)
 
 
-@pytest.mark.parametrize("packed", [damaged_gzip(), gzip.compress(b"abc")[:-3], b"<html>no</html>"])
+@pytest.mark.parametrize(
+    "packed", [damaged_gzip(), gzip.compress(b"abc", mtime=0)[:-3], b"<html>no</html>"]
+)
 def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes) -> None:
     put(tmp_path / "system", {"one.gz": packed})
     put(tmp_path / "mirror", {"one.gz": packed})
@@ -147,7 +149,7 @@ def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes
 
 
 def test_the_next_mirror_is_asked(tmp_path: Path) -> None:
-    put(tmp_path, {"one.gz": gzip.compress(FILES["one"])})
+    put(tmp_path, {"one.gz": gzip.compress(FILES["one"], mtime=0)})
     way = from_mirrors([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"])
     assert way("one") == FILES["one"]
     with pytest.raises(OSError, match="no mirror answered"):
