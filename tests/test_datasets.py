@@ -134,9 +134,10 @@ def damaged_gzip() -> bytes:
     return bytes(packed)
 
 
-@pytest.mark.parametrize(
-    "packed", [damaged_gzip(), gzip.compress(b"abc", mtime=0)[:-3], b"<html>no</html>"]
-)
+PACKED = {"damaged": damaged_gzip(), "cut": gzip.compress(b"abc")[:-3], "page": b"<html>no</html>"}
+
+
+@pytest.mark.parametrize("packed", list(PACKED.values()), ids=list(PACKED))
 def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes) -> None:
     put(tmp_path / "system", {"one.gz": packed})
     put(tmp_path / "mirror", {"one.gz": packed})
