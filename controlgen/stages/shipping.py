@@ -28,6 +28,10 @@ from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.common import CLIP_LIMITS, RESEARCH, WHAT_CLIP
 
 WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped
+WATCHED = (
+    "Its world was widened while the MNIST test score was watched, so that score is slightly "
+    "optimistic; no image of it was trained on."
+)
 REPORTED = (".png", ".md", ".json")  # of a report folder
 
 
@@ -112,7 +116,7 @@ def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
                 "licence": "Apache-2.0 (code and weights)",
                 **{key: _with_interval(value) for key, value in scores.items()},
             },
-            CLIP_LIMITS,
+            (*CLIP_LIMITS, WATCHED),
             f"python -m flows.train_clip configs/{config.name}.toml --ship {target.name}",
             ["world.png"],
         )
