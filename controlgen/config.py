@@ -1,9 +1,11 @@
 """The typed settings of every stage; read from TOML, shown whole, refused where unknown."""
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from controlgen.augmentations import AnyAugment, NoAugment
 from controlgen.datasets import AnyDataset
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
 from controlgen.networks import AnyNetwork, R3GANNetwork
@@ -24,6 +26,7 @@ class TrainConfig(Spec):
     dataset: AnyDataset
     network: AnyNetwork = R3GANNetwork()
     objective: AnyObjective = R3GAN()
+    augment: AnyAugment = NoAugment()
     batch_size: int = Field(64, ge=2)
     accumulate: int = Field(1, ge=1, description="micro-batches a batch is split into")
     total_images: int = Field(1_000_000, ge=1)
@@ -33,6 +36,10 @@ class TrainConfig(Spec):
     ema_half_life: Schedule = Field(Schedule(start=0, end=50_000), description="in images")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = Seed
+    # The path is a runtime field: what is found there goes into the fingerprint by its content.
+    start_from: Path | None = runtime_field(
+        None, description="GAN or map folder whose generator is trained on, with a new critic"
+    )
     device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
     checkpoint_images: int = runtime_field(20_000, ge=1)
 
@@ -41,6 +48,13 @@ class TrainConfig(Spec):
         if self.batch_size % self.accumulate:
             raise ValueError("accumulate must divide batch_size")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec, but no augmentation is no setting: such runs keep the names they had."""
+        kept = super().identity()
+        if isinstance(self.augment, NoAugment):
+            del kept["augment"]
+        return kept
 
 
 class SampleConfig(Spec):
@@ -89,11 +103,11 @@ class ClipConfig(Spec):
 
     name: str = Field("clip-mini", pattern=NAME)
     world: AnyWorld = Glyphs()
-    images: int = Field(300_000, ge=64)
+    images: int = Field(600_000, ge=64)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    embed_dim: int = Field(128, ge=8)
+    embed_dim: int = Field(256, ge=8)
     image_size: int = Field(32, ge=16)
     tower: str = Field("resnet10t", description="timm model of the image tower")
     text_width: int = Field(48, ge=16)

@@ -16,13 +16,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from controlgen.datasets import MNIST, Digits, FashionMNIST
+from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.idx import (
-    IdxImages,
     Way,
     default_cache,
     from_folder,
     from_mirrors,
     from_npm,
+    idx_images,
     obtain,
     open_split,
 )
@@ -270,7 +271,7 @@ def test_the_two_splits_of_a_set(tmp_path: Path) -> None:
 
 def test_padding_from_28_to_32() -> None:
     images, labels = idx_files("train", 5).values()
-    opened = IdxImages(images, labels)
+    opened = idx_images(images, labels)
     pixels = opened.pixels(np.arange(5))
     assert opened.image_shape == (1, 32, 32)
     assert pixels.shape == (5, 1, 32, 32)
@@ -297,9 +298,12 @@ def test_a_set_is_looked_for_in_its_own_folder_of_the_cache(
 ) -> None:
     asked: list[tuple[str, Path, list[str]]] = []
 
-    def record(split: str, folder: Path, digests: object, ways: dict[str, Way]) -> IdxImages:
+    def record(
+        split: str, folder: Path, digests: object, ways: dict[str, Way], names: tuple[str, ...]
+    ) -> ArrayImages:
+        assert len(names) == 10
         asked.append((split, folder, list(ways)))
-        return IdxImages(*idx_files("train", 1).values())
+        return idx_images(*idx_files("train", 1).values())
 
     module = member.__module__
     monkeypatch.setattr(f"{module}.open_split", record)

@@ -77,6 +77,17 @@ def load_generator(folder: Path) -> tuple[Generator, Shape]:
     return generator.eval().requires_grad_(False), (described.channels, size, size)
 
 
+def open_generator(folder: Path) -> tuple[Generator, str]:
+    """The generator of any GAN or map folder, verified, and a fingerprint of its weights.
+
+    Raises ArtifactMissing, ArtifactCorrupt.
+    """
+    weights = open_artifact(folder) / GENERATOR
+    if not weights.is_file():
+        raise ArtifactMissing(f"{folder}: holds no generator; name an artifact of kind gan or map")
+    return load_generator(folder)[0], digest_of(weights)[:12]
+
+
 def save_map(
     folder: Path,
     settings: AnyMap,

@@ -6,8 +6,32 @@ from pydantic import Field
 
 from controlgen.datasets.digits import Digits
 from controlgen.datasets.fashion_mnist import FashionMNIST
+from controlgen.datasets.folder import ImageFolder
+from controlgen.datasets.ihc import IHC
+from controlgen.datasets.medmnist import MedMNIST
 from controlgen.datasets.mnist import MNIST
+from controlgen.datasets.patch_camelyon import PatchCamelyon
+from controlgen.datasets.slides import Slides
 
-AnyDataset = Annotated[MNIST | FashionMNIST | Digits, Field(discriminator="kind")]
+AnyDataset = Annotated[
+    MNIST | FashionMNIST | Digits | ImageFolder | IHC | PatchCamelyon | MedMNIST | Slides,
+    Field(discriminator="kind"),
+]
 
-__all__ = ["MNIST", "AnyDataset", "Digits", "FashionMNIST"]
+__all__ = [
+    "IHC",
+    "MNIST",
+    "AnyDataset",
+    "Digits",
+    "FashionMNIST",
+    "ImageFolder",
+    "MedMNIST",
+    "PatchCamelyon",
+    "Slides",
+    "pinned",
+]
+
+
+def pinned(dataset: AnyDataset) -> AnyDataset:
+    """The same source, named by what it holds where a path alone would name it."""
+    return dataset.pinned() if isinstance(dataset, ImageFolder | Slides) else dataset

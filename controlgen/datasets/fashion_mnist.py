@@ -3,11 +3,24 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.datasets.idx import IdxImages, default_cache, from_folder, from_mirrors, open_split
+from controlgen.datasets.arrays import ArrayImages
+from controlgen.datasets.idx import default_cache, from_folder, from_mirrors, open_split
 from controlgen.spec import Spec, runtime_field
 
 MIRRORS = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"]
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -23,13 +36,14 @@ class FashionMNIST(Spec):
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 
-    def open(self) -> IdxImages:
+    def open(self) -> ArrayImages:
         """Read (fetch if need be). Raises DataError naming each way that was tried."""
         ways = {
             "its authors' mirror": from_mirrors(MIRRORS),
             "Debian's package": from_folder(SYSTEM, "apt-get install dataset-fashion-mnist"),
         }
-        return open_split(self.split, (self.cache or default_cache()) / self.kind, SHA256, ways)
+        folder = (self.cache or default_cache()) / self.kind
+        return open_split(self.split, folder, SHA256, ways, CLASSES)
 
     def judging(self, split: Literal["train", "test"]) -> "FashionMNIST":
         """The same source at the named split, for judges."""

@@ -10,14 +10,13 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from controlgen.datasets.arrays import ArrayImages
 from controlgen.errors import DataError
-from controlgen.types import Indices, Pixels, Shape
 
 PAD = 2  # 28x28 digits sit in the middle of 32x32, on black
 UNPACKING = (EOFError, zlib.error, tarfile.TarError)  # what a damaged gzip or tar raises
@@ -30,30 +29,12 @@ def default_cache() -> Path:
     return Path(os.environ.get("CONTROLGEN_DATA") or Path(base) / "controlgen")
 
 
-class IdxImages:
-    """Grey 28x28 images padded to 32x32, and their labels (for judging only)."""
-
-    def __init__(self, images: bytes, labels: bytes) -> None:
-        count = int.from_bytes(images[4:8], "big")
-        plain = np.frombuffer(images, np.uint8, offset=16).reshape(count, 1, 28, 28)
-        self._pixels = np.pad(plain, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)))
-        self._labels = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
-
-    @property
-    def image_shape(self) -> Shape:
-        """(1, 32, 32)."""
-        return (1, 32, 32)
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def pixels(self, indices: Indices) -> Pixels:
-        """Pixels (n 1 32 32)."""
-        return self._pixels[indices]
-
-    def labels(self, indices: Indices) -> NDArray[np.int64]:
-        """Class 0..9 of each image; nothing that is trained may see it, only judges."""
-        return self._labels[indices]
+def idx_images(images: bytes, labels: bytes, class_names: Sequence[str] = ()) -> ArrayImages:
+    """Grey 28x28 images padded to 32x32, with their labels, from the bytes of two idx files."""
+    count = int.from_bytes(images[4:8], "big")
+    plain = np.frombuffer(images, np.uint8, offset=16).reshape(count, 1, 28, 28)
+    padded = np.pad(plain, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)))
+    return ArrayImages(padded, np.frombuffer(labels, np.uint8, offset=8), class_names)
 
 
 def obtain(folder: Path, digests: Mapping[str, str], ways: Mapping[str, Way]) -> dict[str, bytes]:
@@ -83,13 +64,17 @@ def obtain(folder: Path, digests: Mapping[str, str], ways: Mapping[str, Way]) ->
 
 
 def open_split(
-    split: str, folder: Path, digests: Mapping[str, str], ways: Mapping[str, Way]
-) -> IdxImages:
+    split: str,
+    folder: Path,
+    digests: Mapping[str, str],
+    ways: Mapping[str, Way],
+    class_names: Sequence[str] = (),
+) -> ArrayImages:
     """The `train` or `test` half of a set of four idx files, by `obtain`."""
     prefix = "train" if split == "train" else "t10k"
     images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
     files = obtain(folder, {name: digests[name] for name in (images, labels)}, ways)
-    return IdxImages(files[images], files[labels])
+    return idx_images(files[images], files[labels], class_names)
 
 
 def _cached(path: Path, digest: str, failures: dict[str, str]) -> bytes | None:

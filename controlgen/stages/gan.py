@@ -11,8 +11,9 @@ from controlgen.artifacts.card import write_card
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.store import write_json, write_text
 from controlgen.config import TrainConfig
-from controlgen.control.bundle import save_generator
+from controlgen.control.bundle import open_generator, save_generator
 from controlgen.control.editor import SAMPLES
+from controlgen.datasets import pinned
 from controlgen.images import grid, to_pixels, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
@@ -21,13 +22,22 @@ from controlgen.training.history import mean_row, read_history, to_text
 
 
 def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | None = None) -> Ref:
-    """Train a GAN, resuming where an earlier attempt stopped. Raises DataError, Diverged."""
-    ref = name_of("gan", name, config)
+    """Train a GAN, resuming where an earlier attempt stopped.
+
+    Raises DataError, Diverged; ArtifactMissing and Incompatible where `start_from` does not serve.
+    """
+    config = config.model_copy(update={"dataset": pinned(config.dataset)})
+    start, parents = None, {}
+    if config.start_from is not None:
+        start, parents["generator weights"] = open_generator(config.start_from)
+    ref = name_of("gan", name, config, *parents.values())
     if store.has(ref):
         return ref
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
-    with store.making(ref, {}) as folder:
+    if start is not None:
+        state.start_from(start)
+    with store.making(ref, parents) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
         _train_and_save(config, dataset, state, folder, ref, report or Bars())
@@ -45,6 +55,8 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
                 "data": config.dataset.kind,
                 "objective": config.objective.kind,
                 "real images shown": state.images_seen,
+                "augmentation": config.augment.kind,
+                "started from": config.start_from or "random weights",
                 "parameters, generator": sum(p.numel() for p in state.average.parameters()),
                 "precision": "bf16 above 4x4" if state.bf16 else "fp32",
             },

@@ -24,6 +24,7 @@ class Progress(NamedTuple):
     generator_loss: float
     gap: float  # D(real) - D(fake)
     penalty: float
+    augment_p: float = 0.0  # the probability this step was made with
 
 
 def ema_decay(batch_images: int, half_life_images: float) -> float:
@@ -53,16 +54,18 @@ def _step(config: TrainConfig, dataset: Dataset, state: TrainState) -> Progress:
     for adam in (state.critic_adam, state.generator_adam):
         adam.param_groups[0]["lr"] = config.learning_rate.at(position)
         adam.param_groups[0]["betas"] = (0.0, config.beta2.at(position))
+    state.augment_p = augment_p = config.augment.probability(position, state.augment_p)
 
     # The critic first, then the generator with a fresh real batch and fresh latents.
     for _ in range(config.objective.critic_steps):
-        critic_loss, gap, penalty = _critic_step(config, dataset, state, objective, draws)
+        critic_loss, gap, penalty, ordering = _critic_step(config, dataset, state, objective, draws)
     generator_loss = _generator_step(config, dataset, state, objective, draws)
 
     half_life = config.ema_half_life.at(position)
     state.update_average(ema_decay(step_images, half_life))
     state.images_seen += step_images
-    return Progress(state.images_seen, critic_loss, generator_loss, gap, penalty)
+    state.augment_p = config.augment.adjusted(augment_p, ordering, step_images)
+    return Progress(state.images_seen, critic_loss, generator_loss, gap, penalty, augment_p)
 
 
 def _critic_step(
@@ -71,20 +74,22 @@ def _critic_step(
     state: TrainState,
     objective: Objective,
     draws: torch.Generator,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     state.critic_adam.zero_grad(set_to_none=True)
-    totals = torch.zeros(3)
+    totals = torch.zeros(4)
     for _ in range(config.accumulate):
         real, latents = _batch(config, dataset, state, draws)
         with torch.no_grad():
             fake = state.generator(latents)
+        real, fake = _shown(config, state, real, fake, draws)
         terms = objective.critic_loss(state.critic, real, fake, draws)
         (terms.loss.mean() / config.accumulate).backward()
-        totals += torch.stack([term.detach().mean() for term in terms]).cpu() / config.accumulate
-    loss, gap, penalty = totals.tolist()
+        shown = [*terms, terms.gap.sign()]
+        totals += torch.stack([term.detach().mean() for term in shown]).cpu() / config.accumulate
+    loss, gap, penalty, ordering = totals.tolist()
     _refuse_non_finite(loss, "critic", state.critic, state)
     state.critic_adam.step()
-    return loss, gap, penalty
+    return loss, gap, penalty, ordering
 
 
 def _generator_step(
@@ -99,7 +104,8 @@ def _generator_step(
     total = 0.0
     for _ in range(config.accumulate):
         real, latents = _batch(config, dataset, state, draws)
-        loss = objective.generator_loss(state.critic, real, state.generator(latents)).mean()
+        real, fake = _shown(config, state, real, state.generator(latents), draws)
+        loss = objective.generator_loss(state.critic, real, fake).mean()
         (loss / config.accumulate).backward()
         total += loss.item() / config.accumulate
     state.critic.requires_grad_(True)
@@ -116,6 +122,16 @@ def _batch(
     latents = torch.randn(n, config.network.latent_size, generator=draws)
     real = to_unit(dataset.pixels(indices.numpy()))
     return real.to(state.device), latents.to(state.device)
+
+
+def _shown(
+    config: TrainConfig, state: TrainState, real: Tensor, fake: Tensor, draws: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    # What the critic is shown, in both steps; without augmentation, nothing is drawn.
+    return (
+        config.augment.real(real, state.augment_p, draws),
+        config.augment.fake(fake, state.augment_p, draws),
+    )
 
 
 def _refuse_non_finite(loss: float, who: str, module: nn.Module, state: TrainState) -> None:

@@ -1,4 +1,4 @@
-"""Everything a training run is between two steps: networks, average, optimisers, the count."""
+"""Everything a training run is between two steps: networks, average, optimisers, counts."""
 
 import copy
 
@@ -42,10 +42,12 @@ def check_shape(config: TrainConfig, shape: Shape) -> None:
 
 
 class TrainState:
-    """Generator, critic, averaged generator, both Adams and `images_seen`."""
+    """Generator, critic, averaged generator, both Adams, `images_seen` and `augment_p`."""
 
     def __init__(self, config: TrainConfig, shape: Shape) -> None:
+        """Raises Incompatible where network or augmentation do not fit images of `shape`."""
         check_shape(config, shape)
+        config.augment.check(shape)
         self.device = pick_device(config.device)
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and pays_bf16(self.device)
@@ -59,6 +61,20 @@ class TrainState:
         self.generator_adam = _adam(self.generator)
         self.critic_adam = _adam(self.critic)
         self.images_seen = 0
+        # The probability of augmentation; only an adaptive one is carried from step to step.
+        self.augment_p = 0.0
+        self.adaptive = config.augment.kind == "adaptive"
+
+    def start_from(self, generator: nn.Module) -> None:
+        """Begin with a trained generator's weights; the critic stays new. Raises Incompatible."""
+        for mine in (self.generator, self.average):
+            try:
+                mine.load_state_dict(generator.state_dict())
+            except RuntimeError:
+                raise Incompatible(
+                    "train.start_from: that generator has another network or other channels than "
+                    "train.network and the dataset ask for; take its [train.network]"
+                ) from None
 
     def update_average(self, decay: float) -> None:
         """average <- decay * average + (1 - decay) * generator."""
@@ -70,6 +86,8 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as named tensors, for safetensors."""
         named = {"images_seen": torch.tensor(self.images_seen)}
+        if self.adaptive:
+            named["augment_p"] = torch.tensor(self.augment_p, dtype=torch.float64)
         for part in ("generator", "critic", "average"):
             for name, value in getattr(self, part).state_dict().items():
                 named[f"{part}/{name}"] = value.contiguous()
@@ -97,6 +115,8 @@ class TrainState:
                             for m, k in keys.items()
                         }
             self.images_seen = int(named["images_seen"])
+            if self.adaptive:
+                self.augment_p = float(named["augment_p"])
         except (KeyError, RuntimeError) as error:
             raise ArtifactCorrupt(f"training state does not fit the network ({error})") from None
 

@@ -1,0 +1,201 @@
+"""PatchCamelyon (Veeling et al., MICCAI 2018): 327 680 lymph node tiles of 96x96 in HDF5 files."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from controlgen.datasets._tiles import resized, stained_each
+from controlgen.datasets.arrays import ArrayImages
+from controlgen.datasets.idx import default_cache
+from controlgen.datasets.prepared import prepared
+from controlgen.errors import DataError
+from controlgen.spec import Spec, runtime_field
+from controlgen.stains import AnyStain, NoStain
+from controlgen.types import Indices, Pixels, Shape
+
+SIDE = 96  # pixels of a tile; the label speaks of its central 32
+BLOCK = 256  # tiles read, stained and resized at a time
+NAME = "camelyonpatch_level_2_split_{split}_{part}"
+CLASS_NAMES = ("no tumour in the centre", "tumour in the centre")
+
+
+class TileFile:
+    """Tiles (n 96 96 3) of an open HDF5 file, read as they are asked for, centre-cropped."""
+
+    def __init__(
+        self,
+        stored: Any,
+        crop: int,
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64] | None,
+    ) -> None:
+        self._stored = stored
+        self._crop = crop
+        self._labels = labels
+        self._rows = np.arange(len(labels))
+        self._groups = self._rows if groups is None else groups
+
+    @property
+    def image_shape(self) -> Shape:
+        """(3, crop, crop)."""
+        return (3, self._crop, self._crop)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class by its label."""
+        return CLASS_NAMES
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def pixels(self, indices: Indices) -> Pixels:
+        """Pixels (n 3 crop crop). Raises IndexError beyond the last, DataError where damaged."""
+        # HDF5 wants rising rows named once; what was asked for is put together afterwards.
+        unique, back = np.unique(self._rows[indices], return_inverse=True)
+        if not len(unique):
+            return np.empty((0, *self.image_shape), np.uint8)
+        first, last = int(unique[0]), int(unique[-1])
+        rows = slice(first, last + 1) if last - first + 1 == len(unique) else unique
+        margin = (SIDE - self._crop) // 2
+        window = slice(margin, margin + self._crop)
+        try:
+            read = self._stored[rows, window, window]
+        except OSError as error:
+            raise DataError(
+                f"{self._stored.file.filename}: tiles {first}..{last} cannot be read "
+                f"({error}); fetch the file again"
+            ) from None
+        return np.ascontiguousarray(read[back].transpose(0, 3, 1, 2))
+
+    def labels(self, indices: Indices) -> NDArray[np.int64]:
+        """1 where the central 32 pixels hold tumour, else 0; for judges only."""
+        return np.array(self._labels[indices])
+
+    def groups(self, indices: Indices) -> NDArray[np.int64]:
+        """Number of the slide a tile was cut from; without the meta file each tile is its own."""
+        return np.array(self._groups[indices])
+
+
+class PatchCamelyon(Spec):
+    """The folder with `camelyonpatch_level_2_split_<split>_x.h5`, `..._y.h5` and, if at hand,
+    `..._meta.csv` (its `wsi` column gives the groups).
+
+    Tiles are the whole 96 pixels or a central `crop`, resized to `size` (bicubic, antialiased).
+    Stain is measured tile by tile, before resizing. Tiles that need no change are read from the
+    file as they are asked for; changed ones are kept in the cache.
+    """
+
+    kind: Literal["patch_camelyon"] = "patch_camelyon"
+    root: Path
+    split: Literal["train", "valid", "test"] = "train"
+    size: int = Field(64, ge=8, le=512, description="side of an image as the model sees it")
+    crop: int | None = Field(None, ge=8, le=SIDE, description="central pixels kept; none: all 96")
+    stain: AnyStain = NoStain()
+    cache: Path | None = runtime_field(None)
+
+    def open(self) -> TileFile | ArrayImages:
+        """Open the split. Raises DataError where a file is missing, damaged or of another form."""
+        path = self._path("x")
+        stored = _dataset(path, "x")
+        if stored.dtype != np.uint8 or stored.ndim != 4 or stored.shape[1:] != (SIDE, SIDE, 3):
+            raise DataError(
+                f"{path}: x is {stored.dtype} {stored.shape}, not uint8 (n, 96, 96, 3); "
+                "this is not PatchCamelyon"
+            )
+        labels = _labels(self._path("y"), len(stored))
+        groups = self._groups(len(stored))
+        tiles = TileFile(stored, self.crop or SIDE, labels, groups)
+        if isinstance(self.stain, NoStain) and tiles.image_shape[1] == self.size:
+            return tiles
+        return ArrayImages(self._prepared(path, tiles), labels, CLASS_NAMES, groups)
+
+    def judging(self, split: Literal["train", "test"]) -> "PatchCamelyon":
+        """The same source at the named split, for judges."""
+        return self.model_copy(update={"split": split})
+
+    def _path(self, part: str) -> Path:
+        path = self.root / f"{NAME.format(split=self.split, part=part)}.h5"
+        packed = path.with_name(f"{path.name}.gz")
+        if not path.is_file() and packed.is_file():
+            raise DataError(f"{packed}: is packed, and packed tiles are slow; run gunzip {packed}")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; put PatchCamelyon's HDF5 files there")
+        return path
+
+    def _groups(self, count: int) -> NDArray[np.int64] | None:
+        path = self.root / f"{NAME.format(split=self.split, part='meta')}.csv"
+        if not path.is_file():
+            return None
+        try:
+            with path.open(newline="", encoding="utf-8") as opened:
+                slides = [row["wsi"] for row in csv.DictReader(opened)]
+        except (KeyError, UnicodeDecodeError, csv.Error):
+            raise DataError(f"{path}: has no readable column wsi; fetch it again") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        if len(slides) != count:
+            raise DataError(f"{path}: {len(slides)} rows for {count} tiles; fetch it again")
+        return np.unique(np.array(slides), return_inverse=True)[1].astype(np.int64)
+
+    def _prepared(self, path: Path, tiles: TileFile) -> NDArray[np.uint8]:
+        state = path.stat()
+        identity = {
+            "file": str(path.resolve()),
+            "bytes": state.st_size,
+            "mtime_ns": state.st_mtime_ns,
+            "crop": self.crop,
+            "size": self.size,
+            "stain": self.stain.content(),
+        }
+
+        def produce(start: int) -> Iterator[Pixels]:
+            for first in range(start, len(tiles), BLOCK):
+                block = tiles.pixels(np.arange(first, min(first + BLOCK, len(tiles))))
+                yield resized(stained_each(block, self.stain), self.size)
+
+        shape = (3, self.size, self.size)
+        where = self.cache or default_cache()
+        return prepared(where, self.kind, identity, len(tiles), shape, produce)
+
+
+def _dataset(path: Path, name: str) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(
+            f"{path}: reading HDF5 needs h5py; pip install 'controlgen[histology]'"
+        ) from None
+    try:
+        opened = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            f"{path}: truncated or no HDF5 file ({' '.join(str(error).split())}); fetch it again"
+        ) from None
+    found = opened.get(name)
+    if not isinstance(found, h5py.Dataset):
+        opened.close()
+        raise DataError(f"{path}: holds no dataset {name}; this is not PatchCamelyon")
+    return found
+
+
+def _labels(path: Path, count: int) -> NDArray[np.int64]:
+    stored = _dataset(path, "y")
+    try:
+        if stored.dtype.kind not in "ui" or stored.shape[:1] != (count,) or stored.size != count:
+            raise DataError(
+                f"{path}: y is {stored.dtype} {stored.shape}, not whole numbers "
+                f"({count}, 1, 1, 1); this is not PatchCamelyon"
+            )
+        labels = np.asarray(stored[()], np.int64).reshape(count)
+    except OSError as error:
+        raise DataError(f"{path}: y cannot be read ({error}); fetch the file again") from None
+    finally:
+        stored.file.close()
+    if count and (labels.min() < 0 or labels.max() > 1):
+        raise DataError(f"{path}: labels other than 0 and 1; this is not PatchCamelyon")
+    return labels

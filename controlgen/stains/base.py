@@ -1,0 +1,151 @@
+"""What every way of handling stain shares: its profile, its protocol, densities, references."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from controlgen.errors import DataError, Incompatible
+from controlgen.images import LARGEST_FILE, UNREADABLE
+from controlgen.spec import Spec
+from controlgen.types import Pixels
+
+LEAST_TISSUE = 0.05  # share of pixels that must be tissue before a source is measured
+BLOCK = 1 << 22  # bytes of pixels that are recoloured at a time, so that memory stays bounded
+
+Colours = NDArray[np.float64]  # (m 3), one row a pixel
+Triple = tuple[float, float, float]
+
+
+class StainProfile(Spec):
+    """What a way of handling stain learned of one source; plain numbers, so JSON keeps it.
+
+    `vectors` and `levels` mean what the way's own file says. No vectors: there was too little
+    tissue to learn from, and `apply` gives such a source back unchanged.
+    """
+
+    kind: str
+    vectors: tuple[Triple, ...] = ()
+    levels: tuple[float, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether there was enough tissue to learn from."""
+        return bool(self.vectors)
+
+
+class Stain(Protocol):
+    """One way of handling stain, a Spec."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def measure(self, pixels: Pixels) -> StainProfile: ...
+
+    def apply(self, pixels: Pixels, profile: StainProfile) -> Pixels: ...
+
+    def content(self) -> dict[str, Any]: ...
+
+
+def rows(pixels: Pixels) -> NDArray[np.uint8]:
+    """Pixels (n 3 h w) as rows (n*h*w 3). Raises Incompatible where they are not RGB."""
+    if pixels.shape[1] != 3:
+        raise Incompatible(
+            f"stain: {pixels.shape[1]}-channel pixels; stain is a matter of RGB, "
+            'set stain = { kind = "none" }'
+        )
+    return pixels.transpose(0, 2, 3, 1).reshape(-1, 3)
+
+
+def recoloured(
+    pixels: Pixels, profile: StainProfile, kind: str, change: Callable[[Colours], Colours]
+) -> Pixels:
+    """A copy of Pixels (n 3 h w) with `change` ((m 3) -> (m 3), in 0..255) done to every pixel.
+
+    Without a usable profile the copy is unchanged. Raises Incompatible where the profile was
+    measured in another way, or the pixels are not RGB.
+    """
+    if profile.kind != kind:
+        raise Incompatible(
+            f"stain {kind}: the profile is of kind {profile.kind}; measure it with {kind}"
+        )
+    rows(pixels[:0])
+    done = np.array(pixels, np.uint8, order="C")
+    if not profile.usable:
+        return done
+    step = max(1, BLOCK // max(math.prod(pixels.shape[1:]), 1))
+    for first in range(0, len(done), step):
+        block = done[first : first + step]
+        changed = change(rows(block).astype(np.float64))
+        n, _, height, width = block.shape
+        planes = np.rint(np.clip(changed, 0, 255)).astype(np.uint8).reshape(n, height, width, 3)
+        block[:] = planes.transpose(0, 3, 1, 2)
+    return done
+
+
+def density(colours: Colours, white: float) -> Colours:
+    """Beer-Lambert: optical density -ln(I / white) of colours (m 3) in 0..255, never below zero.
+
+    A channel at 0 counts as 1, so that the density is finite.
+    """
+    return np.asarray(np.maximum(-np.log(np.maximum(colours, 1) / white), 0))
+
+
+def of_reference(path: Path, measure: Callable[[Pixels], StainProfile]) -> StainProfile:
+    """The profile of a user's reference image. Raises DataError where it has none."""
+    profile = measure(_read(path, *_state(path)))
+    if not profile.usable:
+        raise DataError(
+            f"{path}: too little stained tissue for a stain reference; "
+            "choose an image that tissue fills"
+        )
+    return profile
+
+
+def with_digest(identity: dict[str, Any], reference: Path | None) -> dict[str, Any]:
+    """An identity in which the reference is named by its bytes instead of its path."""
+    if reference is None:
+        return identity
+    return {**identity, "reference": _digest(reference, *_state(reference))}
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{path}: the stain reference cannot be read ({error.strerror}); name an image"
+        ) from None
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, changed: int, size: int) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: the stain reference cannot be read ({error.strerror}); name an image"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int, size: int) -> Pixels:
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > LARGEST_FILE:
+                raise DataError(
+                    f"{path}: {opened.width}x{opened.height} is too large for a stain reference; "
+                    f"give at most {LARGEST_FILE} pixels"
+                )
+            plane = np.asarray(opened.convert("RGB"), np.uint8)
+    except UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}); name another") from None
+    plane.flags.writeable = False
+    return plane.transpose(2, 0, 1)[None]

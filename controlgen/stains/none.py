@@ -1,0 +1,27 @@
+"""Stain left as it is."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from controlgen.spec import Spec
+from controlgen.stains.base import StainProfile
+from controlgen.types import Pixels
+
+
+class NoStain(Spec):
+    """Nothing is measured and nothing is changed; grey pixels are welcome too."""
+
+    kind: Literal["none"] = "none"
+
+    def measure(self, pixels: Pixels) -> StainProfile:
+        """An empty profile."""
+        return StainProfile(kind=self.kind)
+
+    def apply(self, pixels: Pixels, profile: StainProfile) -> Pixels:
+        """A copy of the pixels."""
+        return np.array(pixels, np.uint8)
+
+    def content(self) -> dict[str, Any]:
+        """What decides the result, for caches."""
+        return self.identity()

@@ -1,0 +1,88 @@
+"""Training on: a run that begins with the generator another run ended with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from controlgen import stages
+from controlgen.artifacts import Store, read_manifest
+from controlgen.config import TrainConfig
+from controlgen.control.bundle import load_generator, open_generator
+from controlgen.errors import ArtifactMissing, Incompatible
+from controlgen.training import TrainState
+
+SHAPE = (1, 32, 32)
+
+
+def more(line: Any, start: Path, **change: Any) -> TrainConfig:
+    """One further step of the line's own training, from `start`."""
+    train: TrainConfig = line.run.train
+    return train.model_copy(
+        update={"start_from": start, "total_images": train.batch_size, **change}
+    )
+
+
+def test_the_generator_goes_on_and_the_critic_is_new(line: Any) -> None:
+    config, folder = line.run.train, line.store.path(line.gan)
+    trained, _ = load_generator(folder)
+    fresh, begun = TrainState(config, SHAPE), TrainState(config, SHAPE)
+    begun.start_from(trained)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(begun.generator.state_dict()[name], value)
+        assert torch.equal(begun.average.state_dict()[name], value)
+    assert not torch.equal(fresh.generator.basis, trained.basis)
+    for name, value in fresh.critic.state_dict().items():
+        assert torch.equal(begun.critic.state_dict()[name], value)
+    # What was started from is copied, not shared: training must not reach into it.
+    with torch.no_grad():
+        begun.generator.basis.add_(1.0)
+    assert torch.equal(begun.average.basis, trained.basis)
+
+
+def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path) -> None:
+    folder, store = line.store.path(line.gan), Store(tmp_path)
+    ref = stages.train_gan("more", more(line, folder), store)
+    before, after = (load_generator(path)[0] for path in (folder, store.open(ref)))
+    scratch = TrainState(line.run.train, SHAPE).generator
+
+    def apart(a: Any, b: Any) -> float:
+        return float((a.basis - b.basis).detach().abs().mean())
+
+    assert 0 < apart(before, after) < 0.1 * apart(before, scratch)
+    assert read_manifest(store.open(ref)).parents == {
+        "generator weights": open_generator(folder)[1]
+    }
+    assert stages.train_gan("more", more(line, folder), store) == ref
+
+
+def test_the_weights_found_are_part_of_the_name_and_the_path_is_not(
+    line: Any, tmp_path: Path
+) -> None:
+    gan, fitted = (line.store.path(ref) for ref in (line.gan, line.map))
+    store = Store(tmp_path)
+    ref = stages.train_gan("more", more(line, gan), store)
+    # A map's folder holds the same generator as the GAN it was fitted to.
+    assert stages.train_gan("more", more(line, fitted), store) == ref
+    further = stages.train_gan("more", more(line, store.path(ref)), store)
+    from_scratch = stages.train_gan("more", more(line, gan, start_from=None), store)
+    assert len({ref, further, from_scratch}) == 3
+
+
+def test_a_generator_that_does_not_fit_is_refused_and_nothing_is_made(
+    line: Any, tmp_path: Path
+) -> None:
+    network = line.run.train.network.model_copy(update={"latent_size": 17})
+    with pytest.raises(Incompatible, match=r"train\.start_from.*another network"):
+        stages.train_gan(
+            "more", more(line, line.store.path(line.gan), network=network), Store(tmp_path)
+        )
+    assert Store(tmp_path).refs() == [] and not list(tmp_path.iterdir())
+
+
+def test_a_start_that_holds_no_generator_is_named(line: Any, tmp_path: Path) -> None:
+    bank = line.store.path(line.bank)
+    for start, said in ((tmp_path / "nowhere", "no artifact there"), (bank, "no generator")):
+        with pytest.raises(ArtifactMissing, match=said):
+            stages.train_gan("more", more(line, start), Store(tmp_path / "store"))
