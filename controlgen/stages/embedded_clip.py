@@ -22,7 +22,7 @@ def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None)
             state.restore(load_tensors(folder / STATE))
         next_save = state.images_seen + config.checkpoint_images
         title, seen = f"train {ref.name}", state.images_seen
-        with (report or Bars()).meter(title, config.images, seen, "glyphs") as meter:
+        with (report or Bars()).meter(title, config.images, seen, "images") as meter:
             for step in clip.train_clip(config, config.world, state):
                 meter.to(min(step.images_seen, config.images), f"loss {step.loss:.3f}")
                 if step.images_seen >= next_save:
@@ -49,7 +49,7 @@ def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None)
                 "licence": "Apache-2.0",
             },
             CLIP_LIMITS,
-            "python -m flows.train_clip configs/clip-mini.toml --ship clip-mini",
+            f"python -m flows.train_clip configs/{config.name}.toml",
             ["world.png"],
         )
     return ref
