@@ -13,7 +13,7 @@ from controlgen.artifacts import Store
 from controlgen.config import RunConfig
 from controlgen.errors import ControlGenError
 from controlgen.spec import Spec
-from flows.report import quiet_prefect
+from flows.report import check_server, quiet_prefect
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file, e.g. configs/mnist-quick.toml.")]
 SetOption = Annotated[
@@ -78,6 +78,7 @@ def start(
     if dry_run:
         Console().print_json(json.dumps(settings.effective()))
         return
+    check_server()
     with quiet_prefect():
         action(settings, Store(store))
 

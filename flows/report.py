@@ -3,11 +3,13 @@
 import json
 import logging
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect import task
@@ -29,6 +31,7 @@ from prefect.settings import (
 )
 
 from controlgen.artifacts import Ref, Store
+from controlgen.errors import ConfigError
 from controlgen.progress import Bar
 
 P = ParamSpec("P")
@@ -73,11 +76,28 @@ def server_runs() -> bool:
     return bool(PREFECT_API_URL.value())
 
 
-class _Meter:
+def check_server() -> None:
+    """Raise ConfigError where a Prefect server is configured and nothing answers there."""
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):
+            pass
+    except urllib.error.HTTPError:
+        return  # something answers
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"PREFECT_API_URL = {url}: no Prefect server answers there ({error}); start one with "
+            "`make ui`, or unset PREFECT_API_URL to run without"
+        ) from None
+
+
+class _Meter(Bar):
     """A bar and, at most every few seconds, a progress artifact."""
 
     def __init__(self, title: str, total: float, start: float, unit: str) -> None:
-        self._bar = Bar(title, total, start, unit)
+        super().__init__(title, total, start, unit)
         self._total = total
         self._artifact: UUID | None = None
         if server_runs() and TaskRunContext.get() is not None:
@@ -85,21 +105,19 @@ class _Meter:
             self._artifact = _unwrap(create_progress_artifact(progress=share, description=title))
         self._told = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
         if self._artifact is not None and error is None:
             update_progress_artifact(artifact_id=self._artifact, progress=100.0)
 
     def to(self, done: float, note: str = "") -> None:
-        self._bar.to(done, note)
+        """Move the bar to `done`, and now and then the artifact."""
+        super().to(done, note)
         if self._artifact is not None and time.monotonic() - self._told > SECONDS_BETWEEN:
             self._told = time.monotonic()
             share = min(100.0, 100 * done / self._total)

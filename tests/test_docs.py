@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -187,3 +188,19 @@ def test_every_name_the_library_exports_is_there() -> None:
     assert controlgen.__version__ == version
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = controlgen.nothing
+
+
+@pytest.mark.parametrize("text", blocks("toml"), ids=lambda text: text.strip()[:30])
+def test_toml_examples_are_valid_settings(text: str) -> None:
+    from controlgen.config import RunConfig
+
+    parsed = RunConfig.parse({"name": "example", **tomllib.loads(text)})
+    assert parsed.train.dataset.kind == "folder"
+
+
+def test_the_numbers_are_those_of_the_shipped_reports() -> None:
+    section = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))["section"]
+    shown = README.read_text(encoding="utf-8").partition("<!-- numbers: begin -->")[2]
+    assert shown.partition("<!-- numbers: end -->")[0].strip() == section(
+        ROOT / "artifacts" / "pretrained" / "mnist"
+    )

@@ -1,6 +1,6 @@
 """What feature -> latent maps share: input checks, and saving as plain arrays."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -11,8 +11,20 @@ from torch import Tensor
 
 from controlgen.errors import ArtifactCorrupt
 
-RoundTrip = Callable[[Tensor], Tensor]  # latents (n z) -> features (n d) of what they generate
+Table = NDArray[Any]  # floats, one row an item
 Arrays = dict[str, NDArray[Any]]
+
+
+class RoundTrip(Protocol):
+    """The frozen generator and feature space behind the pairs; both differentiable."""
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> Images (n c h w)."""
+        ...
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (n c h w) -> features (n d), unit rows."""
+        ...
 
 
 class Regressor(Protocol):
@@ -35,7 +47,7 @@ class Regressor(Protocol):
 
 
 class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators: subclasses give `fit_steps`, `_predict` and `fitted_names`.
+    """Base of the estimators: subclasses give `_learn`, `_predict` and `fitted_names`.
 
     `fit_steps` is a generator that learns a little at each item and yields the share done (0..1),
     so that a caller can show progress or stop; `fit` runs it to its end.
@@ -55,8 +67,16 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         y: Any,
         round_trip: RoundTrip | None = None,
     ) -> Iterator[float]:
-        """Learn step by step, yielding the share done."""
-        raise TypeError(f"{type(self).__name__} must define fit_steps")
+        """Learn step by step, yielding the share done; usable after the last step."""
+        features, latents = validate_data(self, X, y, multi_output=True, y_numeric=True)
+        self.one_output_ = latents.ndim == 1
+        table = np.asarray(latents).reshape(len(latents), -1)
+        yield from self._learn(np.asarray(features), table, round_trip)
+
+    def _learn(
+        self, features: Table, latents: Table, round_trip: RoundTrip | None
+    ) -> Iterator[float]:
+        raise TypeError(f"{type(self).__name__} must define _learn")
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Latents (n z) for features X (n d); 1-d where y was."""
@@ -68,11 +88,6 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         raise TypeError(f"{type(self).__name__} must define _predict")
-
-    def _checked(self, features: Any, latents: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        x, y = validate_data(self, features, latents, multi_output=True, y_numeric=True)
-        self.one_output_ = y.ndim == 1
-        return np.asarray(x), np.asarray(y).reshape(len(y), -1)
 
     def arrays(self) -> Arrays:
         """All that `fit` learned, as named arrays."""

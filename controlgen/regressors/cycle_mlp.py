@@ -1,9 +1,10 @@
 """A residual MLP from features to latents, taught by least squares and then by the cycle.
 
 The cycle (label-free): what the frozen generator makes of the predicted latent must have the
-feature that was asked for, 1 - cos(f(G(h(c))), c), while a moment term keeps the predicted latents
-standard normal. Part of the targets are sums of bank features, c + (a - b), because such targets
-are what edits ask for.
+feature that was asked for, 1 - cos(f(G(h(c))), c), and, where c is the feature of a generated image
+G(z), look like it, |G(h(c)) - G(z)|^2. A moment term draws the predicted latents towards standard
+normal. Part of the targets are sums of bank features, c + (a - b), because such targets are what
+edits ask for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip
+from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
 
@@ -52,24 +53,44 @@ def _network(inputs: int, outputs: int, width: int, depth: int, seed: int) -> nn
 
 
 class _Scaled(nn.Module):
-    """The network between standardised features and the latents' own scale."""
+    """The network between half-whitened features and the latents' own scale.
+
+    Features spread far along a few directions and little along most. Each principal component is
+    divided by the square root of its deviation, so that the small ones are heard as well.
+    """
 
     shift: Tensor
-    scale: Tensor
+    mixing: Tensor
     latent_shift: Tensor
     latent_scale: Tensor
 
     def __init__(self, network: nn.Module, features: Tensor, latents: Tensor) -> None:
         super().__init__()
         self.network = network
-        for prefix, values in (("", features), ("latent_", latents)):
-            spread = values.std(0, correction=0)
-            self.register_buffer(f"{prefix}shift", values.mean(0))
-            self.register_buffer(f"{prefix}scale", torch.where(spread > 1e-8, spread, 1.0))
+        self.register_buffer("shift", features.mean(0))
+        self.register_buffer("mixing", half_whitening(features))
+        spread = latents.std(0, correction=0)
+        self.register_buffer("latent_shift", latents.mean(0))
+        self.register_buffer("latent_scale", torch.where(spread > 1e-8, spread, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        standard: Tensor = self.network((features - self.shift) / self.scale)
+        standard: Tensor = self.network((features - self.shift) @ self.mixing)
         return standard * self.latent_scale + self.latent_shift
+
+
+def half_whitening(features: Tensor) -> Tensor:
+    """Matrix (d d) that takes centred features (n d) to components of deviation ~ sqrt of theirs.
+
+    The answers have variance 1 on average; deviations below a hundredth of the largest count as
+    that hundredth, so that what the features never show is not blown up.
+    """
+    centred = (features - features.mean(0)).double()
+    variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+    deviations = variances.clamp_min(0).sqrt()
+    floored = torch.maximum(deviations, deviations[-1] / 100).clamp_min(1e-8)
+    level = (variances.clamp_min(0) / floored).mean().sqrt().clamp_min(1e-8)
+    mixing: Tensor = axes / floored.sqrt() / level
+    return mixing.float()
 
 
 def moment_gap(latents: Tensor) -> Tensor:
@@ -91,7 +112,8 @@ class CycleMLPRegressor(MapEstimator):
         cycle_steps: int = 600,
         learning_rate: float = 2e-3,
         latent_weight: float = 0.05,
-        moment_weight: float = 0.1,
+        pixel_weight: float = 1.0,
+        moment_weight: float = 0.01,
         arithmetic_share: float = 0.25,
         seed: int = 0,
     ) -> None:
@@ -102,18 +124,14 @@ class CycleMLPRegressor(MapEstimator):
         self.cycle_steps = cycle_steps
         self.learning_rate = learning_rate
         self.latent_weight = latent_weight
+        self.pixel_weight = pixel_weight
         self.moment_weight = moment_weight
         self.arithmetic_share = arithmetic_share
         self.seed = seed
 
-    def fit_steps(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        round_trip: RoundTrip | None = None,
+    def _learn(
+        self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
-        """Learn step by step, yielding the share done; the network is usable after the last."""
-        features, latents = self._checked(X, y)
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
         network = _network(x.shape[1], z.shape[1], self.width, self.depth, self.seed)
         self.network_ = _Scaled(network, x, z)
@@ -153,11 +171,15 @@ class CycleMLPRegressor(MapEstimator):
             amount = torch.rand(edited, 1, generator=draws)
             asked[plain:] += amount * (x[pairs[0]] - x[pairs[1]])
             asked[plain:] = functional.normalize(asked[plain:], dim=1)
-        answer = self.network_(asked)
-        cycle = 1 - functional.cosine_similarity(round_trip(answer), asked).mean()
-        near = (answer[:plain] - z[indices[:plain]]).square().mean()
-        moments = moment_gap(answer[:plain])
-        total: Tensor = cycle + self.latent_weight * near + self.moment_weight * moments
+        answer, true = self.network_(asked), z[indices[:plain]]
+        images = round_trip.generate(answer)
+        total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
+        if self.pixel_weight:
+            with torch.no_grad():
+                shown = round_trip.generate(true)
+            total += self.pixel_weight * (images[:plain] - shown).square().mean()
+        total += self.latent_weight * (answer[:plain] - true).square().mean()
+        total += self.moment_weight * moment_gap(answer[:plain])
         return total
 
     def _freeze(self) -> None:
@@ -199,7 +221,8 @@ class CycleMLP(Spec):
     cycle_steps: int = Field(600, ge=0, description="through generator and feature space")
     learning_rate: float = Field(2e-3, gt=0)
     latent_weight: float = Field(0.05, ge=0, description="of least squares inside the cycle phase")
-    moment_weight: float = Field(0.1, ge=0, description="of keeping predicted latents N(0, I)")
+    pixel_weight: float = Field(1.0, ge=0, description="of the squared error of images in -1..1")
+    moment_weight: float = Field(0.01, ge=0, description="of keeping predicted latents N(0, I)")
     arithmetic_share: float = Field(0.25, ge=0, lt=1, description="of targets c + (a - b)")
 
     def build(self, seed: int = 0) -> CycleMLPRegressor:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from controlgen.regressors.base import MapEstimator, RoundTrip
+from controlgen.regressors.base import MapEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
 
@@ -16,14 +16,11 @@ class RetrievalRegressor(MapEstimator):
 
     fitted_names = ("features", "latents")
 
-    def fit_steps(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        round_trip: RoundTrip | None = None,
+    def _learn(
+        self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
-        """Remember the bank; `round_trip` is not used."""
-        self.features_, self.latents_ = self._checked(X, y)
+        # The bank is remembered; the round trip is not needed.
+        self.features_, self.latents_ = features, latents
         yield 1.0
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from controlgen.regressors.base import MapEstimator, RoundTrip, to_shell
+from controlgen.regressors.base import MapEstimator, RoundTrip, Table, to_shell
 from controlgen.spec import Spec
 
 
@@ -24,15 +24,11 @@ class RidgeRegressor(MapEstimator):
         self.alpha = alpha
         self.rescale = rescale
 
-    def fit_steps(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        round_trip: RoundTrip | None = None,
+    def _learn(
+        self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
-        """One closed-form step; `round_trip` is not used."""
-        features, latents = self._checked(X, y)
-        # The penalty is per item, so that the same alpha means the same at any n.
+        # One closed-form step; the round trip is not needed. The penalty is per item, so that the
+        # same alpha means the same at any n.
         solved = SklearnRidge(alpha=self.alpha * len(features)).fit(features, latents)
         self.weight_ = np.asarray(solved.coef_).reshape(latents.shape[1], -1).T
         self.intercept_ = np.asarray(solved.intercept_)

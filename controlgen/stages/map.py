@@ -20,7 +20,6 @@ from controlgen.features import FeatureSpace
 from controlgen.images import grid, write_png
 from controlgen.networks.r3gan import Generator
 from controlgen.progress import Bars, Reporter
-from controlgen.regressors import RoundTrip
 from controlgen.stages.common import RESEARCH, name_of, provenance
 from controlgen.training.state import pays_bf16
 
@@ -52,7 +51,7 @@ def fit_map(
         steps = estimator.fit_steps(
             np.array(items.features[part]),
             np.array(items.latents[part]),
-            _round_trip(generator, space),
+            _Frozen(generator, space),
         )
         with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
             for share in steps:
@@ -77,17 +76,20 @@ def fit_map(
     return ref
 
 
-def _round_trip(generator: Generator, space: FeatureSpace) -> RoundTrip:
-    # Latents -> features of what they generate, differentiable; in bf16 where that is native.
-    bf16 = pays_bf16(torch.device("cpu"))
-    frozen = copy.deepcopy(generator)
-    frozen.bf16 = bf16
+class _Frozen:
+    """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
 
-    def round_trip(latents: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return space.embed_images(frozen(latents).clamp(-1, 1)).float()
+    def __init__(self, generator: Generator, space: FeatureSpace) -> None:
+        self._generator, self._space = copy.deepcopy(generator), space
+        self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
 
-    return round_trip
+    def generate(self, latents: torch.Tensor) -> torch.Tensor:
+        images: torch.Tensor = self._generator(latents).clamp(-1, 1)
+        return images
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            return self._space.embed_images(images).float()
 
 
 def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:

@@ -1,9 +1,12 @@
 """The whole line through Prefect: same artifacts as the stages alone, and what a server shows."""
 
+import http.server
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from controlgen.errors import DataError
 from flows.command import run_and_ship
 from flows.fit_map import Line
 from flows.pipeline import main, pipeline
-from flows.report import FlowReporter, quiet_prefect, server_runs, stage
+from flows.report import FlowReporter, check_server, quiet_prefect, server_runs, stage
 
 # Prefect's own threads and SQLite connections end after the test that warnings are blamed on.
 pytestmark = [
@@ -170,6 +173,34 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     assert told.out == ""
     assert told.err == "DataError: mnist: not in the cache; mirror: no route; npm: not installed\n"
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_server_that_does_not_answer_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/api"
+    config = str(Path(__file__).parents[2] / "configs" / "tiny.toml")
+    monkeypatch.setattr(sys, "argv", ["flows.pipeline", config, "--store", str(tmp_path / "store")])
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SystemExit) as ended:
+        run_and_ship(main)
+    assert ended.value.code == 2
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert told.err.startswith(f"ConfigError: PREFECT_API_URL = {url}: no Prefect server answers")
+    assert "make ui" in told.err and "unset PREFECT_API_URL" in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_answer_is_a_server() -> None:
+    """A hosted server need not have the health page of a local one."""
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as answering:
+        threading.Thread(target=answering.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{answering.server_address[1]}/api"
+        with temporary_settings({PREFECT_API_URL: url}):
+            check_server()
 
 
 def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
