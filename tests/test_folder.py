@@ -24,7 +24,6 @@ from controlgen.spec import Spec
 
 SIDE = 16  # pixels of every sound picture here, and the model's size: nothing is resized
 COLON = Path(__file__).parents[2] / "shared" / "data" / "histology-colon"
-COLON = Path(os.environ.get("CONTROLGEN_COLON", COLON))
 
 
 def scene(seed: int = 0) -> np.ndarray:
@@ -545,7 +544,7 @@ def test_stain_is_measured_on_the_file_and_applied_to_its_tiles(tmp_path: Path) 
     )
 
 
-@pytest.mark.skipif(not COLON.is_dir(), reason=f"{COLON} is not there")
+@pytest.mark.skipif(not COLON.is_dir(), reason="the real colon tiles are not there")
 def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     with (COLON / "groups.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))

@@ -19,7 +19,8 @@ from controlgen import stages
 from controlgen.artifacts import Ref, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, SampleConfig, TrainConfig
 from controlgen.control.bundle import load_generator
-from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
+from controlgen.datasets import IHC
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, DataError, Diverged
 from controlgen.features import OpenClip
 from controlgen.images import to_pixels
 from controlgen.stages.common import name_of
@@ -182,6 +183,18 @@ def test_holding_out_more_than_half_is_refused(line: Any, tmp_path: Path) -> Non
     run = line.run.model_copy(update={"fit": FitConfig(map=line.run.fit.map, held_out=201)})
     with pytest.raises(ConfigError, match="held_out = 201 leaves less than half"):
         stages.fit_map(run, line.gan, line.bank, line.features, copied(line, tmp_path))
+
+
+def test_data_without_classes_cannot_be_judged_and_nothing_is_written(
+    line: Any, tmp_path: Path
+) -> None:
+    train = line.run.train.model_copy(update={"dataset": IHC()})
+    run = line.run.model_copy(update={"train": train})
+    store = copied(line, tmp_path)
+    before = times(store.root)
+    with pytest.raises(DataError, match="ihc: has no classes to judge edits by.*flows.fit_map"):
+        stages.evaluate(run, line.map, line.bank, line.features, store)
+    assert times(store.root) == before
 
 
 def test_other_weights_of_a_feature_space_make_other_features(

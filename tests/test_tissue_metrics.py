@@ -21,7 +21,7 @@ from controlgen.metrics.tissue import (
 )
 from controlgen.types import Pixels
 
-COLON = Path("/work/shared/data/histology-colon")
+COLON = Path(__file__).parents[2] / "shared" / "data" / "histology-colon"
 
 
 def stained(haematoxylin: np.ndarray, eosin: np.ndarray) -> Pixels:
@@ -170,7 +170,7 @@ def test_wrong_tiles_and_scales_are_refused() -> None:
         attributes(np.zeros((1, 3, 8, 8), np.uint8), microns_per_pixel=0.0)
 
 
-@pytest.mark.skipif(not COLON.is_dir(), reason=f"real colon tiles are not at {COLON}")
+@pytest.mark.skipif(not COLON.is_dir(), reason="the real colon tiles are not there")
 def test_real_colon_tiles_measure_within_the_range_of_tissue() -> None:
     from PIL import Image
 

@@ -9,6 +9,7 @@ from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import write_json
 from controlgen.config import FitConfig, RunConfig
 from controlgen.control import Editor
+from controlgen.errors import DataError
 from controlgen.evaluation import evaluate as judge_editor
 from controlgen.evaluation import write_report
 from controlgen.features import FeatureSpace
@@ -34,6 +35,11 @@ def evaluate(
     items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
     maps = _maps_to_compare(editor, items, run.fit)
     real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
+    if not real["train"].class_names:
+        raise DataError(
+            f"{run.train.dataset.kind}: has no classes to judge edits by; "
+            "`python -m flows.fit_map` makes everything but this report"
+        )
     audit: FeatureSpace = config.audit.open()
     with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
         with (report or Bars()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
