@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, NoAugment
 from controlgen.datasets import AnyDataset
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
@@ -76,20 +77,38 @@ class FitConfig(Spec):
     """The feature-to-latent map; the last `held_out` bank items are never fitted on."""
 
     map: AnyMap = CycleMLP()
+    attributes: AnyAttributes | None = Field(
+        None, description="measured on the bank's images, for directions by name"
+    )
     held_out: int = Field(2_000, ge=8)
     seed: int = Seed
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec, but no attributes are no setting: such maps keep the names they had."""
+        kept = super().identity()
+        if self.attributes is None:
+            del kept["attributes"]
+        return kept
 
 
 class EvaluateConfig(Spec):
     """The protocol's sizes. Labels and the judge exist here and nowhere else."""
 
     audit: AnyFeatureSpace = EfficientNetLite0()
+    judge: Literal["classifier", "probe", "none"] = Field(
+        "classifier", description="a small network, a linear probe on audit features, or nobody"
+    )
     class_names: tuple[str, ...] = Field(DIGITS, description="in the order of the labels")
     prompt: str = Field("a digit {}", pattern=r"^[^{}]*\{\}[^{}]*$", description="text of a class")
     samples: int = Field(2_000, ge=16, description="generated and real images compared")
     inversions: int = Field(1_000, ge=16, description="held-out targets, and the gallery of R@1")
     sources: int = Field(32, ge=1, description="edited images per ordered pair of classes")
     exemplars: int = Field(16, ge=1)
+    exemplars_by: Literal["auto", "judge"] = Field(
+        "auto", description="text where the space has text, or always the judge as the user's eye"
+    )
+    slider_sources: int = Field(64, ge=2, description="images each attribute's slider is tried on")
+    memorisation: int = Field(0, ge=0, description="samples audited for copies; 0: no audit")
     amounts: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     judge_epochs: int = Field(3, ge=1)
     optimisation_steps: int = Field(1_000, ge=1)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from controlgen import figures
+from controlgen.figures import parts
 from controlgen.rng import stream
 
 PROVENANCE = {"model": "toy", "seed": 3, "recipe": {"amount": 1.5}}
@@ -80,9 +81,9 @@ def test_the_images_themselves_are_in_the_grid(tmp_path):
 
 def test_smoothing_keeps_a_straight_line():
     line = np.linspace(0, 5, 300)
-    np.testing.assert_allclose(figures._smooth(line), line, atol=0.03)
+    np.testing.assert_allclose(parts.smooth(line), line, atol=0.03)
     noise = stream(2, "noise").normal(size=1000)
-    assert figures._smooth(noise).std() < 0.4
+    assert parts.smooth(noise).std() < 0.4
 
 
 def test_pyplots_global_state_stays_out():

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import linalg, stats
 
+from controlgen.attributes import strokes
 from controlgen.datasets import Digits
 from controlgen.errors import Incompatible
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.metrics import shape
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.frechet import frechet_distance
 from controlgen.metrics.inversion import (
@@ -236,7 +236,7 @@ def bar(width, height, shear=0.0):
 
 
 def measured(pixels):
-    return dict(zip(shape.NAMES, shape.attributes(pixels)[0], strict=True))
+    return dict(zip(strokes.NAMES, strokes.attributes(pixels)[0], strict=True))
 
 
 @pytest.mark.parametrize(("width", "height"), [(3, 20), (5, 40), (12, 12)])
@@ -262,7 +262,7 @@ def test_thickness_is_the_width_of_a_long_stroke_and_grows_with_it():
 
 
 def test_an_empty_image_has_no_shape():
-    assert not shape.attributes(np.zeros((1, 1, 8, 8), np.uint8)).any()
+    assert not strokes.attributes(np.zeros((1, 1, 8, 8), np.uint8)).any()
 
 
 # Judge

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controlgen.attributes import tissue as oracle
 from controlgen.config import ClipConfig
 from controlgen.errors import ConfigError
-from controlgen.metrics import tissue as oracle
 from controlgen.worlds import Captioned, Tissue
 from controlgen.worlds._tissue_cells import Table
 from controlgen.worlds._tissue_plan import HABITS, RANGES, SHARES

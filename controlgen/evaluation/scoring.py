@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controlgen.attributes import strokes
 from controlgen.control import algebra
 from controlgen.evaluation.base import Subject
 from controlgen.evaluation.choices import Directions, Edits
 from controlgen.evaluation.inversion import optimise
-from controlgen.metrics import shape
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import orthogonal_cosine, paired_cosine, pixel_error
 from controlgen.types import Features, Indices, Latents, Pixels
@@ -99,10 +99,10 @@ def _kept(before: Pixels, after: Pixels) -> tuple[float | None, float | None]:
     # Correlation over the edits of an attribute of source and result; strokes on black only.
     if before.shape[1] != 1 or len(before) < 3:
         return None, None
-    tables = shape.attributes(before), shape.attributes(after)
+    tables = strokes.attributes(before), strokes.attributes(after)
     answers: list[float | None] = []
     for name in ("slant", "thickness"):
-        x, y = (table[:, shape.NAMES.index(name)] for table in tables)
+        x, y = (table[:, strokes.NAMES.index(name)] for table in tables)
         constant = np.ptp(x) == 0 or np.ptp(y) == 0
         answers.append(None if constant else float(np.corrcoef(x, y)[0, 1]))
     return answers[0], answers[1]

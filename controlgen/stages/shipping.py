@@ -19,10 +19,10 @@ from controlgen.artifacts.store import (
     read_manifest,
     write_json,
 )
+from controlgen.attributes import strokes
 from controlgen.config import ClipConfig, RunConfig
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
-from controlgen.metrics import shape
 from controlgen.metrics.bootstrap import interval
 from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.common import CLIP_LIMITS, RESEARCH, WHAT_CLIP
@@ -134,9 +134,9 @@ def read_digits(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:
     everything = np.arange(len(test))
     pixels, labels = test.pixels(everything), test.labels(everything)
     right = zero_shot_predictions(space, config.world.prompts(), pixels) == labels
-    found = linear_r2(space.embed(pixels), shape.attributes(pixels).astype(np.float32))
+    found = linear_r2(space.embed(pixels), strokes.attributes(pixels).astype(np.float32))
     scores: dict[str, Any] = {"MNIST zero-shot accuracy": interval(right, config.seed)._asdict()}
-    for name, value in zip(shape.NAMES, found, strict=True):
+    for name, value in zip(strokes.NAMES, found, strict=True):
         scores[f"linear R2, {name}"] = round(float(value), 4)
     return scores
 

@@ -4,13 +4,34 @@ Closed forms of the first two moments of the ink, so that they need no threshold
 pixels that no model has seen.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.images import to_channels
-from controlgen.types import Pixels
+from controlgen.spec import Spec
+from controlgen.types import Pixels, Shape
 
 NAMES = ("ink", "thickness", "slant", "width", "height")
+
+
+class Strokes(Spec):
+    """Ink, thickness, slant, width and height of bright strokes on black."""
+
+    kind: Literal["strokes"] = "strokes"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns of `measure`."""
+        return NAMES
+
+    def check(self, shape: Shape) -> None:
+        """Any number of channels: they are averaged to one."""
+
+    def measure(self, pixels: Pixels) -> NDArray[np.float64]:
+        """`attributes` of the pixels (n c h w): (n 5)."""
+        return attributes(pixels)
 
 
 def attributes(pixels: Pixels) -> NDArray[np.float64]:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from skimage.color import rgb2hed, rgb_from_hed
 from skimage.feature import graycomatrix
 
-from controlgen.errors import ConfigError, Incompatible
-from controlgen.metrics.tissue import (
+from controlgen.attributes.tissue import (
     GREYS,
     NAMES,
     attributes,
@@ -19,6 +18,7 @@ from controlgen.metrics.tissue import (
     nuclei,
     stains,
 )
+from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Pixels
 
 COLON = Path(__file__).parents[2] / "shared" / "data" / "histology-colon"

@@ -6,13 +6,17 @@ a per-tile threshold would find as many nuclei in stroma as in a crowd of them, 
 tiles could not be compared.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 from skimage.color import hed_from_rgb
 
 from controlgen.errors import ConfigError, Incompatible
-from controlgen.types import Pixels
+from controlgen.spec import Spec
+from controlgen.types import Pixels, Shape
 
 Floats = NDArray[np.float64]
 Planes = NDArray[np.float32]  # n h w
@@ -42,6 +46,27 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _IN_PLANE = np.zeros((3, 3, 3), bool)  # neighbours by edge or corner within one tile only
 _IN_PLANE[1] = True
 CHUNK = 64  # tiles measured at once, to stay in cache
+
+
+class Tissue(Spec):
+    """Stain, nuclei, lumen and texture of H&E tiles."""
+
+    kind: Literal["tissue"] = "tissue"
+    microns_per_pixel: float | None = Field(None, gt=0, description="of the tiles; none: unknown")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns of `measure`."""
+        return NAMES
+
+    def check(self, shape: Shape) -> None:
+        """Raise Incompatible unless images are RGB."""
+        if shape[0] != 3:
+            raise Incompatible(f"tissue attributes: images of shape {shape}; give RGB tiles")
+
+    def measure(self, pixels: Pixels) -> Floats:
+        """`attributes` of the tiles (n 3 h w): (n 6)."""
+        return attributes(pixels, self.microns_per_pixel)
 
 
 def attributes(pixels: Pixels, microns_per_pixel: float | None = None) -> Floats:

@@ -1,0 +1,45 @@
+"""What every set of measured attributes must do; the union AnyAttributes lists the members."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from controlgen.attributes import AnyAttributes
+from controlgen.spec import Spec
+
+MEMBERS = get_args(get_args(AnyAttributes)[0])
+TILES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8)
+
+each_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.__name__)
+
+
+@each_member
+def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
+    measured = member()
+    assert isinstance(measured, Spec)
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyAttributes)
+    assert adapter.validate_python(measured.effective()) == measured
+    assert [one().kind for one in MEMBERS].count(measured.kind) == 1
+
+
+@each_member
+def test_one_finite_row_of_distinct_names_an_image(member: type[Any]) -> None:
+    measured = member()
+    measured.check(TILES.shape[1:])
+    rows = measured.measure(TILES)
+    assert len(set(measured.names)) == len(measured.names)
+    assert rows.shape == (5, len(measured.names)) and np.isfinite(rows).all()
+    assert measured.measure(TILES[:0]).shape == (0, len(measured.names))
+
+
+@each_member
+def test_an_image_is_measured_alone_and_left_as_it_is(member: type[Any]) -> None:
+    before, measured = TILES.copy(), member()
+    together = measured.measure(TILES)
+    np.testing.assert_array_equal(TILES, before)
+    for index in range(len(TILES)):
+        alone = measured.measure(TILES[index : index + 1])
+        np.testing.assert_allclose(alone[0], together[index], rtol=1e-5, atol=1e-7)
+    assert np.ptp(together, axis=0).max() > 0
