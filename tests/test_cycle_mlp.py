@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from controlgen.regressors.cycle_mlp import CycleMLPRegressor, half_whitening, moment_gap
+from controlgen.regressors.cycle_mlp import (
+    CycleMLPRegressor,
+    half_whitening,
+    moment_difference,
+    moment_gap,
+)
 
 LATENT, SIZE, FEATURE = 4, 4, 5
 
@@ -78,6 +83,16 @@ def test_moment_gap_is_zero_for_standard_moments_and_counts_what_is_off() -> Non
     assert moment_gap(rows).item() == pytest.approx(0, abs=1e-6)
     assert moment_gap(rows + 3).item() == pytest.approx(9, rel=1e-5)
     assert moment_gap(rows * 2).item() == pytest.approx(9, rel=1e-5)
+
+
+def test_moment_difference_sees_a_shift_and_a_scale_and_nothing_else() -> None:
+    rows = torch.randn(400, 3, generator=torch.Generator().manual_seed(3))
+    assert moment_difference(rows.flip(0), rows).item() == pytest.approx(0, abs=1e-10)
+    assert moment_difference(rows + 2, rows).item() == pytest.approx(4, rel=1e-5)
+    variances = rows.var(0)
+    wanted = ((9 - 1) * variances).square().mean().item()
+    still = rows - rows.mean(0)
+    assert moment_difference(3 * still, still).item() == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("deviations", [(4.0, 1.0, 0.25), (1.0, 1.0, 1.0), (100.0, 10.0, 1.0)])

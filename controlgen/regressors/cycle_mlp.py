@@ -4,7 +4,8 @@ The cycle (label-free): what the frozen generator makes of the predicted latent 
 feature that was asked for, 1 - cos(f(G(h(c))), c), and, where c is the feature of a generated image
 G(z), look like it, |G(h(c)) - G(z)|^2. A moment term draws the predicted latents towards standard
 normal. Part of the targets are sums of bank features, c + (a - b), because such targets are what
-edits ask for.
+edits ask for; their answers are held to the mean and variance of the plain ones, or they would leave
+the shell that the generator knows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -98,6 +99,11 @@ def moment_gap(latents: Tensor) -> Tensor:
     return latents.mean(0).square().mean() + (latents.var(0) - 1).square().mean()
 
 
+def moment_difference(a: Tensor, b: Tensor) -> Tensor:
+    """How far the means and variances per coordinate of two batches (n z), (m z) lie apart."""
+    return (a.mean(0) - b.mean(0)).square().mean() + (a.var(0) - b.var(0)).square().mean()
+
+
 class CycleMLPRegressor(MapEstimator):
     """Parameters as in `CycleMLP`. Without `round_trip` only the least-squares phase is run."""
 
@@ -115,6 +121,7 @@ class CycleMLPRegressor(MapEstimator):
         pixel_weight: float = 1.0,
         moment_weight: float = 0.01,
         arithmetic_share: float = 0.25,
+        edited_moment_weight: float = 0.05,
         seed: int = 0,
     ) -> None:
         self.width = width
@@ -127,6 +134,7 @@ class CycleMLPRegressor(MapEstimator):
         self.pixel_weight = pixel_weight
         self.moment_weight = moment_weight
         self.arithmetic_share = arithmetic_share
+        self.edited_moment_weight = edited_moment_weight
         self.seed = seed
 
     def _learn(
@@ -180,6 +188,9 @@ class CycleMLPRegressor(MapEstimator):
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         total += self.latent_weight * (answer[:plain] - true).square().mean()
         total += self.moment_weight * moment_gap(answer[:plain])
+        if edited > 1:
+            spread = moment_difference(answer[plain:], answer[:plain].detach())
+            total += self.edited_moment_weight * spread
         return total
 
     def _freeze(self) -> None:
@@ -224,6 +235,9 @@ class CycleMLP(Spec):
     pixel_weight: float = Field(1.0, ge=0, description="of the squared error of images in -1..1")
     moment_weight: float = Field(0.01, ge=0, description="of keeping predicted latents N(0, I)")
     arithmetic_share: float = Field(0.25, ge=0, lt=1, description="of targets c + (a - b)")
+    edited_moment_weight: float = Field(
+        0.05, ge=0, description="of keeping answers to c + (a - b) spread as those to c are"
+    )
 
     def build(self, seed: int = 0) -> CycleMLPRegressor:
         """An unfitted estimator."""
