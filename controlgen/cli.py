@@ -3,13 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
+
+if TYPE_CHECKING:
+    from controlgen.control import Edit
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -97,13 +100,17 @@ def check(
 @app.command()
 def edit(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
-    add: Annotated[str, typer.Option(help='Direction: text("...")-text("..."), image("FILE").')],
+    add: Annotated[
+        str,
+        typer.Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
     seed: Annotated[int | None, typer.Option(min=0, help="Start from this seed's sample.")] = None,
     image: Annotated[Path | None, typer.Option(help="Start from this image file instead.")] = None,
     amount: Annotated[float, typer.Option(help="How far to go along the direction.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, max=50, help="Images from source to result.")] = 6,
     residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
+    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     generator: Annotated[
         str | None, typer.Option(help="GAN artifact; must be the map's own.")
     ] = None,
@@ -120,10 +127,7 @@ def edit(
     # Everything that can be refused is refused before anything is computed or written.
     if seed is not None and image is not None:
         raise ConfigError("--seed and --image: give one of them, not both")
-    if output.suffix.lower() != ".png" or output.is_dir():
-        raise ConfigError(f"-o {output}: name a file that ends in .png")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
+    _check_png(output)
     if not np.isfinite(amount):
         raise ConfigError(f"--amount {amount}: must be a finite number")
     folder = _folder(map, store)
@@ -132,20 +136,68 @@ def edit(
         source = read_image(image, editor.image_shape)
     else:
         source = editor.sample(1, seed or 0).latents
-    direction = editor.parse(add)
+    held = [name.strip() for name in hold.split(",")] if hold else []
+    direction = editor.parse(add, hold=held)
 
     # The strip starts with the source itself; each further image goes one step further.
     amounts = [amount * step / steps for step in range(1, steps + 1)]
-    edits = [editor.edit(source, direction, one, residual=residual) for one in amounts]
+    edits = [editor.edit(source, direction, one, residual, hold=held) for one in amounts]
     pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
     labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
     recipe = f"add {add}, amount {amount:g}, {steps} steps" + (", residual" if residual else "")
+    recipe += f", hold {', '.join(held)}" if held else ""
     start = f"image {image.name}" if image else f"{seed or 0}"
     provenance = {"model": str(folder), "seed": start, "recipe": recipe, "version": __version__}
     edit_strip(output, pixels, labels, provenance, title=add.replace("$", r"\$"))
     last = edits[-1]
     print(f"{output}: asked and obtained agree to {last.agreement[0]:.3f} (cosine of features),")
     print(f"the change itself to {last.progress[0]:.3f}")
+    _print_attributes(last, held)
+
+
+def _print_attributes(edit: "Edit", held: list[str]) -> None:
+    # One line an attribute, where the map was fitted with any.
+    if edit.model is None or edit.attributes is None:
+        return
+    names, before, after = edit.attributes
+    sigmas = edit.model.in_sigmas(after - before)[0]
+    width = max(len(name) for name in names)
+    print(f"\n{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}")
+    for column, name in enumerate(names):
+        values = f"{before[0, column]:>10.4g} {after[0, column]:>10.4g} {sigmas[column]:>+8.2f}"
+        print(f"{name:<{width}} {values}" + ("  held" if name in held else ""))
+
+
+@app.command()
+def sheet(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    add: Annotated[str, typer.Option(help='Direction: text("...")-text("..."), image("FILE").')],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    amounts: Annotated[str, typer.Option(help="Columns, as in --amounts=-1,0,1,2.")] = "-1,0,1,2",
+    n: Annotated[int | None, typer.Option("--n", min=1, max=32, help="Rows; 8 samples.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the samples, 0 if left out.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Start from this folder's images.")] = None,
+    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(help="Training images; the nearest of them is shown beside each row."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Steer several images and write a sheet: a row an image, a column an amount."""
+    from controlgen import sheet_cli
+
+    _check_png(output)
+    request = sheet_cli.Request(add, amounts, output, n, seed, images, hold, residual, tiles)
+    print("\n".join(sheet_cli.draw(request, _folder(map, store))))
+
+
+def _check_png(output: Path) -> None:
+    if output.suffix.lower() != ".png" or output.is_dir():
+        raise ConfigError(f"-o {output}: name a file that ends in .png")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
 
 
 def _folder(name: str, store: Path) -> Path:

@@ -1,7 +1,7 @@
 """The typed settings of every stage; read from TOML, shown whole, refused where unknown."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -140,8 +140,39 @@ class RunConfig(Spec):
     """The whole line: what flows/pipeline.py runs."""
 
     name: str = Field(pattern=NAME)
+    about: str = runtime_field("", description="of the images, for the card: origin and licence")
+    limits: tuple[str, ...] = runtime_field((), description="of the model, for the card")
     train: TrainConfig
     sample: SampleConfig = SampleConfig()
     embed: EmbedConfig = EmbedConfig()
     fit: FitConfig = FitConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+
+SpaceName = Annotated[str, Field(pattern=NAME)]
+
+
+class SpacesConfig(Spec):
+    """Which feature spaces are compared, on which pictures. Labels judge, and nothing is kept."""
+
+    name: str = Field("spaces", pattern=NAME)
+    dataset: AnyDataset
+    spaces: dict[SpaceName, AnyFeatureSpace] = Field(min_length=1, description="name -> space")
+    attributes: AnyAttributes | None = Field(None, description="measured, for linear R^2")
+    prompts: dict[str, tuple[str, ...]] = Field({}, description="texts of each class, by its name")
+    images: int = Field(4_000, ge=16, description="of each split at most, drawn at random")
+    seed: int = Seed
+    bootstraps: int = Field(1_000, ge=10)
+
+    @model_validator(mode="after")
+    def _has_texts(self) -> Self:
+        for name, texts in self.prompts.items():
+            if not texts or not all(text.strip() for text in texts):
+                raise ValueError(f"prompts.{name}: give at least one text, and none that is blank")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec; the table of spaces is one of Specs."""
+        kept = super().identity()
+        kept["spaces"] = {name: space.identity() for name, space in self.spaces.items()}
+        return kept

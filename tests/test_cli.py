@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import __version__, cli, stages
+from controlgen import Editor, __version__, cli, stages
 from controlgen.artifacts import Store
+from controlgen.attributes import Strokes
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -162,6 +163,73 @@ def test_edit_of_an_image_file(
 
 
 @pytest.fixture(scope="module")
+def measured_map(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny line's map, fitted again with measured attributes."""
+    root = tmp_path_factory.mktemp("measured") / "store"
+    shutil.copytree(line.store.root, root)
+    fit = line.run.fit.model_copy(update={"attributes": Strokes()})
+    run, store = line.run.model_copy(update={"fit": fit}), Store(root)
+    return store.path(stages.fit_map(run, line.gan, line.bank, line.features, store))
+
+
+def test_edit_by_attribute_prints_what_was_measured(
+    controlgen: Callable[..., Answer], measured_map: Path, line: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "edit.png"
+    command = ["edit", measured_map, "--seed", 4, "--steps", 2, "-o", output]
+    told = controlgen(
+        *command, "--add", 'attribute("ink") - 0.5*attribute("slant")', "--hold", "width, height"
+    )
+    assert (told.code, told.err) == (0, "")
+    with Image.open(output) as opened:
+        assert "hold width, height" in opened.text["recipe"]  # type: ignore[attr-defined]
+    header, *lines = told.out.split("\n\n")[1].splitlines()
+    assert header.split() == ["measured", "before", "after", "sigmas"]
+    rows = {one.split()[0]: one.split()[1:] for one in lines}
+    assert tuple(rows) == Strokes().names
+    assert [name for name, row in rows.items() if row[-1] == "held"] == ["width", "height"]
+
+    # The numbers are those that the same edit has in Python.
+    editor = Editor.load(measured_map)
+    assert editor.attributes is not None
+    direction = editor.parse('attribute("ink")-attribute("slant")/2', hold=("width", "height"))
+    source = editor.sample(1, 4).latents
+    edit = editor.edit(source, direction, hold=("width", "height"))
+    assert edit.attributes is not None
+    wanted = np.stack([edit.attributes.before[0], edit.attributes.after[0]], 1)
+    found = np.array([[float(number) for number in row[:2]] for row in rows.values()])
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    change = (wanted[:, 1] - wanted[:, 0]) / editor.attributes.spread
+    sigmas = [float(row[2]) for row in rows.values()]
+    np.testing.assert_allclose(sigmas, change, atol=0.006)
+
+    # A map without attributes prints none.
+    told = controlgen("edit", line.map_folder, "--add", EIGHT, "-o", output)
+    assert (told.code, "measured" in told.out) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--add", 'attribute("inc")'), "'inc': there is ink, thickness"),
+        (("--add", EIGHT, "--hold", "ink,,slant"), "'': there is ink, thickness"),
+        (("--add", EIGHT, "--hold", "ink,ink"), "name each one once"),
+        (("--add", 'attribute("ink")', "--hold", "slant,ink"), "cannot be moved and held"),
+        (("--add", 'mean(attribute("ink"))'), "mean() takes no attribute()"),
+    ],
+)
+def test_a_mistake_about_attributes_is_one_line(
+    controlgen: Callable[..., Answer],
+    measured_map: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    says: str,
+) -> None:
+    refused(controlgen("edit", measured_map, *options, "-o", tmp_path / "a.png"), says)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
 def other_gan(line: Any) -> Any:
     shorter = line.run.train.model_copy(update={"total_images": 32})
     store = Store(line.store.root.parent / "other")
@@ -192,6 +260,8 @@ def other_gan(line: Any) -> Any:
         ({"--amount": "nan"}, "must be a finite number"),
         ({"--amount": "inf"}, "must be a finite number"),
         ({"--seed": "3", "--image": "text.png"}, "not both"),
+        ({"--hold": "ink"}, "no measured attributes"),
+        ({"--add": 'attribute("ink")'}, "no measured attributes"),
     ],
     ids=lambda value: str(value)[:50],
 )

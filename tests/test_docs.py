@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,12 +83,13 @@ def check_options(words: list[str], told: str) -> None:
 
 
 def check_configs(words: list[str]) -> None:
-    from controlgen.config import ClipConfig, RunConfig
+    from controlgen.config import ClipConfig, RunConfig, SpacesConfig
 
     overrides = [after for word, after in itertools.pairwise(words) if word == "--set"]
     for word in words:
         if word.endswith(".toml"):
-            kind = ClipConfig if "train_clip" in " ".join(words) else RunConfig
+            kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig}
+            kind = kinds.get(Path(word).stem.partition("-")[0], RunConfig)
             kind.load(ROOT / word, overrides)
 
 

@@ -412,5 +412,11 @@ def test_wrong_parts_are_refused_in_one_line():
     with pytest.raises(ConfigError, match="maps lack ridge, mine"):
         evaluate(*parts, {"retrieval": exact_map}, "mine", NAMES, NAMES)
     maps = dict.fromkeys(("retrieval", "ridge", "mine"), exact_map)
-    with pytest.raises(ConfigError, match="10 classes in the data, 3 names"):
+    with pytest.raises(
+        ConfigError, match="classes are zero, one.*class_names are left, middle, right"
+    ):
         evaluate(*parts, maps, "mine", NAMES, NAMES)
+    nameless = ToyData(normals(6, "toy train", 0, 50, LATENT))
+    with pytest.raises(ConfigError, match="3 classes in the data, 2 names and 1 prompts"):
+        parts = (None, None, nameless, nameless, None, settings_of())
+        evaluate(*parts, maps, "mine", NAMES[:2], NAMES[:1])

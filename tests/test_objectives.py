@@ -2,13 +2,25 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from controlgen.objectives import R3GAN, WGANGP
+from controlgen.objectives import (
+    R3GAN,
+    WGAN,
+    WGANGP,
+    WGANGPSN,
+    WGANSN,
+    Hinge,
+    Minimax,
+    NonSaturating,
+    Objective,
+)
 from controlgen.objectives.penalties import interpolates, squared_gradient
 from controlgen.rng import torch_stream
 
@@ -166,3 +178,156 @@ def test_squared_gradient_sums_over_the_image() -> None:
     x = REAL.clone().requires_grad_()
     found = squared_gradient((x**3).sum((1, 2, 3)), x)
     torch.testing.assert_close(found, (9 * REAL**4).sum((1, 2, 3)))
+
+
+# The classic game, hinge and the rest of the WGAN family.
+
+PLAIN: list[Objective] = [WGAN(), WGANSN(), Minimax(), NonSaturating(), Hinge()]
+R1_R2: list[Objective] = [
+    family.model_validate({"gamma": {"start": 2.0, "end": 0.5}}).at(0.5)
+    for family in (Minimax, NonSaturating)
+]
+
+
+def named(objective: Objective) -> str:
+    return type(objective).__name__
+
+
+def flat(x: Tensor) -> Tensor:
+    return 0 * x.sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("objective", "critic", "generator"),
+    [
+        (WGAN(), 0.0, 0.0),
+        (WGANSN(), 0.0, 0.0),
+        (WGANGP(), 10.0, 0.0),
+        (WGANGPSN(), 10.0, 0.0),
+        (Minimax(), 2 * math.log(2), -math.log(2)),
+        (NonSaturating(), 2 * math.log(2), math.log(2)),
+        (R1_R2[0], 2 * math.log(2), -math.log(2)),
+        (Hinge(), 2.0, 0.0),
+    ],
+    ids=lambda value: named(value) if not isinstance(value, float) else None,
+)
+def test_what_an_undecided_critic_costs(
+    objective: Objective, critic: float, generator: float
+) -> None:
+    """Logits of 0 are probabilities of one half, no distance, a full margin; no slope at all."""
+    found = objective.critic_loss(flat, REAL, FAKE, draws())
+    wanted = torch.full((6,), critic, dtype=torch.float64)
+    torch.testing.assert_close(found.loss, wanted, rtol=1e-7, atol=1e-12)
+    wanted = torch.full((6,), generator, dtype=torch.float64)
+    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), wanted)
+
+
+def formulas(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """(critic's loss, generator's loss) of these scores, as the papers write them."""
+    if kind in ("wgan", "wgan-sn"):
+        return fake - real, -fake
+    if kind == "hinge":
+        zero = torch.zeros_like(real)
+        return torch.maximum(zero, 1 - real) + torch.maximum(zero, 1 + fake), -fake
+    probability_real, probability_fake = 1 / (1 + torch.exp(-real)), 1 / (1 + torch.exp(-fake))
+    critic = -torch.log(probability_real) - torch.log(1 - probability_fake)
+    return critic, (
+        torch.log(1 - probability_fake) if kind == "minimax" else -torch.log(probability_fake)
+    )
+
+
+@pytest.mark.parametrize("objective", [*PLAIN, *R1_R2], ids=named)
+def test_losses_and_their_gradients_are_the_written_ones(objective: Any) -> None:
+    """In float64, with gradients by the critic's weights and by the fakes through autograd."""
+    ours, theirs = ((FIRST.clone().requires_grad_(), LAST.clone()) for _ in range(2))
+    terms = objective.critic_loss(lambda x: smooth(x, *ours), REAL, FAKE, draws())
+    critic, _ = formulas(objective.kind, smooth(REAL, *theirs), smooth(FAKE, *theirs))
+    if gamma := getattr(objective, "gamma", None):
+        for images in (REAL, FAKE):
+            # grad_x of last . tanh(first^T x) is first (last * (1 - tanh^2)).
+            bent = 1 - torch.tanh(images.flatten(1) @ theirs[0]).square()
+            norm = ((theirs[1] * bent) @ theirs[0].T).square().sum(1)
+            critic = critic + gamma.end / 2 * norm
+    torch.testing.assert_close(terms.loss, critic)
+    (found,) = torch.autograd.grad(terms.loss.mean(), ours[0])
+    (wanted,) = torch.autograd.grad(critic.mean(), theirs[0])
+    torch.testing.assert_close(found, wanted)
+
+    mine, hand = (FAKE.clone().requires_grad_() for _ in range(2))
+    loss = objective.generator_loss(smooth, REAL, mine)
+    _, generator = formulas(objective.kind, smooth(REAL), smooth(hand))
+    torch.testing.assert_close(loss, generator)
+    (found,) = torch.autograd.grad(loss.sum(), mine)
+    (wanted,) = torch.autograd.grad(generator.sum(), hand)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("family", [Minimax, NonSaturating])
+def test_r1_and_r2_of_the_classic_game_follow_their_schedule(
+    family: type[Minimax] | type[NonSaturating],
+) -> None:
+    """A linear critic has |grad D|^2 = |w|^2 everywhere: the penalty is gamma |w|^2."""
+    objective = family.model_validate({"gamma": {"start": 2.0, "end": 0.0}})
+    _, critic = linear(1.5)
+    for burn_in, gamma in ((0.0, 2.0), (0.5, 1.0), (1.0, 0.0)):
+        penalty = objective.at(burn_in).critic_loss(critic, REAL, FAKE, draws()).penalty
+        torch.testing.assert_close(penalty, torch.full((6,), 2.25 * gamma, dtype=torch.float64))
+
+
+def test_the_minimax_generator_stalls_where_fakes_are_found_and_the_other_does_not() -> None:
+    score = torch.full((6, 1, 1, 1), -20.0, dtype=torch.float64, requires_grad=True)
+    slopes = []
+    for objective in (Minimax(), NonSaturating()):
+        loss = objective.generator_loss(lambda x: x.sum((1, 2, 3)), REAL, score).sum()
+        slopes.append(torch.autograd.grad(loss, score)[0].abs().max().item())
+    assert slopes[0] < 1e-8
+    assert slopes[1] == pytest.approx(1, abs=1e-8)
+
+
+def test_hinge_has_no_pull_beyond_the_margin() -> None:
+    """Scores of +2 on reals and -2 on fakes cost nothing; inside, the pull is 1."""
+    for far, slope in ((2.0, 0.0), (0.5, 1.0)):
+        scores = torch.cat([torch.full((6,), far), torch.full((6,), -far)]).double()
+        scores.requires_grad_()
+        loss = Hinge().critic_loss(lambda x, scores=scores: scores, REAL, FAKE, draws()).loss
+        torch.testing.assert_close(loss, torch.full((6,), 2 * max(0.0, 1 - far)).double())
+        (found,) = torch.autograd.grad(loss.sum(), scores)
+        torch.testing.assert_close(
+            found, slope * torch.tensor([-1.0, 1.0]).repeat_interleave(6).double()
+        )
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.3])
+def test_clipping_bounds_every_parameter_and_keeps_the_small(clip: float) -> None:
+    critic = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 1))
+    before = []
+    for index, weight in enumerate(critic.parameters()):
+        drawn = torch.randn(weight.shape, generator=draws(20 + index))
+        weight.data.copy_(drawn)
+        before.append(drawn)
+    WGAN(clip=clip).after_critic_step(critic)
+    for old, new in zip(before, critic.parameters(), strict=True):
+        assert np.array_equal(new.detach().numpy(), np.clip(old.numpy(), -clip, clip))
+
+
+def test_who_asks_for_what() -> None:
+    assert WGAN().optimiser == "rmsprop" and WGAN(rmsprop=False).optimiser == "adam"
+    assert all(one.optimiser == "adam" for one in (R3GAN(), WGANGP(), *PLAIN[1:]))
+    assert [one.spectral_norm for one in (R3GAN(), WGAN(), WGANGP(), Hinge())] == ["none"] * 4
+    assert WGANSN().spectral_norm == WGANGPSN().spectral_norm == "critic"
+    assert WGANGPSN(normalised="both").spectral_norm == "both"
+
+
+def test_the_penalised_members_play_the_same_game() -> None:
+    """Spectral norm is the training's work: the losses of wgan-gp-sn are those of wgan-gp."""
+    one, other = (
+        family(penalty_weight=3.0).critic_loss(smooth, REAL, FAKE, draws())
+        for family in (WGANGP, WGANGPSN)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_settings_that_name_runs_are_what_they_were() -> None:
+    """Runs are found by fingerprint: a change here would make every trained GAN anew."""
+    assert R3GAN().fingerprint() == "8c7185285c53"
+    assert WGANGP().fingerprint() == "3d2454634254"

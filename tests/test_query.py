@@ -15,6 +15,7 @@ A, B = np.float32([1, 0, 0]), np.float32([0, 1, 0])
 SOURCES = {
     "text": {"a": A, "b": B}.__getitem__,
     "image": lambda path: np.float32([0, 0, len(path)]),
+    "attribute": lambda name: np.float32([len(name), 0, 0]),
 }
 
 
@@ -34,6 +35,8 @@ SOURCES = {
         ('mean(text("a"), text("b"))', [0.5**0.5, 0.5**0.5, 0]),
         ('mean(text("a"), text("a"), image("four"))', [2 / 20**0.5, 0, 4 / 20**0.5]),
         ('  image("four.png") - text("a")  ', [-1, 0, 8]),
+        ('attribute("ink")-0.5*attribute("width")', [0.5, 0, 0]),
+        ('mean(text("b"), text("b")) + attribute("ink")', [3, 1, 0]),
     ],
 )
 def test_what_an_expression_means(expression: str, wanted: list[float]) -> None:
@@ -72,6 +75,10 @@ REFUSED = [
     "mean(1, 2)",
     'mean(text("a"), 1)',
     'mean(*text("a"))',
+    'mean(attribute("ink"))',
+    'mean(text("a"), -(2 * attribute("ink")))',
+    "attribute(ink)",
+    'attribute("ink", "width")',
     "3",
     "1 + 2",
     'text("a"); text("b")',

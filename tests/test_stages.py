@@ -19,8 +19,7 @@ from controlgen import stages
 from controlgen.artifacts import Ref, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, SampleConfig, TrainConfig
 from controlgen.control.bundle import load_generator
-from controlgen.datasets import IHC
-from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, DataError, Diverged
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
 from controlgen.features import OpenClip
 from controlgen.images import to_pixels
 from controlgen.stages.common import name_of
@@ -185,14 +184,14 @@ def test_holding_out_more_than_half_is_refused(line: Any, tmp_path: Path) -> Non
         stages.fit_map(run, line.gan, line.bank, line.features, copied(line, tmp_path))
 
 
-def test_data_without_classes_cannot_be_judged_and_nothing_is_written(
+def test_classes_that_are_not_the_datas_are_refused_and_nothing_is_written(
     line: Any, tmp_path: Path
 ) -> None:
-    train = line.run.train.model_copy(update={"dataset": IHC()})
-    run = line.run.model_copy(update={"train": train})
+    judged = line.run.evaluate.model_copy(update={"class_names": ("cat", "dog")})
+    run = line.run.model_copy(update={"evaluate": judged})
     store = copied(line, tmp_path)
     before = times(store.root)
-    with pytest.raises(DataError, match="ihc: has no classes to judge edits by.*flows.fit_map"):
+    with pytest.raises(ConfigError, match="cat"):
         stages.evaluate(run, line.map, line.bank, line.features, store)
     assert times(store.root) == before
 

@@ -6,6 +6,8 @@ map.json                kind and settings
 map.safetensors         what the map learned
 space.json              feature space settings and fingerprint
 statistics.safetensors  principal components of the bank's features
+attributes.json         what is measured on images, where the map was fitted with attributes
+attributes.safetensors  the linear model of them on features, likewise
 """
 
 from pathlib import Path
@@ -15,11 +17,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
 from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
+from controlgen.attributes import AnyAttributes
+from controlgen.control.attributes import AttributeModel
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
 from controlgen.features import AnyFeatureSpace, FeatureSpace
-from controlgen.networks import AnyNetwork
-from controlgen.networks.r3gan import Generator
+from controlgen.networks import AnyGenerator, AnyNetwork
 from controlgen.regressors import AnyMap, Regressor
 from controlgen.rng import torch_stream
 from controlgen.spec import Spec
@@ -27,6 +30,7 @@ from controlgen.types import Shape
 
 GENERATOR = "generator.safetensors"
 STATISTICS = "statistics.safetensors"
+ATTRIBUTES = "attributes.safetensors"
 S = TypeVar("S", bound=Spec)
 
 
@@ -44,24 +48,34 @@ class SpaceDescription(Spec):
     weights: str
 
 
-class Bundle(NamedTuple):
-    """All that an Editor is made of."""
+class AttributesDescription(Spec):
+    """What attributes.json holds; `names` are those of the model's rows."""
 
-    generator: Generator
+    attributes: AnyAttributes
+    names: tuple[str, ...]
+
+
+class Bundle(NamedTuple):
+    """All that an Editor is made of; `attributes` is None where the map was fitted without."""
+
+    generator: AnyGenerator
     space: FeatureSpace
     map: Regressor
     statistics: Statistics
     image_shape: Shape
+    attributes: AttributeModel | None
 
 
-def save_generator(folder: Path, generator: Generator, network: AnyNetwork, channels: int) -> None:
+def save_generator(
+    folder: Path, generator: AnyGenerator, network: AnyNetwork, channels: int
+) -> None:
     """Write generator.json and generator.safetensors."""
     described = GeneratorDescription(network=network, channels=channels)
     write_json(folder / "generator.json", described.effective())
     save_tensors(folder / GENERATOR, generator.state_dict())
 
 
-def load_generator(folder: Path) -> tuple[Generator, Shape]:
+def load_generator(folder: Path) -> tuple[AnyGenerator, Shape]:
     """The generator of a GAN or map folder and the shape of its images, in fp32.
 
     Raises ArtifactMissing, ArtifactCorrupt.
@@ -77,7 +91,7 @@ def load_generator(folder: Path) -> tuple[Generator, Shape]:
     return generator.eval().requires_grad_(False), (described.channels, size, size)
 
 
-def open_generator(folder: Path) -> tuple[Generator, str]:
+def open_generator(folder: Path) -> tuple[AnyGenerator, str]:
     """The generator of any GAN or map folder, verified, and a fingerprint of its weights.
 
     Raises ArtifactMissing, ArtifactCorrupt.
@@ -104,6 +118,13 @@ def save_map(
     write_json(folder / "space.json", described.effective())
 
 
+def save_attributes(folder: Path, model: AttributeModel) -> None:
+    """Write attributes.json and attributes.safetensors beside the map's statistics."""
+    described = AttributesDescription(attributes=model.settings, names=model.names)
+    write_json(folder / "attributes.json", described.effective())
+    save_arrays(folder / ATTRIBUTES, model.arrays())
+
+
 def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     """Open and verify a map's folder.
 
@@ -123,7 +144,8 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
         statistics = Statistics.restore(load_arrays(folder / STATISTICS))
     except KeyError as error:
         raise ArtifactCorrupt(f"{folder / STATISTICS}: lacks {error}") from None
-    return Bundle(generator, _open_space(folder), fitted, statistics, shape)
+    attributes = _open_attributes(folder, statistics, shape)
+    return Bundle(generator, _open_space(folder), fitted, statistics, shape, attributes)
 
 
 def _same_generator(folder: Path, other: Path) -> None:
@@ -147,6 +169,25 @@ def _open_space(folder: Path) -> FeatureSpace:
             f"found {space.fingerprint}); fit the map again"
         )
     return space
+
+
+def _open_attributes(folder: Path, statistics: Statistics, shape: Shape) -> AttributeModel | None:
+    # Maps fitted without attributes have no such files.
+    path = folder / "attributes.json"
+    if not path.is_file():
+        return None
+    described = _described(AttributesDescription, path)
+    if described.names != described.attributes.names:
+        raise Incompatible(
+            f"{folder}: its attributes ({', '.join(described.names)}) are measured otherwise in "
+            "this version; fit the map again"
+        )
+    described.attributes.check(shape)
+    try:
+        arrays = load_arrays(folder / ATTRIBUTES)
+        return AttributeModel.restore(described.attributes, arrays, statistics)
+    except ArtifactCorrupt as error:
+        raise ArtifactCorrupt(f"{folder / ATTRIBUTES}: {error}") from None
 
 
 def _described(kind: type[S], path: Path) -> S:

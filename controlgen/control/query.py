@@ -1,4 +1,7 @@
-"""A small language for directions: text("a digit eight") - 0.5 * image("three.png")."""
+"""A small language for directions: text("a digit eight") - 0.5 * image("three.png").
+
+attribute("thickness") is one bank sigma of what is measured: 2 * attribute("ink") is two of them.
+"""
 
 import ast
 from collections.abc import Callable
@@ -11,7 +14,8 @@ from controlgen.errors import ConfigError
 
 Row = NDArray[np.float32]
 USAGE = (
-    'write sums of text("...") and image("FILE"), as in text("a digit eight")-text("a digit three")'
+    'write sums of text("..."), image("FILE") and attribute("NAME"), as in '
+    'text("a digit eight")-text("a digit three")'
 )
 
 
@@ -19,7 +23,8 @@ def evaluate(expression: str, sources: dict[str, Callable[[str], Row]]) -> Row:
     """The feature (d) that an expression means.
 
     `sources` maps a function's name to what embeds its one string. Allowed are +, -, numbers times
-    terms, mean(...) and parentheses; the text is parsed, never run. Raises ConfigError.
+    terms, mean(...) and parentheses; the text is parsed, never run. mean() scales to length 1, so
+    it takes no attribute(...), whose length is its meaning. Raises ConfigError.
     """
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
@@ -54,6 +59,8 @@ def _value(
                 expression,
             )
         case ast.Call(func=ast.Name(id="mean"), args=[_, *_] as terms, keywords=[]):
+            if any(_is_attribute(node) for term in terms for node in ast.walk(term)):
+                raise ConfigError(f"{expression!r}: mean() takes no attribute(); add them instead")
             values = [_value(term, expression, sources) for term in terms]
             rows = [value for value in values if not isinstance(value, float)]
             if len(rows) < len(values):
@@ -63,6 +70,10 @@ def _value(
             if name in sources:
                 return sources[name](words)
     raise ConfigError(f"{expression!r}: {ast.unparse(node)} is not understood; {USAGE}")
+
+
+def _is_attribute(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "attribute"
 
 
 def _combine(

@@ -12,17 +12,30 @@ from controlgen.evaluation.base import (
     EditorLike,
     Embedding,
     OnProgress,
+    Perceptual,
     Predict,
     Subject,
 )
+from controlgen.evaluation.copies import copies
 from controlgen.evaluation.figure3 import figure3
 from controlgen.evaluation.inversion import inversion_table, time_map
+from controlgen.evaluation.judging import find_judge, has_classes
 from controlgen.evaluation.quality import sample_quality
 from controlgen.evaluation.report import markdown, write_report
 from controlgen.evaluation.results import Report, Target
-from controlgen.metrics.judge import LabelledDataset, train_judge
+from controlgen.evaluation.sliders import sliders
+from controlgen.metrics.judge import LabelledDataset
 
-__all__ = ["BankLike", "EditorLike", "Report", "Target", "evaluate", "markdown", "write_report"]
+__all__ = [
+    "BankLike",
+    "EditorLike",
+    "Report",
+    "Target",
+    "check_classes",
+    "evaluate",
+    "markdown",
+    "write_report",
+]
 
 BASELINES = ("retrieval", "ridge")
 
@@ -39,25 +52,25 @@ def evaluate(
     class_names: Sequence[str],
     prompts: Sequence[str],
     on_progress: OnProgress | None = None,
+    perceptual: Perceptual | None = None,
 ) -> Report:
     """Judge a generator, a feature space and a map by the protocol.
 
     `maps` holds every map to compare, by name: "retrieval", "ridge" and `map_name`, each fitted on
     the bank's training part only. `class_names` and `prompts` (one text a class) are in the order
-    of the labels. `on_progress` is told what is being done and the share done.
-    Raises ConfigError where maps, names or prompts do not fit, DataError where no edit is possible.
+    of the labels. Where nobody judges (`config.judge`, or data without classes), what only a judge
+    can say is absent. `on_progress` is told what is being done and the share done. `perceptual`
+    adds a distance of real images and their answers.
+    Raises ConfigError where maps, names or prompts do not fit, DataError where no edit is possible
+    or a probe has too few sources.
     """
-    _check(maps, map_name, real_train, class_names, prompts)
-    tell = on_progress or (lambda what, done: None)
-    seconds: dict[str, float] = {}
-    began = time.perf_counter()
-
-    def finished(part: str) -> None:
-        seconds[part] = round(time.perf_counter() - began - sum(seconds.values()), 2)
-
-    # Labels enter here, and only the judge learns from them.
-    tell("teaching the judge on real images", 0.0)
-    judge = train_judge(real_train, config.judge_epochs, config.seed)
+    missing = [name for name in (*BASELINES, map_name) if name not in maps]
+    if missing:
+        raise ConfigError(f"evaluate: maps lack {', '.join(missing)}; fit and pass them too")
+    check_classes(real_train, config, class_names, prompts)
+    clock = _Clock(on_progress)
+    clock.begin("judge", "teaching the judge on real images", 0.0)
+    judge, judging = find_judge(real_train, real_test, audit, config)
     subject = Subject(
         editor=editor,
         bank=bank,
@@ -70,50 +83,87 @@ def evaluate(
         class_names=class_names,
         prompts=prompts,
         config=config,
+        perceptual=perceptual,
     )
-    accuracy = judge.accuracy(real_test)
-    finished("judge")
 
-    tell("sample quality", 0.3)
+    # The sections, each timed.
+    clock.begin("quality", "sample quality", 0.3)
     quality = sample_quality(subject)
-    finished("quality")
-
-    tell("inversion of held-out images", 0.45)
+    clock.begin("inversion", "inversion of held-out images", 0.4)
     parts = list(inversion_table(subject))
     timing = time_map(subject)
-    finished("inversion")
+    found = None
+    if judge is not None:
+        clock.begin("figure 3", "figure 3: all ordered pairs of classes", 0.6)
+        found = figure3(subject)
 
-    tell("figure 3: all ordered pairs of classes", 0.7)
-    found = figure3(subject)
-    finished("figure 3")
-    tell("done", 1.0)
+    # Sections that stand by themselves, where the map measures attributes and copies are sought.
+    clock.begin("sliders", "sliders of measured attributes", 0.8)
+    moved = sliders(subject)
+    clock.begin("copies", "copies of training images", 0.9)
+    copied = copies(subject)
+    clock.end()
     return Report(
         config=config.effective(),
         map_name=map_name,
         audit_name=config.audit.kind,
-        judge_accuracy=accuracy,
-        seconds=seconds,
+        judge_accuracy=judging.accuracy.mean if judging.accuracy else None,
+        judging=judging,
+        seconds=clock.seconds,
         quality=quality,
         inversion=[row for rows, _ in parts for row in rows],
         timing=timing,
         figure3=found,
         strips={rows[0].targets: strips for rows, strips in parts},
+        perceptual_name=perceptual.name if perceptual else None,
+        sliders=moved,
+        copies=copied,
     )
 
 
-def _check(
-    maps: Mapping[str, Predict],
-    map_name: str,
+def check_classes(
     real_train: LabelledDataset,
+    config: EvaluateConfig,
     class_names: Sequence[str],
     prompts: Sequence[str],
 ) -> None:
-    missing = [name for name in (*BASELINES, map_name) if name not in maps]
-    if missing:
-        raise ConfigError(f"evaluate: maps lack {', '.join(missing)}; fit and pass them too")
+    """Raise ConfigError where the data's classes are not the ones that are named, in their order.
+
+    Nothing is asked where nobody judges.
+    """
+    if config.judge == "none" or not has_classes(real_train):
+        return
+    carried = getattr(real_train, "class_names", None)
+    if carried is not None and tuple(carried) != tuple(class_names):
+        raise ConfigError(
+            f"evaluate: the data's classes are {', '.join(carried)}, evaluate.class_names are "
+            f"{', '.join(class_names)}; give the data's names in their order"
+        )
     classes = len(np.unique(real_train.labels(np.arange(len(real_train)))))
     if not classes == len(class_names) == len(prompts):
         raise ConfigError(
             f"evaluate: {classes} classes in the data, {len(class_names)} names and {len(prompts)} "
             "prompts; give one name and one prompt a class"
         )
+
+
+class _Clock:
+    """Tells what begins, and keeps the seconds each part took."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._tell = on_progress or (lambda what, done: None)
+        self._part, self._began = "", time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, part: str, what: str, done: float) -> None:
+        self._close()
+        self._part, self._began = part, time.perf_counter()
+        self._tell(what, done)
+
+    def end(self) -> None:
+        self._close()
+        self._tell("done", 1.0)
+
+    def _close(self) -> None:
+        if self._part:
+            self.seconds[self._part] = round(time.perf_counter() - self._began, 2)

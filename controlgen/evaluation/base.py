@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from controlgen.config import EvaluateConfig
+from controlgen.errors import ConfigError
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.judge import Judge, LabelledDataset
 from controlgen.types import Features, Latents, Pixels, Shape
@@ -22,6 +23,15 @@ class Embedding(Protocol):
     """Pixels (n c h w) -> unit features (n d)."""
 
     def embed(self, pixels: Pixels) -> Features: ...
+
+
+class Perceptual(Protocol):
+    """How different images look: pairs of pixels (n c h w) -> (n), 0 for equal ones."""
+
+    @property
+    def name(self) -> str: ...
+
+    def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]: ...
 
 
 class EditorLike(Protocol):
@@ -73,14 +83,21 @@ class Subject:
     real_train: LabelledDataset
     real_test: LabelledDataset
     audit: Embedding
-    judge: Judge
+    judge: Judge | None
     class_names: Sequence[str]
     prompts: Sequence[str]
     config: EvaluateConfig
+    perceptual: Perceptual | None = None
 
     def mean(self, values: NDArray[Any], sources: NDArray[np.int64] | None = None) -> Interval:
         """Mean with its interval, by the configured seed and number of draws."""
         return interval(values, self.config.seed, self.config.bootstraps, sources)
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """What the judge thinks of pixels (n c h w): (n classes). Only where there is a judge."""
+        if self.judge is None:
+            raise ConfigError('evaluate: nobody judges here; set evaluate.judge = "probe"')
+        return self.judge.probabilities(pixels)
 
     def predict(self, name: str, features: Features) -> Latents:
         """Latents float32 by the named map."""

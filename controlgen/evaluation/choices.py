@@ -10,7 +10,7 @@ from controlgen.evaluation.base import CONFIDENT, Subject
 from controlgen.rng import stream
 from controlgen.types import Features, Indices, Latents, Pixels
 
-PICK_FROM = 5_000  # training images the judge may pick exemplars from where the space has no text
+PICK_FROM = 5_000  # training images the judge may pick exemplars from where text does not
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,25 @@ class Directions:
 def pick_exemplars(subject: Subject) -> tuple[Indices, str, float]:
     """Training items of the bank that stand for each class: (classes exemplars).
 
-    A text space answers each class's prompt with its nearest images. Without text, images the judge
-    is sure of play the user's pick. Also returns how they were chosen, and the share of them that
-    the judge calls by the class they stand for.
+    A text space answers each class's prompt with its nearest images. Without text, or where the
+    configuration says so, images the judge is sure of play the user's pick. Also returns how they
+    were chosen, and the share of them that the judge calls by the class they stand for.
     """
     bank, config = subject.bank, subject.config
     start, stop, _ = bank.train.indices(len(bank.latents))
-    if hasattr(subject.editor.space, "embed_text"):
+    by_text = config.exemplars_by == "auto" and hasattr(subject.editor.space, "embed_text")
+    if by_text:
         texts = subject.editor.space.embed_text(list(subject.prompts))
         scores, by = texts @ np.asarray(bank.features[start:stop]).T, "text"
     else:
         some = np.array(bank.pixels[start : min(stop, start + PICK_FROM)])
         draws = stream(config.seed, "exemplars").random((len(subject.class_names), len(some)))
-        sure = subject.judge.probabilities(some).T > CONFIDENT
+        sure = subject.probabilities(some).T > CONFIDENT
         scores, by = sure + draws, "judge"
     exemplars = start + np.argsort(-scores, axis=1, kind="stable")[:, : config.exemplars]
 
     # What the judge thinks of the choice is reported and never used.
-    calls = subject.judge.probabilities(np.array(bank.pixels[exemplars.ravel()])).argmax(1)
+    calls = subject.probabilities(np.array(bank.pixels[exemplars.ravel()])).argmax(1)
     standing_for = np.repeat(np.arange(len(exemplars)), exemplars.shape[1])
     return exemplars, by, float((calls == standing_for).mean())
 
@@ -68,7 +69,7 @@ def pick_edits(subject: Subject) -> tuple[Edits, list[int]]:
     A class's images are dealt out in turn to its pairs, so that sources repeat little.
     """
     latents, pixels, features = subject.held_out(len(subject.bank.latents))
-    probabilities = subject.judge.probabilities(pixels)
+    probabilities = subject.probabilities(pixels)
     calls, sure = probabilities.argmax(1), probabilities.max(1) > CONFIDENT
     pools = [np.flatnonzero((calls == k) & sure) for k in range(len(subject.class_names))]
     present = [k for k, pool in enumerate(pools) if len(pool)]

@@ -3,11 +3,13 @@ same b, not any a?
 
 For every ordered pair of classes, sources are held-out generated images that the judge calls b. The
 direction is the mean of a's exemplars minus the mean of b's, in features or, with the same
-exemplars, in latents. Amounts are swept; identity is measured at each method's best amount.
+exemplars, in latents. Amounts are swept; identity is measured at each method's best amount, and
+along the whole sweep for the methods that are compared at equal identity.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from controlgen.evaluation.choices import (
     pick_edits,
     pick_exemplars,
 )
+from controlgen.evaluation.matched import EqualIdentity, Trace, at_equal_identity
 from controlgen.evaluation.scoring import Best, Scorer
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import unit_rows
@@ -28,16 +31,31 @@ from controlgen.rng import stream
 from controlgen.types import Indices, Latents, Pixels
 
 PICTURED = 4  # edits shown in the picture
+FEW_CLASSES = 4  # up to here every ordered pair is told with its interval
+MATCHED = ("feature arithmetic", "residual edit", "latent arithmetic")  # at equal identity
 Method = Callable[[float], Latents]  # amount -> the latents of every edit
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Share of edits that the judge calls the target class, at one amount."""
+    """Share of edits that the judge calls the target class, at one amount; and, of the methods
+    that are compared at equal identity, the identity kept there."""
 
     method: str
     amount: float
     flip: Interval
+    identity: Interval | None = None
+
+
+@dataclass(frozen=True)
+class PairRate:
+    """Flip rates of one ordered pair of classes, each method at its own best amount."""
+
+    before: str
+    after: str
+    edits: int
+    feature: Interval
+    latent: Interval
 
 
 @dataclass(frozen=True)
@@ -51,16 +69,22 @@ class Example:
 
 @dataclass(frozen=True)
 class Figure3:
-    """All numbers of the figure; `pairs[b][a]` is feature arithmetic's flip rate at its best."""
+    """All numbers of the figure; `pairs[b][a]` is feature arithmetic's flip rate at its best.
+
+    `few_pairs` says the same with intervals, beside latent arithmetic, where classes are few.
+    """
 
     edits: int
     sources: int
     exemplars_by: str
     exemplar_precision: float
+    classes: list[str]
     missing_classes: list[str]
     sweeps: list[Sweep]
     best: list[Best]
+    equal_identity: EqualIdentity
     pairs: list[list[float | None]]
+    few_pairs: list[PairRate]
     amounts: list[float]
     examples: list[Example] = field(repr=False)
 
@@ -80,27 +104,18 @@ def figure3(subject: Subject) -> Figure3:
     methods = _methods(subject, edits, directions)
     shown = np.linspace(0, len(edits) - 1, min(PICTURED, len(edits))).astype(np.int64)
 
-    # Every method at every amount: only the judge's calls and the shown images are kept.
+    # Every method at every amount: only calls, identities and the shown images are kept.
     amounts = list(subject.config.amounts)
-    called: dict[str, NDArray[np.int64]] = {}
-    steps: dict[str, Pixels] = {}
-    for name, method in methods.items():
-        made = [_called(subject, method(amount), shown) for amount in amounts]
-        called[name] = np.stack([calls for calls, _ in made])
-        steps[name] = np.stack([pixels for _, pixels in made], axis=1)
-    flipped = {name: calls == edits.after for name, calls in called.items()}
-    sweeps = [
-        Sweep(name, amount, subject.mean(flips, edits.source))
-        for name, table in flipped.items()
-        for amount, flips in zip(amounts, table, strict=True)
-    ]
-
-    # Identity costs an audit embedding an image, so it is measured at the best amounts only.
     scorer = Scorer(subject, edits, directions)
+    swept = {name: _swept(scorer, name, method, shown) for name, method in methods.items()}
+
+    # Every method once more at the amount of its best rate, with all that is measured there.
     best = [scorer.unedited(), scorer.round_trip()]
+    at_best: dict[str, NDArray[np.bool_]] = {}
     for name, method in methods.items():
-        amount = amounts[int(flipped[name].mean(1).argmax())]
-        best.append(scorer.score(name, amount, method(amount)))
+        place = int(swept[name].flips.mean(1).argmax())
+        at_best[name] = swept[name].flips[place]
+        best.append(scorer.score(name, amounts[place], method(amounts[place])))
     feature = best[2]
     best.append(scorer.optimised(feature.amount))
     return Figure3(
@@ -108,13 +123,73 @@ def figure3(subject: Subject) -> Figure3:
         sources=len(np.unique(edits.source)),
         exemplars_by=by,
         exemplar_precision=precision,
+        classes=list(subject.class_names),
         missing_classes=[subject.class_names[k] for k in missing],
-        sweeps=sweeps,
+        sweeps=_sweeps(scorer, swept),
         best=best,
-        pairs=_pairs(subject, edits, flipped["feature arithmetic"][amounts.index(feature.amount)]),
+        equal_identity=_at_equal_identity(scorer, swept, feature.identity.mean),
+        pairs=_pairs(subject, edits, at_best["feature arithmetic"]),
+        few_pairs=_few_pairs(subject, edits, at_best),
         amounts=amounts,
-        examples=_examples(subject, edits, shown, steps),
+        examples=_examples(subject, edits, shown, {k: one.steps for k, one in swept.items()}),
     )
+
+
+class _Swept(NamedTuple):
+    # Of k amounts and n edits: flips (k n), identity (k n) or None, shown images by amount.
+    flips: NDArray[np.bool_]
+    identity: NDArray[np.float64] | None
+    steps: Pixels
+
+
+def _swept(scorer: Scorer, name: str, method: Method, shown: Indices) -> _Swept:
+    # Identity costs an audit embedding an image, so it is measured where it is asked for only.
+    subject, flips, identity, steps = scorer.subject, [], [], []
+    for amount in subject.config.amounts:
+        pixels = subject.editor.generate(method(amount))
+        flips.append(subject.probabilities(pixels).argmax(1) == scorer.edits.after)
+        steps.append(pixels[shown])
+        if name in MATCHED:
+            identity.append(scorer.identity(subject.audit.embed(pixels)))
+    kept = np.stack(identity) if identity else None
+    return _Swept(np.stack(flips), kept, np.stack(steps, axis=1))
+
+
+def _sweeps(scorer: Scorer, swept: Mapping[str, _Swept]) -> list[Sweep]:
+    mean, sources = scorer.subject.mean, scorer.edits.source
+    return [
+        Sweep(
+            name,
+            amount,
+            mean(one.flips[place], sources),
+            None if one.identity is None else mean(one.identity[place], sources),
+        )
+        for name, one in swept.items()
+        for place, amount in enumerate(scorer.subject.config.amounts)
+    ]
+
+
+def _at_equal_identity(scorer: Scorer, swept: Mapping[str, _Swept], level: float) -> EqualIdentity:
+    # Sweeps begin where nothing is asked: at the map's round trip, or at the source itself.
+    subject, edits = scorer.subject, scorer.edits
+    latents = subject.predict(subject.map_name, edits.features)
+    rising = sorted((amount, k) for k, amount in enumerate(subject.config.amounts) if amount > 0)
+    order = [place for _, place in rising]
+    traces = {}
+    for name in MATCHED:
+        one = swept[name]
+        assert one.identity is not None
+        pixels = edits.pixels
+        if name == "feature arithmetic":
+            pixels = subject.editor.generate(latents)
+        flips = subject.probabilities(pixels).argmax(1) == edits.after
+        identity = scorer.identity(subject.audit.embed(pixels))
+        traces[name] = Trace(
+            amounts=[0.0, *(amount for amount, _ in rising)],
+            flips=np.stack([flips, *one.flips[order]]),
+            identity=np.stack([identity, *one.identity[order]]),
+        )
+    return at_equal_identity(subject, traces, level, edits.source)
 
 
 def _methods(subject: Subject, edits: Edits, directions: Directions) -> dict[str, Method]:
@@ -139,11 +214,6 @@ def _methods(subject: Subject, edits: Edits, directions: Directions) -> dict[str
     }
 
 
-def _called(subject: Subject, latents: Latents, shown: Indices) -> tuple[NDArray[np.int64], Pixels]:
-    pixels = subject.editor.generate(latents)
-    return subject.judge.probabilities(pixels).argmax(1), pixels[shown]
-
-
 def _pairs(subject: Subject, edits: Edits, flips: NDArray[np.bool_]) -> list[list[float | None]]:
     classes = range(len(subject.class_names))
     table: list[list[float | None]] = []
@@ -151,6 +221,22 @@ def _pairs(subject: Subject, edits: Edits, flips: NDArray[np.bool_]) -> list[lis
         rows = [flips[(edits.before == b) & (edits.after == a)] for a in classes]
         table.append([float(row.mean()) if len(row) else None for row in rows])
     return table
+
+
+def _few_pairs(
+    subject: Subject, edits: Edits, at_best: Mapping[str, NDArray[np.bool_]]
+) -> list[PairRate]:
+    names, rows = subject.class_names, []
+    if len(names) > FEW_CLASSES:
+        return []
+    for b, a in sorted(set(zip(edits.before.tolist(), edits.after.tolist(), strict=True))):
+        some = (edits.before == b) & (edits.after == a)
+        feature, latent = (
+            subject.mean(at_best[method][some], edits.source[some])
+            for method in ("feature arithmetic", "latent arithmetic")
+        )
+        rows.append(PairRate(names[b], names[a], int(some.sum()), feature, latent))
+    return rows
 
 
 def _examples(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from controlgen.metrics.inversion import (
     recall_at_1,
     shell_norm,
 )
-from controlgen.rng import normals
-from controlgen.types import Features, Latents, Pixels
+from controlgen.metrics.judge import sources_of
+from controlgen.rng import normals, stream
+from controlgen.types import Features, Indices, Latents, Pixels
 
 LEARNING_RATE = 0.05  # of Adam on the latents
 SINGLES = 100  # edits timed one at a time
@@ -28,7 +30,11 @@ PICTURED = 12  # items shown in the picture
 
 @dataclass(frozen=True)
 class InversionRow:
-    """One map on one kind of target; R@1 is among those n, latent R^2 where latents are known."""
+    """One map on one kind of target; R@1 is among those n, latent R^2 where latents are known.
+
+    `judge_agrees` is None where nobody judges. `perceptual` is measured on real targets alone, and
+    only where the subject brings such a distance.
+    """
 
     targets: str
     map: str
@@ -36,10 +42,11 @@ class InversionRow:
     cosine_f1: Interval
     cosine_f2: Interval
     recall_at_1: Interval
-    judge_agrees: Interval
+    judge_agrees: Interval | None
     pixel_error: Interval
     shell_norm: Interval
     latent_r2: float | None
+    perceptual: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -69,19 +76,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class Targets:
-    """Images whose features are to be turned back into images."""
+    """Images whose features are to be turned back into images.
+
+    Those of one source (number in `sources`) are not independent; left out, each is its own.
+    """
 
     kind: str
     pixels: Pixels
     features: Features
     audit: Features
     latents: Latents | None
+    sources: Indices | None = None
 
     def first(self, n: int) -> "Targets":
         """The first n of them."""
         latents = None if self.latents is None else self.latents[:n]
+        sources = None if self.sources is None else self.sources[:n]
         parts = (self.pixels[:n], self.features[:n], self.audit[:n])
-        return Targets(self.kind, *parts, latents)
+        return Targets(self.kind, *parts, latents, sources)
 
     def moved(self) -> "Targets":
         """The same items, each in its neighbour's place."""
@@ -115,9 +127,12 @@ def inversion_table(subject: Subject) -> Iterator[tuple[list[InversionRow], Stri
     generated = Targets("generated", pixels, features, audit, latents)
     yield _rows(subject, generated, generated)
 
-    indices = np.arange(min(config.inversions, len(subject.real_test)))
+    # Real images lie in a set in some order, by class perhaps, so they are drawn.
+    drawn = stream(config.seed, "inversion real").permutation(len(subject.real_test))
+    indices = np.sort(drawn[: config.inversions])
     real = subject.real_test.pixels(indices)
-    asked = Targets("real", real, subject.editor.embed(real), subject.audit.embed(real), None)
+    seen = subject.editor.embed(real), subject.audit.embed(real)
+    asked = Targets("real", real, *seen, None, sources_of(subject.real_test, indices))
     yield _rows(subject, asked, generated)
 
 
@@ -163,19 +178,30 @@ def _judged(
 
 def _compared(subject: Subject, name: str, asked: Targets, obtained: Targets) -> InversionRow:
     assert obtained.latents is not None
-    called = [subject.judge.probabilities(part.pixels).argmax(1) for part in (asked, obtained)]
+
+    def mean(values: NDArray[Any]) -> Interval:
+        return subject.mean(values, asked.sources)
+
+    # What needs a judge, known latents or a perceptual distance is absent without them.
+    agrees, distance = None, None
+    if subject.judge is not None:
+        called = [subject.judge.probabilities(one.pixels).argmax(1) for one in (asked, obtained)]
+        agrees = mean(called[0] == called[1])
+    if subject.perceptual is not None and asked.kind == "real":
+        distance = mean(subject.perceptual.distance(asked.pixels, obtained.pixels))
     r2 = None if asked.latents is None else latent_r2(asked.latents, obtained.latents)
     return InversionRow(
         targets=asked.kind,
         map=name,
         n=len(asked.pixels),
-        cosine_f1=subject.mean(paired_cosine(asked.features, obtained.features)),
-        cosine_f2=subject.mean(paired_cosine(asked.audit, obtained.audit)),
-        recall_at_1=subject.mean(recall_at_1(asked.features, obtained.features)),
-        judge_agrees=subject.mean(called[0] == called[1]),
-        pixel_error=subject.mean(pixel_error(asked.pixels, obtained.pixels)),
-        shell_norm=subject.mean(shell_norm(obtained.latents)),
+        cosine_f1=mean(paired_cosine(asked.features, obtained.features)),
+        cosine_f2=mean(paired_cosine(asked.audit, obtained.audit)),
+        recall_at_1=mean(recall_at_1(asked.features, obtained.features)),
+        judge_agrees=agrees,
+        pixel_error=mean(pixel_error(asked.pixels, obtained.pixels)),
+        shell_norm=mean(shell_norm(obtained.latents)),
         latent_r2=r2,
+        perceptual=distance,
     )
 
 

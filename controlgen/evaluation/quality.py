@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlgen.evaluation.base import CONFIDENT, Subject
 from controlgen.metrics.bootstrap import Interval
@@ -20,12 +21,13 @@ class Quality:
 
     The floor is real training against real test images: what a perfect generator would score at
     this n. The kernel distance sees unit features times sqrt(size), the scale its kernel is for.
+    What only a judge can say is None where nobody judges.
     """
 
     n: int
-    confident: Interval
-    class_shares: dict[str, float]
-    real_class_shares: dict[str, float]
+    confident: Interval | None
+    class_shares: dict[str, float] | None
+    real_class_shares: dict[str, float] | None
     frechet: float
     frechet_floor: float
     kernel: Interval
@@ -33,9 +35,9 @@ class Quality:
     samples: Pixels = field(repr=False)
 
     @property
-    def smallest_share(self) -> float:
+    def smallest_share(self) -> float | None:
         """Share of the rarest class among the samples, by the judge."""
-        return min(self.class_shares.values())
+        return min(self.class_shares.values()) if self.class_shares else None
 
 
 def sample_quality(subject: Subject) -> Quality:
@@ -48,13 +50,18 @@ def sample_quality(subject: Subject) -> Quality:
     train = subject.real_train.pixels(_some(subject, len(subject.real_train), n, "train"))
 
     # The judge says how many samples are clear and which classes they show.
-    probabilities = subject.judge.probabilities(samples)
+    confident, shares, real_shares = None, None, None
+    if subject.judge is not None:
+        probabilities = subject.judge.probabilities(samples)
+        confident = subject.mean(probabilities.max(1) > CONFIDENT)
+        shares = _shares(subject, probabilities)
+        real_shares = _shares(subject, subject.judge.probabilities(test))
     generated, real, other = (subject.audit.embed(part) for part in (samples, test, train))
     return Quality(
         n=n,
-        confident=subject.mean(probabilities.max(1) > CONFIDENT),
-        class_shares=_shares(subject, samples),
-        real_class_shares=_shares(subject, test),
+        confident=confident,
+        class_shares=shares,
+        real_class_shares=real_shares,
         frechet=frechet_distance(generated, real),
         frechet_floor=frechet_distance(other, real),
         kernel=_kernel(subject, generated, real),
@@ -68,8 +75,8 @@ def _some(subject: Subject, available: int, n: int, purpose: str) -> Indices:
     return np.sort(draws.permutation(available)[:n])
 
 
-def _shares(subject: Subject, pixels: Pixels) -> dict[str, float]:
-    calls = subject.judge.probabilities(pixels).argmax(1)
+def _shares(subject: Subject, probabilities: NDArray[np.float32]) -> dict[str, float]:
+    calls = probabilities.argmax(1)
     counts = np.bincount(calls, minlength=len(subject.class_names))
     return {name: float(counts[k] / len(calls)) for k, name in enumerate(subject.class_names)}
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from controlgen import figures
+from controlgen.evaluation.figure3 import Figure3
 from controlgen.evaluation.inversion import InversionRow
+from controlgen.evaluation.judging import Judging
+from controlgen.evaluation.matched import EqualIdentity
 from controlgen.evaluation.results import Report
 from controlgen.evaluation.scoring import Best
 from controlgen.metrics.bootstrap import Interval
@@ -31,10 +34,16 @@ def write_report(report: Report, folder: Path, provenance: Mapping[str, Any]) ->
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
 
     # The pictures that the markdown shows.
-    found = report.figure3
     figures.sample_grid(folder / "samples.png", report.quality.samples, provenance)
     for kind, strips in report.strips.items():
         figures.inversion_strips(folder / f"inversion-{kind}.png", strips, provenance)
+    if report.figure3 is not None:
+        _draw_edits(report.figure3, folder, provenance)
+    for part in report.parts:
+        part.draw(folder, provenance)
+
+
+def _draw_edits(found: Figure3, folder: Path, provenance: Mapping[str, Any]) -> None:
     blocks = [figures.Block(item.title, item.source, item.steps) for item in found.examples]
     figures.figure3(folder / "figure3.png", blocks, found.amounts, provenance)
     curves: dict[str, list[figures.Point]] = {}
@@ -43,13 +52,19 @@ def write_report(report: Report, folder: Path, provenance: Mapping[str, Any]) ->
         point = figures.Point(sweep.amount, flip.mean, flip.low, flip.high)
         curves.setdefault(sweep.method, []).append(point)
     figures.flip_curves(folder / "flip-rate.png", curves, provenance)
-    names = list(report.quality.class_shares)
-    figures.flip_matrix(folder / "flip-matrix.png", found.pairs, names, provenance)
+    figures.flip_matrix(folder / "flip-matrix.png", found.pairs, found.classes, provenance)
 
 
 def markdown(report: Report) -> str:
     """The report to be read: tables with n and intervals, missed targets first."""
-    parts = [*_opening(report), *_quality(report), *_inversion(report), *_edits(report)]
+    parts = [*_opening(report), *_quality(report), *_inversion(report)]
+    parts += ["## Figure 3: adding a minus b to images of b"]
+    if report.figure3 is None:
+        parts.append(f"Left out: {report.judging.said}, and edits are called by a judge alone.")
+    else:
+        parts += _edits(report, report.figure3)
+    for part in report.parts:
+        parts += part.markdown()
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,47 +92,58 @@ def _opening(report: Report) -> list[str]:
         "# Evaluation",
         f"Map `{report.map_name}`, audit space `{report.audit_name}`, "
         f"seed {report.config['seed']}; in brackets 95 % bootstrap intervals over "
-        "sources. Labels are used by the judge alone, a "
-        f"classifier that reads {report.judge_accuracy:.2%} of the real test set.",
+        f"sources. {_judge(report.judging)}",
         f"## Targets: {len(report.targets) - len(missed)} met, {len(missed)} missed",
         _table(["target", "wanted", "measured", ""], rows),
     ]
 
 
+def _judge(judging: Judging) -> str:
+    said = judging.said[:1].upper() + judging.said[1:]
+    if judging.accuracy is None:
+        return f"{said}: everything that only a judge can say is left out of this report."
+    mean, low, high, n = judging.accuracy
+    return (
+        f"{said}; it reads {mean:.2%} ({low:.2%} to {high:.2%}, {n} sources) of the real test set."
+    )
+
+
 def _quality(report: Report) -> list[str]:
     quality, audit = report.quality, report.audit_name
     rows = [
-        ["judge confident (> 0.9)", _shown(quality.confident), "-"],
         [f"FD-{audit}", _shown(quality.frechet, 4), _shown(quality.frechet_floor, 4)],
         [f"KD-{audit}", _shown(quality.kernel, 4), _shown(quality.kernel_floor, 4)],
     ]
-    shares = [
-        [name, f"{share:.1%}", f"{quality.real_class_shares[name]:.1%}"]
-        for name, share in quality.class_shares.items()
-    ]
-    return [
+    if quality.confident is not None:
+        rows.insert(0, ["judge confident (> 0.9)", _shown(quality.confident), "-"])
+    parts = [
         "## Samples",
         f"{quality.n} generated against {quality.n} real test images; the floor is as many real "
         "training images against the same test images. Distances depend on n: compare only equal "
         "n. The kernel distance sees unit features times sqrt(size).",
         _table(["measure", "generated", "real-vs-real floor"], rows),
-        _table(["class, by the judge", "generated", "real"], shares),
-        _picture("samples.png"),
     ]
+    if quality.class_shares is not None and quality.real_class_shares is not None:
+        real = quality.real_class_shares
+        shares = [
+            [name, f"{share:.1%}", f"{real[name]:.1%}"]
+            for name, share in quality.class_shares.items()
+        ]
+        parts.append(_table(["class, by the judge", "generated", "real"], shares))
+    return [*parts, _picture("samples.png")]
 
 
 def _inversion(report: Report) -> list[str]:
     parts = ["## Inversion: is the image made from a feature the one that was asked for?"]
-    head = ["map", "n", "cosine f1", "cosine f2", "R@1", "judge agrees", "pixel error"]
-    head += ["norm of z / sqrt(size)", "latent R2"]
     for kind in report.strips:
-        rows = [
-            [r.map, str(r.n), *(_shown(v) for v in _measures(r)), _shown(r.latent_r2)]
-            for r in report.inversion
-            if r.targets == kind
+        rows = [row for row in report.inversion if row.targets == kind]
+        columns = _measures(rows[0], report.perceptual_name)
+        table = [
+            [row.map, str(row.n), *(_shown(getattr(row, name)) for name in columns.values())]
+            for row in rows
         ]
-        parts += [f"Targets: held-out {kind} images.", _table(head, rows)]
-        parts.append(_picture(f"inversion-{kind}.png"))
+        parts.append(f"Targets: held-out {kind} images.")
+        parts += [_table(["map", "n", *columns], table), _picture(f"inversion-{kind}.png")]
     timing = report.timing
     parts.append(
         "f1 is the steering space, f2 the audit space; R@1 is among the n targets of the row; "
@@ -133,41 +159,85 @@ def _inversion(report: Report) -> list[str]:
     return parts
 
 
-def _measures(row: InversionRow) -> list[Interval]:
-    measures = [row.cosine_f1, row.cosine_f2, row.recall_at_1, row.judge_agrees]
-    return [*measures, row.pixel_error, row.shell_norm]
+def _measures(row: InversionRow, perceptual_name: str | None) -> dict[str, str]:
+    # Heading -> field of a row; what was not measured has no column.
+    columns = {"cosine f1": "cosine_f1", "cosine f2": "cosine_f2", "R@1": "recall_at_1"}
+    if row.judge_agrees is not None:
+        columns["judge agrees"] = "judge_agrees"
+    columns["pixel error"] = "pixel_error"
+    if row.perceptual is not None:
+        columns[perceptual_name or "perceptual"] = "perceptual"
+    columns["norm of z / sqrt(size)"] = "shell_norm"
+    return columns | ({} if row.latent_r2 is None else {"latent R2": "latent_r2"})
 
 
-def _edits(report: Report) -> list[str]:
-    found = report.figure3
+def _edits(report: Report, found: Figure3) -> list[str]:
     head = ["method", "amount", "edits", "flip rate", "identity", "identity of flipped"]
-    head += ["cosine f2", "pixel error", "slant kept", "thickness kept"]
-    rows = [_best_row(row) for row in found.best]
+    head += ["cosine f2", "pixel error"]
+    strokes = any(row.slant_kept is not None for row in found.best)
+    head += ["slant kept", "thickness kept"] if strokes else []
+    rows = [_best_row(row)[: len(head)] for row in found.best]
     absent = f" Classes without sources: {', '.join(found.missing_classes)}."
+    kept = " Kept: correlation of an attribute of source and result over the edits."
     return [
-        "## Figure 3: adding a minus b to images of b",
         f"{found.edits} edits of {found.sources} held-out generated images over all ordered pairs "
         f"of classes; {report.config['exemplars']} exemplars a class, picked by "
         f"{found.exemplars_by}; the judge agrees with {found.exemplar_precision:.0%} of them. Each "
         "method is shown at the amount of its best flip rate. Identity: audit cosine of source and "
         "result, centred (unrelated is about 0), in the subspace orthogonal to the class "
-        "direction. Kept: correlation of an attribute of source and result over the edits."
-        f"{absent if found.missing_classes else ''}",
+        f"direction.{kept if strokes else ''}{absent if found.missing_classes else ''}",
         _table(head, rows),
+        *_equal_identity(found.equal_identity),
+        *_few_pairs(found),
         *(_picture(name) for name in ("figure3.png", "flip-rate.png", "flip-matrix.png")),
     ]
 
 
 def _best_row(row: Best) -> list[str]:
     measures = [row.flip, row.identity, row.identity_of_flipped, row.cosine_f2, row.pixel_error]
-    kept = [_shown(row.slant_kept, 2), _shown(row.thickness_kept, 2)]
     return [
         row.method,
         f"{row.amount:g}",
         str(row.n),
         *(_shown(value) for value in measures),
-        *kept,
+        _shown(row.slant_kept, 2),
+        _shown(row.thickness_kept, 2),
     ]
+
+
+def _equal_identity(found: EqualIdentity) -> list[str]:
+    lead = "not to be had, a method never keeps that much"
+    if found.lead is not None:
+        lead = _shown(found.lead)
+    rows = [
+        [
+            row.method,
+            _shown(row.amount, 2),
+            _shown(row.identity),
+            _shown(row.flip),
+            _shown(row.highest),
+        ]
+        for row in found.methods
+    ]
+    head = ["method", "amount", "identity", "flip rate", "highest flip rate up to there"]
+    return [
+        f"**At equal identity.** The level is {found.level:.3f}, what feature arithmetic keeps at "
+        "its best flip rate. Each method is read at the largest amount that still keeps so much, "
+        "between the amounts of its sweep along straight lines; amount 0 is the map's round trip, "
+        f"or the source itself. Feature minus latent arithmetic, edit by edit: {lead}.",
+        _table(head, rows),
+    ]
+
+
+def _few_pairs(found: Figure3) -> list[str]:
+    if not found.few_pairs:
+        return []
+    rows = [
+        [f"{row.before} -> {row.after}", str(row.edits), _shown(row.feature), _shown(row.latent)]
+        for row in found.few_pairs
+    ]
+    head = ["from -> to", "edits", "feature arithmetic", "latent arithmetic"]
+    return ["Flip rate by direction, each method at its best amount:", _table(head, rows)]
 
 
 def _picture(name: str) -> str:

@@ -2,71 +2,82 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from controlgen.evaluation.copies import Copies
 from controlgen.evaluation.figure3 import Figure3
 from controlgen.evaluation.inversion import InversionRow, Strips, Timing
+from controlgen.evaluation.judging import Judging
 from controlgen.evaluation.quality import Quality
+from controlgen.evaluation.scoring import Best
+from controlgen.evaluation.slider_results import Sliders
+from controlgen.evaluation.targets import Part, Target
 from controlgen.metrics.bootstrap import Interval
 
-
-@dataclass(frozen=True)
-class Target:
-    """A goal of the project and what this run measured: None where no edit could be measured."""
-
-    name: str
-    relation: Literal["at least", "more than", "at most"]
-    bound: float
-    measured: float | None
-
-    @property
-    def met(self) -> bool:
-        """Whether the measured number reaches the bound."""
-        if self.measured is None:
-            return False
-        reached = {
-            "at least": self.measured >= self.bound,
-            "more than": self.measured > self.bound,
-            "at most": self.measured <= self.bound,
-        }
-        return reached[self.relation]
-
-    @property
-    def wanted(self) -> str:
-        """The bound in words."""
-        return f"{self.relation} {self.bound:g}"
+__all__ = ["Report", "Target"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that an evaluation found. `strips` are pictures: targets' kind -> row -> images."""
+    """All that an evaluation found. `strips` are pictures: targets' kind -> row -> images.
+
+    `judging` says who judged. Where nobody did, there is no judge's accuracy and no figure 3.
+    `sliders` and `copies` are there where the map measures attributes and an audit was asked for.
+    """
 
     config: dict[str, Any]
     map_name: str
     audit_name: str
-    judge_accuracy: float
+    judge_accuracy: float | None
+    judging: Judging
     seconds: dict[str, float]
     quality: Quality
     inversion: list[InversionRow]
     timing: Timing
-    figure3: Figure3
+    figure3: Figure3 | None
     strips: dict[str, Strips]
+    perceptual_name: str | None = None
+    sliders: Sliders | None = None
+    copies: Copies | None = None
 
     def row(self, targets: str, name: str) -> InversionRow:
         """The inversion row of a map on one kind of targets."""
         return next(r for r in self.inversion if (r.targets, r.map) == (targets, name))
 
     @property
-    def targets(self) -> list[Target]:
-        """Every goal with what was measured for it."""
-        return [*self._quality_targets(), *self._map_targets(), *self._edit_targets()]
+    def parts(self) -> list[Part]:
+        """The sections that stand by themselves."""
+        return [part for part in (self.sliders, self.copies) if part is not None]
 
-    def _quality_targets(self) -> list[Target]:
+    @property
+    def shows_real(self) -> list[str]:
+        """Names of the pictures that show real images, for folders in which none may be copied."""
+        names = ["inversion-real.png"] if "real" in self.strips else []
+        return [*names, *(self.copies.shows_real if self.copies else ())]
+
+    @property
+    def targets(self) -> list[Target]:
+        """Every goal with what was measured for it; what only a judge can say needs a judge."""
+        own = [
+            *self._judge_targets(),
+            *self._map_targets(),
+            *self._edit_targets(),
+            *self._time_targets(),
+        ]
+        return [*own, *(target for part in self.parts for target in part.targets())]
+
+    def _judge_targets(self) -> list[Target]:
+        if self.judging.kind == "none":
+            return []
+        if self.judging.kind == "probe":
+            name = "probe reads the real test set, by source"
+            return [Target(name, "at least", 0.95, self.judge_accuracy)]
+        sure = self.quality.confident
         return [
             Target("judge reads the real test set", "at least", 0.99, self.judge_accuracy),
-            Target("judge confident on samples", "at least", 0.92, self.quality.confident.mean),
+            Target("judge confident on samples", "at least", 0.92, sure.mean if sure else None),
             Target(
                 "smallest class share of samples", "at least", 0.06, self.quality.smallest_share
             ),
@@ -79,36 +90,60 @@ class Report:
         def lead(measure: Callable[[InversionRow], Interval], sign: int = 1) -> float:
             return min(sign * (measure(own).mean - measure(other).mean) for other in others)
 
+        def agrees(row: InversionRow) -> Interval:
+            assert row.judge_agrees is not None
+            return row.judge_agrees
+
         beats = "map minus the better of retrieval and ridge"
-        return [
+        targets = [
             Target(f"{beats}: audit cosine", "more than", 0, lead(lambda r: r.cosine_f2)),
             Target(f"{beats}: R@1", "more than", 0, lead(lambda r: r.recall_at_1)),
-            Target(f"{beats}: judge agrees", "more than", 0, lead(lambda r: r.judge_agrees)),
             Target(
                 f"{beats}: pixel error saved", "more than", 0, lead(lambda r: r.pixel_error, -1)
             ),
-            Target("map: judge agrees", "at least", 0.95, own.judge_agrees.mean),
         ]
+        if self.judging.kind != "none":
+            targets.insert(2, Target(f"{beats}: judge agrees", "more than", 0, lead(agrees)))
+        if self.judging.kind == "classifier":
+            targets.append(Target("map: judge agrees", "at least", 0.95, agrees(own).mean))
+        return targets
 
     def _edit_targets(self) -> list[Target]:
+        if self.figure3 is None:
+            return []
         feature, latent, retrieval = (
             self.figure3.at_best(name)
             for name in ("feature arithmetic", "latent arithmetic", "retrieval")
         )
         gain = feature.flip.mean - latent.flip.mean
-        flipped = feature.identity_of_flipped, retrieval.identity_of_flipped
-        kept = flipped[0].mean - flipped[1].mean if flipped[0] and flipped[1] else None
-        return [
-            Target("feature arithmetic: best flip rate", "at least", 0.95, feature.flip.mean),
-            Target("flip rate, feature minus latent arithmetic", "at least", 0.20, gain),
-            Target("identity of flipped, feature arithmetic minus retrieval", "more than", 0, kept),
+        matched = self.figure3.equal_identity.lead
+        classifier = self.judging.kind == "classifier"
+        goal = 0.95 if classifier else 0.80
+        over = "flip rate, feature minus latent arithmetic"
+        kept = "identity of flipped, feature arithmetic minus"
+        targets = [
+            Target("feature arithmetic: best flip rate", "at least", goal, feature.flip.mean),
+            Target(over, "at least", 0.20, gain)
+            if classifier
+            else Target(over, "more than", 0, gain),
             Target(
-                "optimisation's time over the map's, one item",
-                "at least",
-                200,
-                self.timing.ratio_alone,
+                "flip rate at equal identity, feature minus latent arithmetic",
+                "more than",
+                0,
+                matched.mean if matched else None,
             ),
-            Target("one edit, feature to image, p95 ms", "at most", 50, self.timing.map_p95_ms),
+            Target(f"{kept} retrieval", "more than", 0, _more_kept(feature, retrieval)),
+        ]
+        if not classifier:
+            more = _more_kept(feature, latent)
+            targets.append(Target(f"{kept} latent arithmetic", "more than", 0, more))
+        return targets
+
+    def _time_targets(self) -> list[Target]:
+        ratio, slowest = self.timing.ratio_alone, self.timing.map_p95_ms
+        return [
+            Target("optimisation's time over the map's, one item", "at least", 200, ratio),
+            Target("one edit, feature to image, p95 ms", "at most", 50, slowest),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -118,8 +153,14 @@ class Report:
             "ratio_alone": self.timing.ratio_alone,
             "ratio_batched": self.timing.ratio_batched,
         }
+        values["shows_real"] = self.shows_real
         values["targets"] = [{**_plain(t), "met": t.met, "wanted": t.wanted} for t in self.targets]
         return values
+
+
+def _more_kept(one: Best, other: Best) -> float | None:
+    kept = one.identity_of_flipped, other.identity_of_flipped
+    return kept[0].mean - kept[1].mean if kept[0] and kept[1] else None
 
 
 def _plain(value: Any) -> Any:

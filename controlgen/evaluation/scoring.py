@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlgen.attributes import strokes
 from controlgen.control import algebra
@@ -71,14 +72,18 @@ class Scorer:
         pixels = self.subject.editor.generate(latents)
         return self._row("optimisation", amount, pixels, self.subject.audit.embed(pixels), few)
 
+    def identity(self, audit: Features, which: Indices | None = None) -> NDArray[np.float64]:
+        """Identity of results, by their audit features, with the sources of these edits: (n)."""
+        which = np.arange(len(self.edits)) if which is None else which
+        before, axes = self.audit[which], self.directions.audit[which]
+        return orthogonal_cosine(before - self.centre, audit - self.centre, axes)
+
     def _row(
         self, method: str, amount: float, pixels: Pixels, audit: Features, which: Indices
     ) -> Best:
         subject, sources = self.subject, self.edits.source[which]
-        flips = subject.judge.probabilities(pixels).argmax(1) == self.edits.after[which]
-        before = self.audit[which]
-        axes = self.directions.audit[which]
-        identity = orthogonal_cosine(before - self.centre, audit - self.centre, axes)
+        flips = subject.probabilities(pixels).argmax(1) == self.edits.after[which]
+        before, identity = self.audit[which], self.identity(audit, which)
         some = flips.any()
         slant, thickness = _kept(self.edits.pixels[which], pixels)
         return Best(

@@ -11,15 +11,32 @@ from controlgen.figures.protocol import (
     loss_curves,
     sample_grid,
 )
+from controlgen.figures.sheets import (
+    Column,
+    Pairing,
+    closest_pairs,
+    contact_sheet,
+    nearest_distances,
+)
+from controlgen.figures.sliders import SliderRow, Steps, leakage_maps, slider_rows
 
 __all__ = [
     "Block",
+    "Column",
+    "Pairing",
     "Point",
+    "SliderRow",
+    "Steps",
+    "closest_pairs",
+    "contact_sheet",
     "edit_strip",
     "figure3",
     "flip_curves",
     "flip_matrix",
     "inversion_strips",
+    "leakage_maps",
     "loss_curves",
+    "nearest_distances",
     "sample_grid",
+    "slider_rows",
 ]

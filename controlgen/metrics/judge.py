@@ -1,4 +1,7 @@
-"""The judge: a small classifier of real images. It scores results and never teaches anything."""
+"""Judges of pixels: what any judge is, and the small classifier of real images that is one.
+
+A judge scores results and never teaches anything.
+"""
 
 import math
 from typing import Protocol
@@ -29,7 +32,34 @@ class LabelledDataset(Dataset, Protocol):
     def labels(self, indices: Indices) -> NDArray[np.int64]: ...
 
 
-class Judge:
+class Judge(Protocol):
+    """Says how likely each of `classes` classes is."""
+
+    @property
+    def classes(self) -> int: ...
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Pixels (n c h w) -> (n classes), rows sum to 1."""
+        ...
+
+
+def read_right(judge: Judge, dataset: LabelledDataset) -> NDArray[np.bool_]:
+    """Whether the judge reads each image of a whole labelled set as labelled: (n)."""
+    right = [np.empty(0, np.bool_)]
+    for start in range(0, len(dataset), CHUNK):
+        indices = np.arange(start, min(start + CHUNK, len(dataset)))
+        called = judge.probabilities(dataset.pixels(indices)).argmax(1)
+        right.append(called == dataset.labels(indices))
+    return np.concatenate(right)
+
+
+def sources_of(dataset: Dataset, indices: Indices) -> NDArray[np.int64]:
+    """Number of the source of each image: (n). Where a set tells none, each image is its own."""
+    groups = getattr(dataset, "groups", None)
+    return np.asarray(indices if groups is None else groups(indices), np.int64)
+
+
+class ClassifierJudge:
     """Class probabilities of pixels, as `train_judge` learned them."""
 
     def __init__(self, network: nn.Module, channels: int, classes: int) -> None:
@@ -52,12 +82,10 @@ class Judge:
 
     def accuracy(self, dataset: LabelledDataset) -> float:
         """Share of a whole labelled set that it reads as labelled."""
-        indices = np.arange(len(dataset))
-        called = self.probabilities(dataset.pixels(indices)).argmax(1)
-        return float((called == dataset.labels(indices)).mean())
+        return float(read_right(self, dataset).mean())
 
 
-def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> Judge:
+def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge:
     """Teach a judge on labelled real images by Adam under a one-cycle schedule (Smith, 2018).
 
     Images are shifted by up to two pixels. The same seed gives the same judge on one machine.
@@ -86,7 +114,7 @@ def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> Judge:
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
-    return Judge(network.eval().requires_grad_(False), channels, classes)
+    return ClassifierJudge(network.eval().requires_grad_(False), channels, classes)
 
 
 def _rate(done: float) -> float:

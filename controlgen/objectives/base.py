@@ -1,12 +1,16 @@
 """What every adversarial objective offers to the training loop."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from controlgen.spec import Spec
 
 Critic = Callable[[Tensor], Tensor]
+Optimiser = Literal["adam", "rmsprop"]
+Normalised = Literal["none", "critic", "both"]
 
 
 class CriticTerms(NamedTuple):
@@ -14,14 +18,20 @@ class CriticTerms(NamedTuple):
 
     loss: Tensor
     gap: Tensor  # D(real) - D(fake)
-    penalty: Tensor  # the weighted gradient penalty inside the loss
+    penalty: Tensor  # the weighted gradient penalty inside the loss; zeros where there is none
 
 
 class Objective(Protocol):
-    """Losses of one adversarial game; never calls backward, never logs."""
+    """Losses of one adversarial game, and what it asks of the training; never calls backward."""
 
     @property
     def critic_steps(self) -> int: ...
+
+    @property
+    def optimiser(self) -> Optimiser: ...
+
+    @property
+    def spectral_norm(self) -> Normalised: ...
 
     def at(self, burn_in: float) -> Self:
         """The objective with its schedules resolved for this share (0..1) of the burn-in."""
@@ -31,3 +41,27 @@ class Objective(Protocol):
     ) -> CriticTerms: ...
 
     def generator_loss(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor: ...
+
+    def after_critic_step(self, critic: nn.Module) -> None:
+        """Act on the critic's weights once its optimiser has moved them."""
+
+
+class Game(Spec):
+    """What an objective asks of the training where it does not say otherwise."""
+
+    @property
+    def optimiser(self) -> Optimiser:
+        """Both networks are trained with this one."""
+        return "adam"
+
+    @property
+    def spectral_norm(self) -> Normalised:
+        """Whose weight matrices are divided by their largest singular value."""
+        return "none"
+
+    def at(self, burn_in: float) -> Self:
+        """Nothing here is scheduled."""
+        return self
+
+    def after_critic_step(self, critic: nn.Module) -> None:
+        """The critic is left as the optimiser made it."""

@@ -7,13 +7,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from controlgen.objectives.base import Critic, CriticTerms
+from controlgen.objectives.base import Critic, CriticTerms, Game
 from controlgen.objectives.penalties import squared_gradient
 from controlgen.schedule import Schedule
-from controlgen.spec import Spec
 
 
-class R3GAN(Spec):
+class R3GAN(Game):
     """Reals and fakes are paired by index; both penalties act at every step."""
 
     kind: Literal["r3gan"] = "r3gan"

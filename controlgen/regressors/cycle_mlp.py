@@ -4,8 +4,8 @@ The cycle (label-free): what the frozen generator makes of the predicted latent 
 feature that was asked for, 1 - cos(f(G(h(c))), c), and, where c is the feature of a generated image
 G(z), look like it, |G(h(c)) - G(z)|^2. A moment term draws the predicted latents towards standard
 normal. Part of the targets are sums of bank features, c + (a - b), because such targets are what
-edits ask for; their answers are held to the mean and variance of the plain ones, or they would leave
-the shell that the generator knows.
+edits ask for; their answers are held to the mean and variance of the plain ones, or they would
+leave the shell that the generator knows.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,8 +10,10 @@ from controlgen.stages.gan import train_gan
 from controlgen.stages.map import fit_map
 from controlgen.stages.report import evaluate
 from controlgen.stages.shipping import ship, ship_clip
+from controlgen.stages.spaces import compare_spaces
 
 __all__ = [
+    "compare_spaces",
     "draw_samples",
     "embed_images",
     "evaluate",

@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.card import write_card
 from controlgen.artifacts.store import write_json
+from controlgen.attributes import AnyAttributes
 from controlgen.config import RunConfig
 from controlgen.control import Editor
-from controlgen.control.bundle import load_generator, save_generator, save_map
+from controlgen.control.attributes import AttributeModel, measured_in_blocks
+from controlgen.control.bundle import load_generator, save_attributes, save_generator, save_map
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
 from controlgen.images import grid, write_png
-from controlgen.networks.r3gan import Generator
+from controlgen.networks import AnyGenerator
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import RESEARCH, name_of, provenance
 from controlgen.training.state import pays_bf16
@@ -44,6 +47,8 @@ def fit_map(
             f"{len(items.latents)} to fit on; draw more samples or hold out fewer"
         )
     generator, shape = load_generator(store.open(gan))
+    if config.attributes is not None:
+        config.attributes.check(shape)
     space: FeatureSpace = run.embed.space.open()
     estimator = config.map.build(config.seed)
     with store.making(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
@@ -62,13 +67,24 @@ def fit_map(
         space_settings = run.embed.space
         save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
         write_json(folder / "config.json", config.effective())
+        facts: dict[str, Any] = {
+            "map": config.map.kind,
+            "fitted on": f"{part.stop} generated images, no labels",
+        }
+        if config.attributes is not None:
+            shown = _fit_attributes(config.attributes, items, statistics, ref, report)
+            save_attributes(folder, shown)
+            facts |= {
+                f"R2 of {name} on features": f"{value:.3f} (images not fitted on)"
+                for name, value in zip(shown.names, shown.r2, strict=True)
+            }
         editor = Editor(generator, space, estimator, statistics, shape)
         _picture_of_map(editor, items, folder, ref)
         write_card(
             folder,
             f"Map {ref.name}",
             f"Generator, feature space and feature-to-latent map: all an Editor needs. {RESEARCH}",
-            {"map": config.map.kind, "fitted on": f"{part.stop} generated images, no labels"},
+            facts,
             ["Not evaluated by itself: see the report of the run."],
             f"python -m flows.fit_map CONFIG  # name {run.name}",
             ["inversion.png"],
@@ -79,7 +95,7 @@ def fit_map(
 class _Frozen:
     """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
 
-    def __init__(self, generator: Generator, space: FeatureSpace) -> None:
+    def __init__(self, generator: AnyGenerator, space: FeatureSpace) -> None:
         self._generator, self._space = copy.deepcopy(generator), space
         self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
 
@@ -90,6 +106,19 @@ class _Frozen:
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             return self._space.embed_images(images).float()
+
+
+def _fit_attributes(
+    settings: AnyAttributes, items: Bank, statistics: Statistics, ref: Ref, report: Reporter | None
+) -> AttributeModel:
+    # Measured on the images that the map was fitted on; none is held in memory for long.
+    part, rows = items.train, []
+    with (report or Bars()).meter(f"measure {ref.name}", part.stop, unit="images") as meter:
+        for done, block in measured_in_blocks(settings, items.pixels[part]):
+            rows.append(block)
+            meter.to(done)
+    features = np.array(items.features[part])
+    return AttributeModel.fitted(settings, np.concatenate(rows), features, statistics)
 
 
 def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:

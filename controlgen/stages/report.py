@@ -9,10 +9,10 @@ from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import write_json
 from controlgen.config import FitConfig, RunConfig
 from controlgen.control import Editor
-from controlgen.errors import DataError
+from controlgen.evaluation import check_classes, write_report
 from controlgen.evaluation import evaluate as judge_editor
-from controlgen.evaluation import write_report
-from controlgen.features import FeatureSpace
+from controlgen.features import EfficientNetLite0, FeatureSpace
+from controlgen.metrics.perceptual import PerceptualDistance
 from controlgen.progress import Bars, Reporter
 from controlgen.regressors import Retrieval, Ridge
 from controlgen.stages.common import name_of, provenance
@@ -26,7 +26,11 @@ def evaluate(
     store: Store,
     report: Reporter | None = None,
 ) -> Ref:
-    """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here."""
+    """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here.
+
+    Data without classes are reported on without a judge. Raises ConfigError where the data's
+    classes are not the configured ones.
+    """
     config = run.evaluate
     ref = name_of("report", run.name, config, map_ref.fingerprint)
     if store.has(ref):
@@ -35,12 +39,12 @@ def evaluate(
     items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
     maps = _maps_to_compare(editor, items, run.fit)
     real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
-    if not real["train"].class_names:
-        raise DataError(
-            f"{run.train.dataset.kind}: has no classes to judge edits by; "
-            "`python -m flows.fit_map` makes everything but this report"
-        )
+    prompts = [config.prompt.format(one) for one in config.class_names]
+    check_classes(real["train"], config, config.class_names, prompts)
     audit: FeatureSpace = config.audit.open()
+    perceptual = None
+    if isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
+        perceptual = PerceptualDistance(config.audit.image_size)
     with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
         with (report or Bars()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
             found = judge_editor(
@@ -53,8 +57,9 @@ def evaluate(
                 maps=maps,
                 map_name=run.fit.map.kind,
                 class_names=config.class_names,
-                prompts=[config.prompt.format(one) for one in config.class_names],
+                prompts=prompts,
                 on_progress=lambda what, share: meter.to(round(100 * share), what),
+                perceptual=perceptual,
             )
         write_report(found, folder, provenance(ref, "evaluation", config.seed))
         write_json(folder / "config.json", config.effective())

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ WATCHED = (
     "optimistic; no image of it was trained on."
 )
 REPORTED = (".png", ".md", ".json")  # of a report folder
+FREE = ("mnist", "fashion_mnist", "digits", "ihc")  # sources whose images may be shown and copied
+PLACES = ("root", "path", "cache", "start_from")  # settings that name a place on one machine
+PICTURES = (
+    "samples.png",
+    "figure3.png",
+    "sliders.png",
+    "leakage.png",
+    "flip-rate.png",
+    "nearest-distances.png",
+    "losses.png",
+)  # that a card shows, where they are there
+LEFT_OUT = "(A picture of real source images is left out of this folder: {}.)"
 
 
 def ship(
@@ -46,8 +58,15 @@ def ship(
     sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
     sources.pop(MANIFEST)
     sources["losses.png"] = trained / "losses.png"
+
+    # Images that belong to others are not passed on, and neither is where they lay.
+    data = run.train.dataset
+    private = [] if data.kind in FREE else [one for one in report["shows_real"] if one in sources]
+    for name in private:
+        del sources[name]
     with shipping(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
-        write_json(folder / "config.json", run.effective())
+        _leave_out(folder / "report.md", private)
+        write_json(folder / "config.json", without_places(run.effective()))
         targets = {one["name"]: _target_line(one) for one in report["targets"]}
         write_card(
             folder,
@@ -55,19 +74,41 @@ def ship(
             "Generator, feature space and map: `controlgen.Editor.load` takes this folder. "
             + RESEARCH,
             {
-                "data": f"{run.train.dataset.kind}, images only; labels judged, and taught nothing",
+                "data": f"{run.about or data.kind}; images only: labels judged, and taught nothing",
                 "real images shown": f"{run.train.total_images:,}",
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
                 **targets,
             },
             [
+                *run.limits,
                 "Every number is one training seed; intervals are over images (see report.md).",
                 "Outside what the training images show, answers are guesses: read `agreement`.",
             ],
             f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
-            ["samples.png", "figure3.png", "flip-rate.png", "losses.png"],
+            [name for name in PICTURES if (folder / name).is_file()],
         )
+
+
+def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with folders and files by their last name, wherever they lay."""
+    kept: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            kept[key] = without_places(value)
+        else:
+            kept[key] = Path(value).name if key in PLACES and value else value
+    return kept
+
+
+def _leave_out(report: Path, names: Sequence[str]) -> None:
+    # A picture that is not there is not linked to.
+    lines = report.read_text(encoding="utf-8").split("\n")
+    for index, line in enumerate(lines):
+        for name in names:
+            if line.startswith("![") and line.endswith(f"]({name})"):
+                lines[index] = LEFT_OUT.format(name)
+    report.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _target_line(one: Mapping[str, Any]) -> str:

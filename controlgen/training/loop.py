@@ -11,6 +11,7 @@ from controlgen import rng
 from controlgen.config import TrainConfig
 from controlgen.errors import Diverged
 from controlgen.images import to_unit
+from controlgen.networks.spectral import advance
 from controlgen.objectives import Objective
 from controlgen.training.state import TrainState
 from controlgen.types import Dataset
@@ -51,9 +52,7 @@ def _step(config: TrainConfig, dataset: Dataset, state: TrainState) -> Progress:
     # One burn-in position drives every schedule.
     position = state.images_seen / config.burn_in_images if config.burn_in_images else 1.0
     objective: Objective = config.objective.at(position)
-    for adam in (state.critic_adam, state.generator_adam):
-        adam.param_groups[0]["lr"] = config.learning_rate.at(position)
-        adam.param_groups[0]["betas"] = (0.0, config.beta2.at(position))
+    state.schedule(config.learning_rate.at(position), config.beta2.at(position))
     state.augment_p = augment_p = config.augment.probability(position, state.augment_p)
 
     # The critic first, then the generator with a fresh real batch and fresh latents.
@@ -75,7 +74,7 @@ def _critic_step(
     objective: Objective,
     draws: torch.Generator,
 ) -> tuple[float, float, float, float]:
-    state.critic_adam.zero_grad(set_to_none=True)
+    state.critic_optimiser.zero_grad(set_to_none=True)
     totals = torch.zeros(4)
     for _ in range(config.accumulate):
         real, latents = _batch(config, dataset, state, draws)
@@ -88,7 +87,9 @@ def _critic_step(
         totals += torch.stack([term.detach().mean() for term in shown]).cpu() / config.accumulate
     loss, gap, penalty, ordering = totals.tolist()
     _refuse_non_finite(loss, "critic", state.critic, state)
-    state.critic_adam.step()
+    state.critic_optimiser.step()
+    objective.after_critic_step(state.critic)
+    advance(state.critic)
     return loss, gap, penalty, ordering
 
 
@@ -99,7 +100,7 @@ def _generator_step(
     objective: Objective,
     draws: torch.Generator,
 ) -> float:
-    state.generator_adam.zero_grad(set_to_none=True)
+    state.generator_optimiser.zero_grad(set_to_none=True)
     state.critic.requires_grad_(False)
     total = 0.0
     for _ in range(config.accumulate):
@@ -110,7 +111,8 @@ def _generator_step(
         total += loss.item() / config.accumulate
     state.critic.requires_grad_(True)
     _refuse_non_finite(total, "generator", state.generator, state)
-    state.generator_adam.step()
+    state.generator_optimiser.step()
+    advance(state.generator)
     return total
 
 

@@ -7,11 +7,14 @@ from torch import Tensor, nn
 
 from controlgen.config import TrainConfig
 from controlgen.errors import ArtifactCorrupt, Incompatible
-from controlgen.networks.r3gan import Critic, Generator
+from controlgen.networks import AnyGenerator
+from controlgen.networks.spectral import SpectralNorm, plain, plain_weights
+from controlgen.objectives import Optimiser
 from controlgen.rng import torch_stream
 from controlgen.types import Shape
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam carries from step to step
+CARRIED: dict[Optimiser, tuple[str, ...]] = {"adam": MOMENTS, "rmsprop": ("square_avg", "step")}
 
 
 def pick_device(choice: str) -> torch.device:
@@ -42,7 +45,12 @@ def check_shape(config: TrainConfig, shape: Shape) -> None:
 
 
 class TrainState:
-    """Generator, critic, averaged generator, both Adams, `images_seen` and `augment_p`."""
+    """Generator, critic, averaged generator, both optimisers, `images_seen` and `augment_p`.
+
+    Where the objective asks for spectral norm, `critic` and, on request, `generator` carry it. What
+    is averaged are the weights as they act, after normalisation, so that `average` is always a
+    plain network of the family (an average of normalised weights may have a norm below 1).
+    """
 
     def __init__(self, config: TrainConfig, shape: Shape) -> None:
         """Raises Incompatible where network or augmentation do not fit images of `shape`."""
@@ -53,13 +61,23 @@ class TrainState:
             config.precision == "auto" and pays_bf16(self.device)
         )
         channels, rng = shape[0], torch_stream(config.seed, "initial weights")
-        self.generator: Generator = config.network.generator(channels, rng, self.bf16)
-        self.critic: Critic = config.network.critic(channels, rng, self.bf16)
+        generator: AnyGenerator = config.network.generator(channels, rng, self.bf16)
+        self.average = copy.deepcopy(generator).requires_grad_(False).to(self.device)
+        self.generator: nn.Module = generator
+        self.critic: nn.Module = config.network.critic(channels, rng, self.bf16)
+        # Spectral norm is put around finished networks and draws from a stream of its own.
+        if config.objective.spectral_norm != "none":
+            rng = torch_stream(config.seed, "spectral norm")
+            self.critic = SpectralNorm(self.critic, rng)
+            if config.objective.spectral_norm == "both":
+                self.generator = SpectralNorm(self.generator, rng)
         self.generator.to(self.device)
         self.critic.to(self.device)
-        self.average = copy.deepcopy(self.generator).requires_grad_(False)
-        self.generator_adam = _adam(self.generator)
-        self.critic_adam = _adam(self.critic)
+        # The average begins as the generator acts.
+        self.update_average(0.0)
+        self.optimiser: Optimiser = config.objective.optimiser
+        self.generator_optimiser = _optimiser(self.generator, self.optimiser)
+        self.critic_optimiser = _optimiser(self.critic, self.optimiser)
         self.images_seen = 0
         # The probability of augmentation; only an adaptive one is carried from step to step.
         self.augment_p = 0.0
@@ -67,7 +85,7 @@ class TrainState:
 
     def start_from(self, generator: nn.Module) -> None:
         """Begin with a trained generator's weights; the critic stays new. Raises Incompatible."""
-        for mine in (self.generator, self.average):
+        for mine in (plain(self.generator), self.average):
             try:
                 mine.load_state_dict(generator.state_dict())
             except RuntimeError:
@@ -75,13 +93,27 @@ class TrainState:
                     "train.start_from: that generator has another network or other channels than "
                     "train.network and the dataset ask for; take its [train.network]"
                 ) from None
+        # Under spectral norm the estimates follow the new weights, and the average what they do.
+        if isinstance(self.generator, SpectralNorm):
+            self.generator.settle()
+            self.update_average(0.0)
 
     def update_average(self, decay: float) -> None:
-        """average <- decay * average + (1 - decay) * generator."""
+        """average <- decay * average + (1 - decay) * generator, in weights as they act."""
         with torch.no_grad():
-            pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
-            for slow, fast in pairs:
-                slow.lerp_(fast, 1 - decay)
+            acting = plain_weights(self.generator)
+            for name, slow in self.average.named_parameters():
+                slow.lerp_(acting[name], 1 - decay)
+
+    def schedule(self, learning_rate: float, beta2: float) -> None:
+        """Set both optimisers' step size and how long they remember squared gradients."""
+        for optimiser in (self.generator_optimiser, self.critic_optimiser):
+            group = optimiser.param_groups[0]
+            group["lr"] = learning_rate
+            if self.optimiser == "adam":
+                group["betas"] = (0.0, beta2)
+            else:
+                group["alpha"] = beta2
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as named tensors, for safetensors."""
@@ -92,10 +124,10 @@ class TrainState:
             for name, value in getattr(self, part).state_dict().items():
                 named[f"{part}/{name}"] = value.contiguous()
         for part in ("generator", "critic"):
-            adam, module = getattr(self, f"{part}_adam"), getattr(self, part)
+            optimiser, module = getattr(self, f"{part}_optimiser"), getattr(self, part)
             for name, parameter in module.named_parameters():
-                for moment, value in adam.state[parameter].items():
-                    named[f"{part}_adam/{moment}/{name}"] = value.contiguous()
+                for moment, value in optimiser.state[parameter].items():
+                    named[f"{part}_{self.optimiser}/{moment}/{name}"] = value.contiguous()
         return named
 
     def restore(self, named: dict[str, Tensor]) -> None:
@@ -106,11 +138,12 @@ class TrainState:
                 values = {k[len(prefix) :]: v for k, v in named.items() if k.startswith(prefix)}
                 getattr(self, part).load_state_dict(values)
             for part in ("generator", "critic"):
-                adam, module = getattr(self, f"{part}_adam"), getattr(self, part)
+                optimiser, module = getattr(self, f"{part}_optimiser"), getattr(self, part)
                 for name, parameter in module.named_parameters():
-                    keys = {m: f"{part}_adam/{m}/{name}" for m in MOMENTS}
+                    moments = CARRIED[self.optimiser]
+                    keys = {m: f"{part}_{self.optimiser}/{m}/{name}" for m in moments}
                     if keys["step"] in named:
-                        adam.state[parameter] = {
+                        optimiser.state[parameter] = {
                             m: named[k].to(parameter.device if m != "step" else "cpu", copy=True)
                             for m, k in keys.items()
                         }
@@ -121,6 +154,9 @@ class TrainState:
             raise ArtifactCorrupt(f"training state does not fit the network ({error})") from None
 
 
-def _adam(module: nn.Module) -> torch.optim.Adam:
-    # Both betas as floats: recent torch refuses a mix. The loop sets lr and beta2 at every step.
+def _optimiser(module: nn.Module, kind: Optimiser) -> torch.optim.Optimizer:
+    # The loop sets the learning rate and beta2 at every step.
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(module.parameters(), lr=0.0, alpha=0.99, eps=1e-8)
+    # Both betas as floats: recent torch refuses a mix.
     return torch.optim.Adam(module.parameters(), lr=0.0, betas=(0.0, 0.99), eps=1e-8)

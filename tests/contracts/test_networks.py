@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load, save
 
 from controlgen.networks import AnyNetwork
@@ -13,8 +14,9 @@ from controlgen.spec import Spec
 # Add a small member of a new family here: a kind that is missing fails the first test.
 SMALL: dict[str, dict[str, Any]] = {
     "r3gan": {"widths": [16, 16], "blocks": 1, "patch": 4, "latent_size": 8},
+    "dcgan": {"widths": [16, 8], "blocks": 1, "patch": 2, "latent_size": 8},
 }
-FAMILIES = get_args(get_args(AnyNetwork)[0]) if get_args(AnyNetwork) else (AnyNetwork,)
+FAMILIES = get_args(get_args(AnyNetwork)[0])
 
 pytestmark = [
     pytest.mark.usefixtures("global_randomness_untouched"),
@@ -38,6 +40,9 @@ def test_every_family_has_a_small_member(family: type[Any]) -> None:
     spec = small(family)
     assert isinstance(spec, Spec)
     assert family.parse(spec.effective()) == spec
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyNetwork)
+    assert adapter.validate_python(spec.effective()) == spec
+    assert [one().kind for one in FAMILIES].count(spec.kind) == 1
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -53,9 +58,10 @@ def test_shapes_and_types(family: type[Any], channels: int, bf16: bool) -> None:
     assert images.std() > 0.05 and not torch.equal(images[0], images[1])
 
 
-def test_the_generator_knows_its_latent_size(family: type[Any]) -> None:
+def test_the_generator_knows_what_it_is(family: type[Any]) -> None:
     spec = small(family)
-    assert spec.generator(1, weights()).latent_size == spec.latent_size
+    generator = spec.generator(1, weights())
+    assert (generator.latent_size, generator.spec, generator.bf16) == (8, spec, False)
 
 
 @pytest.mark.parametrize("part", ["generator", "critic"])

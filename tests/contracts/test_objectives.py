@@ -7,12 +7,14 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from controlgen.objectives import AnyObjective
+from controlgen.objectives import AnyObjective, Normalised, Optimiser
 from controlgen.rng import torch_stream
 from controlgen.spec import Spec
 
 MEMBERS = get_args(get_args(AnyObjective)[0])
 N = 5
+# The members whose default holds the critic by a gradient penalty; the others have none at all.
+PENALISED = {"r3gan", "wgan-gp", "wgan-gp-sn"}
 
 pytestmark = [
     pytest.mark.usefixtures("global_randomness_untouched"),
@@ -25,12 +27,12 @@ def images(index: int) -> Tensor:
 
 
 class SmoothCritic(torch.nn.Module):
-    """Two layers, no item sees another."""
+    """Two layers, no item sees another; scores within -1..1, where a margin of 1 is not reached."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = torch.nn.Parameter(0.1 * images(2)[:4].flatten(1))
-        self.last = torch.nn.Parameter(images(3)[0, 0, 0, :4].clone())
+        self.last = torch.nn.Parameter(images(3)[0, 0, 0, :4] / 8)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x.flatten(1) @ self.first.T) @ self.last
@@ -47,6 +49,8 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     objective = member()
     assert isinstance(objective, Spec)
     assert objective.critic_steps >= 1
+    assert objective.optimiser in get_args(Optimiser)
+    assert objective.spectral_norm in get_args(Normalised)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyObjective)
     assert adapter.validate_python(objective.effective()) == objective
     assert [one().kind for one in MEMBERS].count(objective.kind) == 1
@@ -59,12 +63,25 @@ def test_terms_are_per_image_and_consistent(member: type[Any]) -> None:
         assert term.shape == (N,)
         assert term.isfinite().all()
     torch.testing.assert_close(terms.gap, critic(REAL) - critic(FAKE))
-    assert (terms.penalty >= 0).all() and terms.penalty.any()
-    # Without its penalty the loss falls when reals are scored higher.
-    game = terms.loss - terms.penalty
-    (slope,) = torch.autograd.grad(game.sum(), terms.gap, allow_unused=True, retain_graph=True)
-    assert (slope < 0).all()
+    assert (terms.penalty >= 0).all()
+    assert bool(terms.penalty.any()) == (member().kind in PENALISED)
     assert member().generator_loss(critic, REAL, FAKE).shape == (N,)
+
+
+def test_the_game_rewards_telling_reals_from_fakes(member: type[Any]) -> None:
+    """Without its penalty, each pair's loss falls with D(real) and rises with D(fake)."""
+    critic, raised = SmoothCritic(), torch.zeros(2 * N, requires_grad=True)
+    known = torch.cat([REAL, FAKE])
+
+    def raising(x: Tensor) -> Tensor:
+        # Adds raised[i] to the score of the known image i, wherever in the batch it stands.
+        found = (x[:, None] == known[None]).flatten(2).all(2)
+        return critic(x) + found.to(raised.dtype) @ raised
+
+    terms = member().critic_loss(raising, REAL, FAKE, draws())
+    (slope,) = torch.autograd.grad((terms.loss - terms.penalty).sum(), raised)
+    on_real, on_fake = slope.chunk(2)
+    assert (on_real < 0).all() and (on_fake > 0).all()
 
 
 def test_an_item_depends_on_its_own_pair_only(member: type[Any]) -> None:
@@ -76,7 +93,8 @@ def test_an_item_depends_on_its_own_pair_only(member: type[Any]) -> None:
         strict=True,
     ):
         torch.testing.assert_close(found[0], wanted[0])
-        assert not torch.allclose(found[1:], wanted[1:])
+        # A term that is zero everywhere is no penalty, and has nothing to depend on.
+        assert not wanted.any() or not torch.allclose(found[1:], wanted[1:])
     torch.testing.assert_close(
         objective.generator_loss(critic, *others)[0],
         objective.generator_loss(critic, REAL, FAKE)[0],
@@ -121,3 +139,15 @@ def test_schedules_resolve_to_the_same_kind(member: type[Any]) -> None:
         resolved = member().at(burn_in)
         assert type(resolved) is member
         assert resolved.at(0.0) == resolved.at(1.0)
+
+
+def test_acting_after_the_critic_step_touches_weights_alone(member: type[Any]) -> None:
+    """In place, idempotent, and nothing but parameters that get smaller."""
+    critic, objective = SmoothCritic(), member()
+    before = [weight.detach().clone() for weight in critic.parameters()]
+    objective.after_critic_step(critic)
+    once = [weight.detach().clone() for weight in critic.parameters()]
+    objective.after_critic_step(critic)
+    for old, new, again in zip(before, once, critic.parameters(), strict=True):
+        assert (new.abs() <= old.abs()).all() and torch.equal(new, again.detach())
+        assert again.requires_grad and again.grad is None

@@ -238,8 +238,9 @@ def test_tasks_cache_nothing_and_persist_nothing() -> None:
 
 
 def test_every_shipped_config_is_valid() -> None:
-    from controlgen.config import ClipConfig
+    from controlgen.config import ClipConfig, SpacesConfig
 
+    kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig}
     for path in (Path(__file__).parents[2] / "configs").glob("*.toml"):
-        kind = ClipConfig if path.stem.startswith("clip") else RunConfig
+        kind = kinds.get(path.stem.partition("-")[0], RunConfig)
         assert kind.load(path).name == path.stem

@@ -1,0 +1,46 @@
+"""What a number may be called: published names belong to one extractor each.
+
+FID and KID are Inception-v3's 2048 pooled features, CMMD is CLIP ViT-L/14 at 336 pixels. The same
+formula on other features is another number, and is named after its extractor.
+"""
+
+INCEPTION, INCEPTION_SIZE = "inception-v3", 2048
+CMMD_EXTRACTOR = "ViT-L-14-336-openai"  # as open_clip names the network and its weights
+FEW = 2048  # images below which a Frechet distance is mostly bias
+
+
+def frechet_name(extractor: str, size: int) -> str:
+    """ "FID" for Inception-v3's 2048 features alone, else "FD-<extractor>"."""
+    return _named("FID", "FD", extractor, size)
+
+
+def kernel_name(extractor: str, size: int) -> str:
+    """ "KID" for Inception-v3's 2048 features alone, else "KD-<extractor>"."""
+    return _named("KID", "KD", extractor, size)
+
+
+def cmmd_name(extractor: str) -> str:
+    """ "CMMD" for CLIP ViT-L/14 at 336 pixels alone, else "MMD-<extractor>"."""
+    return "CMMD" if extractor == CMMD_EXTRACTOR else f"MMD-{extractor}"
+
+
+def few_images(n: int, size: int) -> str | None:
+    """One line to print beside a Frechet distance of n images and `size` features, or None.
+
+    n is the smaller of the two sets. A covariance of n rows has rank n - 1 at most; even at full
+    rank the distance is biased upwards by an amount that falls with n (Chong and Forsyth 2020).
+    """
+    if n <= size:
+        problem = f"rank-deficient: {n} images span no {size} features"
+    elif n < FEW:
+        problem = f"{n} images are fewer than {FEW}: mostly bias"
+    else:
+        return None
+    return f"{problem}; compare equal n only, and see the kernel distance (KID) and CMMD"
+
+
+def _named(published: str, short: str, extractor: str, size: int) -> str:
+    # Other layers of Inception tell their size, because the network alone would not tell them.
+    if extractor != INCEPTION:
+        return f"{short}-{extractor}"
+    return published if size == INCEPTION_SIZE else f"{short}-{extractor}-{size}"

@@ -1,0 +1,76 @@
+"""How different two images look: distances between feature maps instead of pixels.
+
+Equation 1 of Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
+Metric", with every channel weight 1. Their LPIPS has weights learned from people's judgements, on
+AlexNet or VGG: this is not LPIPS, and its numbers do not compare with LPIPS's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controlgen.errors import Incompatible
+from controlgen.features import EfficientNetLite0
+from controlgen.features.base import TorchSpace
+from controlgen.images import to_unit
+from controlgen.types import Pixels
+
+NAME = "PD-efficientnet-lite0"
+TINY = 1e-10  # added to lengths, so that a vector of zeros stays zero
+BATCH = 64  # pairs at once
+
+
+def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Feature maps (n c h w) of both sides, layer by layer -> distances (n), 0..4.
+
+    Channel vectors are scaled to length one at every position; their squared difference is summed
+    over channels, averaged over positions and then over layers.
+    """
+    layers = []
+    for left, right in zip(a, b, strict=True):
+        units = [maps / (maps.norm(dim=1, keepdim=True) + TINY) for maps in (left, right)]
+        layers.append((units[0] - units[1]).square().sum(1).mean((1, 2)))
+    return torch.stack(layers).mean(0)
+
+
+class PerceptualDistance:
+    """PD-efficientnet-lite0: the five stages of ImageNet's EfficientNet-Lite0, at 1/2 to 1/32.
+
+    Images of any size are brought to `image_size` first, by the feature space's own preprocessing.
+    Building one reads the weights: open it once. Raises what the feature space raises.
+    """
+
+    name = NAME
+
+    def __init__(self, image_size: int = 128) -> None:
+        self._space: TorchSpace = EfficientNetLite0(image_size=image_size).open()
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Images (n 1|3 h w) in -1..1 -> five feature maps (n c h w), differentiable."""
+        self._space.network.to(images.device)
+        network: object = self._space.network
+        found: list[Tensor] = network.forward_intermediates(  # type: ignore[attr-defined]
+            self._space.preprocessing.apply(images), intermediates_only=True
+        )
+        return found
+
+    def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]:
+        """Distance of each pair of images (n c h w): (n), 0 where they are the same.
+
+        Raises Incompatible where the two sides differ in shape.
+        """
+        if a.shape != b.shape:
+            raise Incompatible(
+                f"{NAME}: compares images pair by pair, not {a.shape} with {b.shape}"
+            )
+        device = next(self._space.network.parameters()).device
+        rows = [np.empty(0)]
+        with torch.no_grad():
+            for first in range(0, len(a), BATCH):
+                sides = (to_unit(side[first : first + BATCH]).to(device) for side in (a, b))
+                found = layered_distance(*(self.maps(side) for side in sides))
+                rows.append(found.double().cpu().numpy())
+        return np.concatenate(rows)

@@ -1,0 +1,114 @@
+"""Are samples among the real images, and real images among the samples? By balls of neighbours.
+
+Improved precision and recall (Kynkaanniemi et al. 2019, equations 1 and 2) and density and coverage
+(Naeem et al. 2020, section 3). Higher is better for all four. Precision, recall and coverage lie in
+0..1; density is expected to be 1 for equal distributions and can be more. All depend on n and on
+the number of neighbours: compare equal ones only.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlgen.metrics.bootstrap import Interval, interval
+
+Rows = NDArray[np.floating]
+Floats = NDArray[np.float64]
+TABLE = 2**23  # distances held at once (64 MB)
+ROUNDING = 1e-12  # of the largest squared length: closer squared distances are the same
+
+
+class PrecisionRecall(NamedTuple):
+    """Shares of samples among real images (likeness), of real images among samples (variety)."""
+
+    precision: Interval
+    recall: Interval
+
+
+class DensityCoverage(NamedTuple):
+    """How many real balls hold a sample, per neighbour; share of real balls that hold a sample."""
+
+    density: Interval
+    coverage: Interval
+
+
+def precision_recall(
+    real: Rows, generated: Rows, seed: int, neighbours: int = 3
+) -> PrecisionRecall:
+    """Share of generated rows (m d) in a ball of a real row (n d), and the other way round.
+
+    A ball reaches to its centre's k-th nearest other row of the same set. Each number's interval
+    draws the rows that are asked about, and leaves the balls as they are.
+    Raises ValueError where the sizes differ or a set has no more rows than neighbours.
+    """
+    real, generated = _centred(real, generated, neighbours)
+    limit = _tolerance(real, generated)
+    inside = _memberships(real, generated, neighbours, limit).counts > 0
+    found = _memberships(generated, real, neighbours, limit).counts > 0
+    return PrecisionRecall(interval(inside, seed), interval(found, seed + 1))
+
+
+def density_coverage(
+    real: Rows, generated: Rows, seed: int, neighbours: int = 5
+) -> DensityCoverage:
+    """Mean number of real balls a generated row (m d) lies in over k, and share of balls (n) hit.
+
+    Balls are of real rows alone, so an outlier among the samples adds nothing. Intervals and errors
+    as in `precision_recall`.
+    """
+    real, generated = _centred(real, generated, neighbours)
+    balls = _memberships(real, generated, neighbours, _tolerance(real, generated))
+    density = interval(balls.counts / neighbours, seed)
+    return DensityCoverage(density, interval(balls.hit, seed + 1))
+
+
+class _Balls(NamedTuple):
+    counts: NDArray[np.int64]  # of each asked row (m): how many balls it lies in
+    hit: NDArray[np.bool_]  # of each ball (n): whether any asked row lies in it
+
+
+def _memberships(centres: Floats, asked: Floats, neighbours: int, limit: float) -> _Balls:
+    # Balls of the centres (n d), asked about the rows (m d). The nearest of a centre's own set is
+    # itself, so its k-th neighbour stands at k.
+    counts, hit = np.zeros(len(asked), np.int64), np.zeros(len(centres), np.bool_)
+    own = (table for _, table in _tables(centres, centres))
+    nearest = [np.partition(table, neighbours, axis=1)[:, neighbours] for table in own]
+    radii = np.concatenate(nearest) + limit
+    for part, table in _tables(centres, asked):
+        within = table <= radii[part, None]
+        counts += within.sum(0)
+        hit[part] = within.any(1)
+    return _Balls(counts, hit)
+
+
+def _tables(a: Floats, b: Floats) -> Iterator[tuple[slice, Floats]]:
+    # Squared distances of some rows of a at a time to all rows of b: |x|^2 + |y|^2 - 2 x.y.
+    lengths = np.square(a).sum(1), np.square(b).sum(1)
+    height = max(TABLE // len(b), 1)
+    for start in range(0, len(a), height):
+        part = slice(start, min(start + height, len(a)))
+        table = (-2 * a[part]) @ b.T
+        table += lengths[0][part, None]
+        table += lengths[1]
+        yield part, table
+
+
+def _centred(real: Rows, generated: Rows, neighbours: int) -> tuple[Floats, Floats]:
+    # Distances do not change by moving both sets, and small numbers keep their digits.
+    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
+        raise ValueError(
+            f"precision_recall: needs rows of equal size, got {real.shape}, {generated.shape}"
+        )
+    if not 1 <= neighbours < min(len(real), len(generated)):
+        raise ValueError(
+            f"precision_recall: {neighbours} neighbours need more rows than that on both sides, "
+            f"got {len(real)} and {len(generated)}"
+        )
+    mean = real.mean(0, dtype=np.float64)
+    return real.astype(np.float64) - mean, generated.astype(np.float64) - mean
+
+
+def _tolerance(a: Floats, b: Floats) -> float:
+    return float(ROUNDING * max(np.square(a).sum(1).max(), np.square(b).sum(1).max()))

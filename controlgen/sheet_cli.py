@@ -1,0 +1,251 @@
+"""`controlgen sheet`: what is asked is checked first, then steered, measured and drawn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlgen import __version__
+from controlgen.control import Editor
+from controlgen.control.editor import Edit, Samples
+from controlgen.datasets import ImageFolder
+from controlgen.errors import ConfigError, DataError
+from controlgen.features import EfficientNetLite0, FeatureSpace
+from controlgen.figures import Column, contact_sheet
+from controlgen.images import read_image
+from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
+from controlgen.progress import Bars
+from controlgen.types import Dataset, Pixels, Shape
+
+MOST_ROWS, MOST_AMOUNTS = 32, 9
+SHOWN = 4  # measured attributes under an image
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+AUDIT = EfficientNetLite0(image_size=128)  # the space in which the nearest training tile is found
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked on the command line; `n` None means 8 samples, or all files of a folder."""
+
+    add: str
+    amounts: str
+    output: Path
+    n: int | None
+    seed: int | None
+    images: Path | None
+    hold: str
+    residual: bool
+    tiles: Path | None
+
+    @property
+    def recipe(self) -> str:
+        """How the sheet was made, for its provenance."""
+        parts = [f"add {self.add}", f"amounts {self.amounts}"]
+        parts += [f"hold {self.hold}"] if self.hold else []
+        return ", ".join(parts + (["residual"] if self.residual else []))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of a sheet start, and a word for each."""
+
+    source: Samples | Pixels
+    names: list[str]
+
+
+def draw(request: Request, folder: Path) -> list[str]:
+    """Make the sheet with the map in `folder` and write it; returns lines to be printed.
+
+    Raises ConfigError, DataError and what opening the map raises, before the first edit is made.
+    """
+    amounts, hold = parse_amounts(request.amounts), parse_names(request.hold)
+    editor = Editor.load(folder)
+    if hold and editor.attributes is None:
+        raise ConfigError(
+            f"--hold {request.hold}: {folder} measures no attributes; fit a map with "
+            "fit.attributes set, or leave --hold out"
+        )
+    direction = editor.parse(request.add, hold)
+    rows = _rows(request, editor)
+    training = None if request.tiles is None else open_tiles(request.tiles, editor.image_shape)
+    audit = None if training is None else AUDIT.open()
+
+    # One edit an amount, each of all rows at once.
+    edits = [
+        editor.edit(rows.source, direction, amount, residual=request.residual, hold=hold)
+        for amount in amounts
+    ]
+    shown = _shown(editor, request)
+    columns = _columns(rows, edits, amounts, shown)
+    footer = _footer(edits[-1], amounts[-1], shown)
+    provenance = {
+        "model": str(folder),
+        "seed": f"{request.seed or 0}" if request.images is None else "",
+        "recipe": request.recipe,
+        "version": __version__,
+    }
+    real = [f"sources from {request.images.name}"] if request.images else []
+
+    # The nearest training tile stands beside the end of the path, in the pose that matched.
+    told = []
+    if training is not None and audit is not None and request.tiles is not None:
+        column, words = _nearest(training, audit, edits[-1].pixels)
+        columns.append(column)
+        footer += f" {words}"
+        told.append(words)
+        real.append(f"nearest tiles from {request.tiles.name}")
+    if real:
+        provenance |= {"synthetic": "in part", "real": ", ".join(real)}
+    title = request.recipe.removeprefix("add ")
+    contact_sheet(
+        request.output, columns, provenance, title, footer, apart=int(training is not None)
+    )
+    return [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts), *told]
+
+
+def parse_amounts(text: str) -> tuple[float, ...]:
+    """Numbers between commas. Raises ConfigError."""
+    try:
+        amounts = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--amounts {text}: write numbers with commas between, as in --amounts=-1,0,1,2"
+        ) from None
+    if not all(np.isfinite(amounts)):
+        raise ConfigError(f"--amounts {text}: every amount must be a finite number")
+    if len(amounts) > MOST_AMOUNTS:
+        raise ConfigError(f"--amounts: {len(amounts)} are too many; give at most {MOST_AMOUNTS}")
+    return amounts
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names between commas; none of an empty text. Raises ConfigError where one is blank."""
+    names = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+    if not all(names):
+        raise ConfigError(f"--hold {text}: a name is blank; write names with commas between")
+    return names
+
+
+def open_tiles(folder: Path, shape: Shape) -> Dataset:
+    """The training split of a folder of images, at the model's size (c h w). Raises DataError."""
+    found = ImageFolder(root=folder, size=shape[1], channels=1 if shape[0] == 1 else 3)
+    return found.open()
+
+
+def short(value: float) -> str:
+    """A number in at most four or five characters: two decimals below 1, none from 10 on."""
+    digits = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-")[:2] == "0." else text
+
+
+def _rows(request: Request, editor: Editor) -> Rows:
+    if request.images is None:
+        n = request.n or 8
+        return Rows(editor.sample(n, request.seed or 0), [f"sample {at}" for at in range(n)])
+    if request.seed is not None:
+        raise ConfigError("--seed and --images: give one of them, not both")
+    if not request.images.is_dir():
+        raise DataError(f"{request.images}: no such folder; name one that holds image files")
+    files = sorted(one for one in request.images.iterdir() if one.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{request.images}: holds no image file ({', '.join(SUFFIXES)})")
+    if request.n is None and len(files) > MOST_ROWS:
+        raise ConfigError(
+            f"{request.images}: {len(files)} images, a sheet has at most {MOST_ROWS} rows; "
+            "--n takes the first of them by name"
+        )
+    chosen = files[: request.n]
+    pixels = [read_image(file, editor.image_shape) for file in chosen]
+    return Rows(np.concatenate(pixels), [file.name for file in chosen])
+
+
+def _shown(editor: Editor, request: Request) -> dict[str, str]:
+    # Name -> abbreviation of the attributes to show: those that were spoken of come first.
+    if editor.attributes is None:
+        return {}
+    said = request.add + request.hold
+    names = sorted(editor.attributes.names, key=lambda name: name not in said)[:SHOWN]
+    initials = ["".join(word[0] for word in name.split("_")).upper() for name in names]
+    return dict(zip(names, initials, strict=True))
+
+
+def _columns(
+    rows: Rows, edits: Sequence[Edit], amounts: Sequence[float], shown: Mapping[str, str]
+) -> list[Column]:
+    names = [name if len(name) <= 18 else f"...{name[-15:]}" for name in rows.names]
+    before = edits[0].attributes and edits[0].attributes.before
+    captions = [
+        f"{words}\n{name}" if words else name
+        for words, name in zip(_captions(before, edits[0], shown), names, strict=True)
+    ]
+    columns = [Column("source", edits[0].source_pixels, captions)]
+    for amount, edit in zip(amounts, edits, strict=True):
+        heading = f"{amount:g}\nagree {short(float(edit.agreement.mean()))}"
+        after = edit.attributes and edit.attributes.after
+        columns.append(Column(heading, edit.pixels, _captions(after, edit, shown)))
+    return columns
+
+
+def _captions(
+    values: NDArray[np.float64] | None, edit: Edit, shown: Mapping[str, str]
+) -> list[str]:
+    # Two numbers a line under each image, or nothing where nothing is measured.
+    if values is None or edit.attributes is None:
+        return [""] * len(edit.pixels)
+    places = [edit.attributes.names.index(name) for name in shown]
+    lines = []
+    for row in values:
+        words = [
+            f"{word} {short(row[at])}" for word, at in zip(shown.values(), places, strict=True)
+        ]
+        lines.append("\n".join("  ".join(words[at : at + 2]) for at in range(0, len(words), 2)))
+    return lines
+
+
+def _footer(last: Edit, amount: float, shown: Mapping[str, str]) -> str:
+    least, change = last.agreement.min(), last.progress.mean()
+    parts = [
+        "Images under an amount are synthetic. agree: mean cosine of the feature asked for and "
+        f"the one obtained. At {amount:g} the least of {len(last.agreement)} is {least:.2f}, and "
+        f"the change itself agrees to {change:.2f}."
+    ]
+    if shown:
+        legend = ", ".join(f"{initial} {name.replace('_', ' ')}" for name, initial in shown.items())
+        parts.append(f"Measured: {legend}.")
+    return " ".join(parts)
+
+
+def _nearest(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Column, str]:
+    posed, count = has_poses(training.image_shape), len(training)
+    with Bars().meter("nearest training tiles", count, 0, "tiles") as meter:
+
+        def read(indices: NDArray[np.int64]) -> Pixels:
+            meter.to(int(indices[0]))
+            return training.pixels(indices)
+
+        blocks = posed_blocks(read, np.arange(count), audit.embed, posed)
+        found = nearest(audit.embed(pixels), blocks)
+        meter.to(count)
+    tiles = training.pixels(found.item)
+    if posed:
+        tiles = np.concatenate(
+            [in_pose(tiles[at : at + 1], int(pose)) for at, pose in enumerate(found.pose)]
+        )
+    captions = [f"distance {value:.3f}" for value in found.distance]
+    words = (
+        f"Nearest of {count} training tiles to the last column by {AUDIT.kind}"
+        f"{', in all eight poses' if posed else ''}: cosine distance {found.distance.min():.3f} "
+        f"to {found.distance.max():.3f}."
+    )
+    return Column("nearest\ntraining tile", tiles, captions), words
+
+
+def _agreements(edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
+    return [
+        f"amount {amount:g}: asked and obtained agree to {edit.agreement.mean():.3f} (cosine of "
+        f"features), the change itself to {edit.progress.mean():.3f}"
+        for amount, edit in zip(amounts, edits, strict=True)
+    ]

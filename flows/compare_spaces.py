@@ -1,0 +1,31 @@
+"""Compare how well feature spaces see a data set."""
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import SpacesConfig
+from flows.command import run
+from flows.report import FlowReporter, publish, stage
+
+
+@stage
+def compare_spaces_task(config: SpacesConfig, store: str) -> Ref:
+    """Judge every space, or return the report that is there."""
+    opened = Store(store)
+    return publish(stages.compare_spaces(config, opened, FlowReporter()), opened)
+
+
+@flow(name="compare-spaces", validate_parameters=False)
+def compare_spaces(config: SpacesConfig, store: str) -> Ref:
+    """The report on the spaces."""
+    return compare_spaces_task(config, store)
+
+
+def main(config: SpacesConfig, store: Store) -> None:
+    """Compare how well feature spaces see a data set; labels judge and nothing else."""
+    print(store.path(compare_spaces(config, str(store.root))))
+
+
+if __name__ == "__main__":
+    run(main, SpacesConfig)

@@ -1,0 +1,406 @@
+"""The report where a probe judges two classes of colour images, and where nobody judges at all."""
+
+import json
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlgen.config import EvaluateConfig
+from controlgen.errors import ConfigError
+from controlgen.evaluation import evaluate, markdown, write_report
+from controlgen.evaluation.base import Subject
+from controlgen.evaluation.choices import pick_exemplars
+from controlgen.evaluation.matched import Trace, at_equal_identity, crossing
+from controlgen.evaluation.targets import Target
+from controlgen.metrics.inversion import pixel_error, unit_rows
+from controlgen.rng import normals
+
+SIZE, LATENT = 8, 9
+NAMES = ("adenocarcinoma", "benign")
+
+
+class ToyGenerator:
+    """Latents (n 9) -> red at the left (class 0, z[0] < 0) or blue at the right (class 1).
+
+    z[1:] are eight green pixels below, an identity that is no class; row 4 never changes.
+    """
+
+    def unit(self, latents):
+        side = torch.sigmoid(4 * latents[:, 0])[:, None, None]
+        image = torch.full((len(latents), 3, SIZE, SIZE), -1.0)
+        image[:, 0, :4, :4] += 1.6 * (1 - side)
+        image[:, 2, :4, 4:] += 1.6 * side
+        image[:, 1, 6:, :4] += 1.6 * torch.sigmoid(latents[:, 1:]).reshape(-1, 2, 4)
+        image[:, :, 4] += 0.8
+        return image
+
+
+class ToySpace:
+    """Brightness of every pixel, at length one; texts are the plain picture of their class."""
+
+    def features(self, images):
+        return torch.nn.functional.normalize(images.flatten(1) + 1, dim=1)
+
+    def embed(self, pixels):
+        return self.features(torch.from_numpy(pixels).float() / 127.5 - 1).numpy()
+
+    def embed_text(self, texts):
+        latents = torch.zeros(len(texts), LATENT)
+        latents[:, 0] = torch.tensor([-3.0 if text == NAMES[0] else 3.0 for text in texts])
+        return self.features(ToyGenerator().unit(latents)).numpy()
+
+
+class ToyEditor:
+    latent_size = LATENT
+    image_shape = (3, SIZE, SIZE)
+
+    def __init__(self):
+        self.space, self.generator = ToySpace(), ToyGenerator()
+
+    def generate(self, latents):
+        unit = self.generator.unit(torch.from_numpy(np.asarray(latents, np.float32)))
+        return ((unit + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+    def embed(self, pixels):
+        return self.space.embed(pixels)
+
+    def features_of_latents(self, latents):
+        return self.space.features(self.generator.unit(latents))
+
+
+class AuditSpace:
+    """Another view: a fixed random projection of the pixels."""
+
+    def embed(self, pixels):
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+        return unit_rows(flat @ normals(5, "toy audit", 0, flat.shape[1], 24))
+
+
+class ToyData:
+    """Real images: the toy's own, three of every source, labelled by the side that is lit."""
+
+    image_shape = (3, SIZE, SIZE)
+
+    def __init__(self, seed, n, class_names=NAMES):
+        self.latents = normals(seed, "toy data", 0, n, LATENT)
+        self.class_names = class_names
+
+    def __len__(self):
+        return len(self.latents)
+
+    def pixels(self, indices):
+        return ToyEditor().generate(self.latents[indices])
+
+    def labels(self, indices):
+        assert self.class_names, "nobody may ask for labels that are not there"
+        return (self.latents[indices, 0] > 0).astype(np.int64)
+
+    def groups(self, indices):
+        return np.asarray(indices) // 3
+
+
+def exact_map(features):
+    """The toy's inverse in closed form: row 4, always 0.8, gives back the length."""
+    image = np.asarray(features, np.float64).reshape(-1, 3, SIZE, SIZE)
+    image = image * (0.8 / image[:, :, 4].mean((1, 2)))[:, None, None, None] / 1.6
+    side = (image[:, 2, :4, 4:].mean((1, 2)) + 1 - image[:, 0, :4, :4].mean((1, 2))) / 2
+    parts = np.c_[side, image[:, 1, 6:, :4].reshape(-1, LATENT - 1)]
+    parts = np.clip(parts, 1e-3, 1 - 1e-3)
+    return np.log(parts / (1 - parts)) / np.r_[4.0, np.ones(LATENT - 1)]
+
+
+def linear(features, latents):
+    weights, *_ = np.linalg.lstsq(np.c_[features, np.ones(len(features))], latents, rcond=None)
+    return lambda asked: np.c_[asked, np.ones(len(asked))] @ weights
+
+
+def nearest(features, latents):
+    return lambda asked: latents[(asked @ features.T).argmax(1)]
+
+
+class Squares:
+    """A stand-in for a perceptual distance."""
+
+    name = "squares"
+
+    def distance(self, a, b):
+        return pixel_error(a, b)
+
+
+def settings_of(**changes):
+    chosen = {
+        "audit": {"kind": "efficientnet-lite0"},
+        "class_names": list(NAMES),
+        "prompt": "{}",
+        "samples": 48,
+        "inversions": 40,
+        "sources": 12,
+        "exemplars": 6,
+        "amounts": (0.5, 1.0, 1.5),
+        "optimisation_steps": 5,
+        "optimisation_targets": 4,
+        "bootstraps": 60,
+    }
+    return EvaluateConfig.parse({**chosen, **changes})
+
+
+def parts_of(config, n=500, class_names=NAMES):
+    editor = ToyEditor()
+    latents = normals(1, "toy bank", 0, n, LATENT)
+    pixels = editor.generate(latents)
+    features = editor.embed(pixels)
+    cut = n - 150
+    bank = SimpleNamespace(
+        latents=latents,
+        pixels=pixels,
+        features=features,
+        train=slice(0, cut),
+        held_out=slice(cut, n),
+    )
+    seen = features[:cut], latents[:cut]
+    return {
+        "editor": editor,
+        "bank": bank,
+        "real_train": ToyData(2, 240, class_names),
+        "real_test": ToyData(3, 120, class_names),
+        "audit": AuditSpace(),
+        "config": config,
+        "maps": {"retrieval": nearest(*seen), "ridge": linear(*seen), "exact": exact_map},
+        "map_name": "exact",
+        "class_names": NAMES,
+        "prompts": NAMES,
+    }
+
+
+@pytest.fixture(scope="module")
+def probed():
+    config = settings_of(judge="probe", exemplars_by="judge", memorisation=30)
+    return evaluate(**parts_of(config), perceptual=Squares())
+
+
+@pytest.fixture(scope="module")
+def unjudged():
+    return evaluate(**parts_of(settings_of(judge="none")))
+
+
+def names_of(report):
+    return {target.name for target in report.targets}
+
+
+# A probe as the judge
+
+
+def test_a_probe_judges_two_classes(probed):
+    assert probed.judging.kind == "probe"
+    assert probed.judging.accuracy.n == 40
+    assert probed.judge_accuracy == probed.judging.accuracy.mean > 0.9
+    found = probed.figure3
+    assert found.exemplars_by == "judge"
+    assert found.edits == 24
+    assert found.at_best("feature arithmetic").flip.mean > 0.9
+    assert found.at_best("no edit").slant_kept is None
+
+
+def test_each_direction_is_told_with_its_interval(probed):
+    found = probed.figure3
+    told = {(row.before, row.after): row for row in found.few_pairs}
+    assert set(told) == {NAMES, NAMES[::-1]}
+    assert told[NAMES].feature.mean == found.pairs[0][1]
+    assert told[NAMES[::-1]].feature.mean == found.pairs[1][0]
+    rates = [row.latent.mean for row in found.few_pairs]
+    assert np.mean(rates) == pytest.approx(found.at_best("latent arithmetic").flip.mean)
+    assert [row.edits for row in found.few_pairs] == [12, 12]
+    text = markdown(probed)
+    assert "| adenocarcinoma -> benign | 12 |" in text
+    assert "slant" not in text
+
+
+def test_equal_identity_starts_from_feature_arithmetics_best(probed):
+    found = probed.figure3
+    feature, equal = found.at_best("feature arithmetic"), found.equal_identity
+    rows = {row.method: row for row in equal.methods}
+    assert set(rows) == {"feature arithmetic", "residual edit", "latent arithmetic"}
+    assert equal.level == feature.identity.mean
+    for row in rows.values():
+        assert row.identity >= equal.level - 1e-6
+        assert row.highest >= row.flip.mean
+    assert rows["feature arithmetic"].amount >= feature.amount
+    lead = rows["feature arithmetic"].flip.mean - rows["latent arithmetic"].flip.mean
+    assert equal.lead.mean == pytest.approx(lead)
+    kept = {s.method for s in found.sweeps if s.identity is not None}
+    assert kept == set(rows)
+
+
+def test_targets_are_those_of_the_judge(probed, unjudged):
+    goals = {target.name: (target.relation, target.bound) for target in probed.targets}
+    assert goals["probe reads the real test set, by source"] == ("at least", 0.95)
+    assert goals["feature arithmetic: best flip rate"] == ("at least", 0.8)
+    assert goals["flip rate, feature minus latent arithmetic"] == ("more than", 0)
+    equal = "flip rate at equal identity, feature minus latent arithmetic"
+    assert goals[equal] == ("more than", 0)
+    assert "judge confident on samples" not in goals
+    one = replace(probed, judging=replace(probed.judging, kind="classifier"))
+    goals = {target.name: (target.relation, target.bound) for target in one.targets}
+    assert goals["judge reads the real test set"] == ("at least", 0.99)
+    assert goals["flip rate, feature minus latent arithmetic"] == ("at least", 0.2)
+    assert goals["feature arithmetic: best flip rate"] == ("at least", 0.95)
+    assert not {name for name in names_of(unjudged) if "judge" in name or "flip" in name}
+
+
+def test_real_rows_count_sources_and_carry_the_perceptual_distance(probed):
+    for row in probed.inversion:
+        if row.targets == "real":
+            # Forty images were drawn, three of a source, so there are fewer sources than images.
+            assert row.pixel_error.n < row.n or row.n == 4
+            assert row.perceptual == row.pixel_error
+        else:
+            assert row.perceptual is None
+            assert row.pixel_error.n == row.n
+    assert "| squares |" in markdown(probed).replace(" | norm", " |")
+
+
+def test_exemplars_are_the_judges_even_where_there_is_text():
+    chosen = {}
+    for by in ("auto", "judge"):
+        config = settings_of(judge="probe", exemplars_by=by)
+        judge = SimpleNamespace(
+            classes=2,
+            probabilities=lambda pixels: (
+                np.c_[pixels[:, 0].mean((1, 2)), pixels[:, 2].mean((1, 2))] / 100
+            ),
+        )
+        exemplars, told, _ = pick_exemplars(Subject(judge=judge, **parts_of(config)))
+        chosen[told] = exemplars
+    assert set(chosen) == {"text", "judge"}
+    assert not np.array_equal(chosen["text"], chosen["judge"])
+
+
+# Nobody as the judge
+
+
+def test_without_a_judge_what_only_a_judge_can_say_is_absent(unjudged):
+    assert unjudged.figure3 is None
+    assert unjudged.judge_accuracy is None
+    quality = unjudged.quality
+    assert (quality.confident, quality.class_shares, quality.smallest_share) == (None, None, None)
+    assert {row.judge_agrees for row in unjudged.inversion} == {None}
+    assert quality.frechet > 0
+    text = markdown(unjudged)
+    assert 'evaluate.judge = "none"' in text
+    assert "judge agrees" not in text
+    assert "class, by the judge" not in text
+
+
+def test_data_without_classes_are_reported_on_in_one_sentence():
+    # Labels of such data raise when asked for: nobody may.
+    report = evaluate(**parts_of(settings_of(judge="classifier"), class_names=()))
+    assert report.figure3 is None
+    assert "The data carry no classes, so there is no judge" in markdown(report)
+
+
+@pytest.mark.parametrize("made", ["probed", "unjudged"])
+def test_every_report_is_written_whole(made, request, tmp_path):
+    report = request.getfixturevalue(made)
+    write_report(report, tmp_path, {"model": "toy"})
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["judge_accuracy"] == report.judge_accuracy
+    assert (values["figure3"] is None) == (report.figure3 is None)
+    assert (values["copies"] is None) == (made == "unjudged")
+    text = (tmp_path / "report.md").read_text()
+    shown = [line.partition("](")[2].rstrip(")") for line in text.split("\n") if line[:2] == "!["]
+    written = {path.name for path in tmp_path.glob("*.png")}
+    assert sorted(shown) == sorted(written)
+    assert set(values["shows_real"]) == set(report.shows_real) <= written
+    assert "inversion-real.png" in values["shows_real"]
+
+
+def test_pictures_of_copies_are_said_to_show_real_images(probed, unjudged):
+    assert probed.shows_real == ["inversion-real.png", *probed.copies.shows_real]
+    assert len(probed.shows_real) > 1
+    assert unjudged.shows_real == ["inversion-real.png"]
+
+
+def test_a_section_brings_its_targets_words_and_pictures(unjudged, tmp_path):
+    @dataclass(frozen=True)
+    class Section:
+        steps: int = 3
+
+        def targets(self):
+            return [Target("slides well", "at least", 0.5, 0.4)]
+
+        def markdown(self):
+            return ["## Sliding", "Words."]
+
+        def draw(self, folder, provenance):
+            (folder / "sliding.txt").write_text(provenance["model"])
+
+    report = replace(unjudged, sliders=Section())
+    write_report(report, tmp_path, {"model": "toy"})
+    assert (tmp_path / "sliding.txt").read_text() == "toy"
+    assert "## Sliding\n\nWords." in (tmp_path / "report.md").read_text()
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["sliders"] == {"steps": 3}
+    assert values["targets"][-1]["name"] == "slides well"
+    assert report.targets[-1].met is False
+
+
+# Names of classes
+
+
+def test_names_that_are_not_the_datas_are_refused_with_both():
+    parts = parts_of(settings_of(judge="probe"))
+    with pytest.raises(ConfigError, match=r"are adenocarcinoma, benign, .* are benign, adeno"):
+        evaluate(**{**parts, "class_names": NAMES[::-1]})
+
+
+# Equal identity, by itself
+
+
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=2, max_size=8),
+    st.floats(0, 1, width=32),
+)
+def test_the_crossing_lies_on_the_level_and_nothing_behind_it_reaches_it(identity, level):
+    amounts = list(np.linspace(0, 2, len(identity)))
+    found = crossing(amounts, identity, level)
+    if found is None:
+        assert max(identity) < level
+        return
+    place, weight = found
+    assert max(identity[place + 1 :], default=-1) < level
+    if place == len(identity) - 1:
+        assert weight == 0
+        return
+    there = (1 - weight) * identity[place] + weight * identity[place + 1]
+    assert 0 <= weight <= 1
+    assert there == pytest.approx(level, abs=1e-6)
+
+
+def test_equal_identity_of_two_straight_sweeps():
+    # Of twenty edits k flip at amount 1 and all at amount 2, while identity falls in a line.
+    subject = SimpleNamespace(mean=Subject.mean.__get__(SimpleNamespace(config=settings_of())))
+    amounts, sources = [0.0, 1.0, 2.0], np.arange(20)
+
+    def trace(flipped, slope):
+        flips = np.zeros((3, 20), bool)
+        flips[1, :flipped] = True
+        flips[2] = True
+        return Trace(amounts, flips, np.repeat(1 - slope * np.array([[0], [1], [2]]), 20, 1))
+
+    traces = {
+        "feature arithmetic": trace(16, 0.2),
+        "latent arithmetic": trace(10, 0.4),
+        "residual edit": trace(4, 0.0),
+    }
+    found = at_equal_identity(subject, traces, 0.7, sources)
+    feature, latent, residual = found.methods
+    assert (feature.amount, latent.amount, residual.amount) == pytest.approx((1.5, 0.75, 2.0))
+    assert (feature.flip.mean, latent.flip.mean) == pytest.approx((0.9, 0.375))
+    assert (residual.flip.mean, residual.identity) == (1, 1)
+    assert found.lead.mean == pytest.approx(0.525)
+    assert at_equal_identity(subject, traces, 1.1, sources).lead is None
