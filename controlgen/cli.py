@@ -193,6 +193,20 @@ def sheet(
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
 
 
+@app.command()
+def project(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    images: Annotated[Path, typer.Argument(help="An image file, or a folder of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Put real images through the map and back; say how faithful that is, before any edit."""
+    from controlgen import project_cli
+
+    _check_png(output)
+    print("\n".join(project_cli.project(_folder(map, store), images, output)))
+
+
 def _check_png(output: Path) -> None:
     if output.suffix.lower() != ".png" or output.is_dir():
         raise ConfigError(f"-o {output}: name a file that ends in .png")

@@ -21,6 +21,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")  # of image files in a folder
 LARGEST_FILE = 64_000_000  # pixels of an image file that is still decoded; Pillow warns above 89 M
 
 
@@ -106,3 +107,13 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> Pixels:
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     plane = np.asarray(picture, np.uint8)
     return plane[None, None] if channels == 1 else plane.transpose(2, 0, 1)[None]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder by name, not of those below it. Raises DataError where none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name one that holds image files")
+    files = sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder}: holds no image file ({', '.join(SUFFIXES)})")
+    return files

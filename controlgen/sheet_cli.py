@@ -11,17 +11,16 @@ from controlgen import __version__
 from controlgen.control import Editor
 from controlgen.control.editor import Edit, Samples
 from controlgen.datasets import ImageFolder
-from controlgen.errors import ConfigError, DataError
+from controlgen.errors import ConfigError
 from controlgen.features import EfficientNetLite0, FeatureSpace
 from controlgen.figures import Column, contact_sheet
-from controlgen.images import read_image
+from controlgen.images import image_files, read_image
 from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
 from controlgen.progress import Bars
 from controlgen.types import Dataset, Pixels, Shape
 
 MOST_ROWS, MOST_AMOUNTS = 32, 9
 SHOWN = 4  # measured attributes under an image
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 AUDIT = EfficientNetLite0(image_size=128)  # the space in which the nearest training tile is found
 
 
@@ -147,11 +146,7 @@ def _rows(request: Request, editor: Editor) -> Rows:
         return Rows(editor.sample(n, request.seed or 0), [f"sample {at}" for at in range(n)])
     if request.seed is not None:
         raise ConfigError("--seed and --images: give one of them, not both")
-    if not request.images.is_dir():
-        raise DataError(f"{request.images}: no such folder; name one that holds image files")
-    files = sorted(one for one in request.images.iterdir() if one.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(f"{request.images}: holds no image file ({', '.join(SUFFIXES)})")
+    files = image_files(request.images)
     if request.n is None and len(files) > MOST_ROWS:
         raise ConfigError(
             f"{request.images}: {len(files)} images, a sheet has at most {MOST_ROWS} rows; "

@@ -53,17 +53,17 @@ def faithfulness(
     floor, which is what a projection that kept nothing of the image but its kind would score.
 
     `sources` (n) names the source of each image: intervals are over sources, and the unrelated
-    image is of another one. Raises DataError where there are not two sources.
+    image is of another one. With a single source there is no such image, and no third row.
     """
     owners = np.arange(len(pixels)) if sources is None else sources
-    other = unrelated(owners, seed)
     latents = normals(seed, "faithfulness", 0, len(pixels), editor.latent_size)
     generated = editor.generate(latents)
     cases = {
         "real, projected": (pixels, _projected(editor, pixels), owners),
         "generated, projected": (generated, _projected(editor, generated), None),
-        "real, an unrelated real image": (pixels, pixels[other], owners),
     }
+    if len(np.unique(owners)) > 1:
+        cases["real, an unrelated real image"] = pixels, pixels[unrelated(owners, seed)], owners
     rows = []
     for name, (before, after, grouped) in cases.items():
         measures = (

@@ -1,0 +1,55 @@
+"""`controlgen project`: real images through the map and back, and how much of them is left."""
+
+from pathlib import Path
+
+import numpy as np
+
+from controlgen import __version__
+from controlgen.control import Editor
+from controlgen.evaluation.faithfulness import FaithfulnessRow, faithfulness
+from controlgen.features import EfficientNetLite0
+from controlgen.figures import inversion_strips
+from controlgen.images import image_files, read_image
+from controlgen.metrics.bootstrap import Interval
+from controlgen.metrics.perceptual import PerceptualDistance
+
+MOST_IMAGES = 1_000
+PICTURED = 12
+AUDIT = EfficientNetLite0(image_size=128)
+
+
+def project(folder: Path, images: Path, output: Path) -> list[str]:
+    """Project an image file, or those of a folder, write both rows, and return lines to print.
+
+    Raises DataError where there is nothing to read, and what opening the map raises.
+    """
+    files = [images] if images.is_file() else image_files(images)[:MOST_IMAGES]
+    editor = Editor.load(folder)
+    pixels = np.concatenate([read_image(file, editor.image_shape) for file in files])
+    rows = faithfulness(editor, pixels, AUDIT.open(), PerceptualDistance(AUDIT.image_size))
+    obtained = editor.generate(editor.invert(editor.embed(pixels[:PICTURED])))
+    provenance = {
+        "model": str(folder),
+        "seed": "",
+        "recipe": "projection through the map",
+        "version": __version__,
+        "synthetic": "in part",
+        "real": f"upper row, from {images.name}",
+    }
+    inversion_strips(output, {"real": pixels[:PICTURED], "projected": obtained}, provenance)
+    return [f"{output}: {len(files)} images", *_table(rows)]
+
+
+def _table(rows: list[FaithfulnessRow]) -> list[str]:
+    head = ("cosine, steering", "cosine, audit", "PD-efficientnet-lite0")
+    lines = [f"{'':<30}" + "".join(f"{name:>26}" for name in head)]
+    for row in rows:
+        values = (row.steering_cosine, row.audit_cosine, row.perceptual)
+        lines.append(f"{row.images:<30}" + "".join(f"{_shown(value):>26}" for value in values))
+    return [*lines, "Cosines: higher is nearer; PD: lower is. Edits of an image keep no more."]
+
+
+def _shown(value: Interval) -> str:
+    if value.n < 2:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
