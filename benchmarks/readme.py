@@ -1,6 +1,6 @@
-"""Rewrite the README's section of numbers from the shipped reports, so that no figure is typed.
+"""Rewrite the README's sections of numbers from the shipped reports, so that no figure is typed.
 
-Run after shipping: `python benchmarks/readme.py`. The section lies between two marker comments.
+Run after shipping: `python benchmarks/readme.py`. Each section lies between two marker comments.
 """
 
 import json
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+MARKERS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SHIPPED = "artifacts/pretrained/mnist"
+TISSUE = "artifacts/pretrained/histology"
+PROJECTED = ("cosine_f1", "cosine_f2", "perceptual", "judge_agrees")
+SPACES = "artifacts/pretrained/spaces-histology"
 
 
 def spread(value: dict[str, Any] | None, digits: int = 3) -> str:
@@ -49,14 +52,13 @@ def figure3(figure: dict[str, Any]) -> str:
     return table(["method", "amount", "flip rate", "identity kept"], rows)
 
 
-def section(folder: Path) -> str:
-    """The whole section as markdown."""
+def digits(folder: Path) -> str:
+    """The section on digits."""
     report = json.loads((folder / "report.json").read_text())
     run = json.loads((folder / "config.json").read_text())
     clip = json.loads((folder.parent / "clip-mini" / "scores.json").read_text())
     quality, timing, figure = report["quality"], report["timing"], report["figure3"]
     share, smallest = min((share, name) for name, share in quality["class_shares"].items())
-    missed = [one for one in report["targets"] if not one["met"]]
     lines = [
         f"`{SHIPPED}` was made by `configs/{run['name']}.toml`: one training (seed "
         f"{run['train']['seed']}); brackets are 95 % bootstrap intervals over images. The whole "
@@ -80,11 +82,7 @@ def section(folder: Path) -> str:
         f"optimisation took {timing['ratio_alone']:.0f} times as long "
         "(`python benchmarks/speed.py` measures it again).",
         f"![Figure 3: one row a method]({SHIPPED}/figure3.png)",
-        f"Targets missed ({len(missed)} of {len(report['targets'])}):",
-        "\n".join(
-            f"- {one['name']}: wanted {one['wanted']}, measured {one['measured']:.3f}"
-            for one in missed
-        ),
+        targets(report),
         "The embedded CLIP reads "
         f"{spread(clip['MNIST zero-shot accuracy'])} of MNIST's test set through text alone, "
         "never having been trained on an MNIST image; its world was widened while that score was "
@@ -94,15 +92,111 @@ def section(folder: Path) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
+def targets(report: dict[str, Any]) -> str:
+    """What was missed."""
+    missed = [one for one in report["targets"] if not one["met"]]
+    lines = [f"Targets missed ({len(missed)} of {len(report['targets'])}):", ""]
+    for one in missed:
+        told = "not measured" if one["measured"] is None else f"measured {one['measured']:.3f}"
+        lines.append(f"- {one['name']}: wanted {one['wanted']}, {told}")
+    return "\n".join(lines)
+
+
+def sliders(found: dict[str, Any]) -> str:
+    """Spearman of every attribute's slider, with nothing and with the others held."""
+    ways = list(dict.fromkeys(row["way"] for row in found["rows"]))
+    cells = {(row["attribute"], row["way"]): spread(row["spearman"], 2) for row in found["rows"]}
+    rows = [[name, *(cells.get((name, way), "refused") for way in ways)] for name in found["names"]]
+    shares = {row["way"]: spread(row["share"], 2) for row in found["leakage"]}
+    return table(["slider", *ways], [*rows, ["diagonal share", *(shares[way] for way in ways)]])
+
+
+def arithmetic(report: dict[str, Any]) -> list[str]:
+    """Edits from class to class, or why there are none."""
+    figure, shares = report["figure3"], report["quality"]["class_shares"]
+    called = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    title = f"**Benign to adenocarcinoma and back** (samples, as the probe calls them: {called})"
+    if figure is None:
+        return [f"{title}: not measured, for {report['no_edits']}."]
+    equal = figure["equal_identity"]
+    return [
+        f"{title}: {figure['edits']} edits of {figure['sources']} generated tiles, "
+        f"{report['config']['exemplars']} exemplars a side picked by {figure['exemplars_by']}; "
+        "each method at its best amount.",
+        figure3(figure),
+        f"At equal identity ({equal['level']:.3f}) feature minus latent arithmetic is "
+        f"{spread(equal['lead']) or 'not measured'}.",
+    ]
+
+
+def tissue(folder: Path) -> str:
+    """The section on the tissue model."""
+    report = json.loads((folder / "report.json").read_text())
+    run = json.loads((folder / "config.json").read_text())
+    quality, copies = report["quality"], report["copies"]["found"]
+    accuracy = report["judging"]["accuracy"]
+    header = ["map", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
+    inverted = [
+        [row["map"], *(spread(row[key]) for key in PROJECTED)]
+        for row in report["inversion"]
+        if row["targets"] == "real"
+    ]
+    lines = [
+        f"`{TISSUE}` was made by `configs/{run['name']}.toml` ({run['about']}): "
+        f"{run['train']['total_images']:,} images shown, one training (seed "
+        f"{run['train']['seed']}); the report is [report.md]({TISSUE}/report.md). Labels only "
+        f"judge: a linear probe on audit features reads {spread(accuracy)} of the real test tiles, "
+        "all of other sources than it learned from.",
+        f"![Samples]({TISSUE}/samples.png)",
+        f"**Samples** (n {quality['n']}): FD-{report['audit_name']} {quality['frechet']:.3f} (real "
+        f"against real {quality['frechet_floor']:.3f}), kernel distance "
+        f"{spread(quality['kernel'], 2)} (real against real "
+        f"{quality['kernel_floor']['mean']:.2f}). **Memorisation**: "
+        f"{copies['verdict']}; of {copies['samples']} samples "
+        f"{spread(copies['share'])} lie nearer to a training tile than 99 % of held-out tiles do.",
+        "**Real tiles projected** (held-out sources): what is left of them before any edit.",
+        table(header, inverted),
+        *arithmetic(report),
+        f"**Sliders** of measured attributes on {report['sliders']['sources']} tiles: Spearman of "
+        "the amount asked and the attribute measured, and the diagonal share of the leakage.",
+        sliders(report["sliders"]),
+        f"![Sliders]({TISSUE}/sliders.png)",
+        targets(report),
+    ]
+    return "\n\n".join(lines)
+
+
+def spaces(folder: Path) -> str:
+    """The section on feature spaces."""
+    report = json.loads((folder / "report.json").read_text())
+    measures = ("probe", "neighbour", "zero_shot")
+    rows = [
+        [one["name"], *(spread(one[key]) or "-" for key in measures)] for one in report["spaces"]
+    ]
+    return table(["space", "linear probe", "nearest of another source", "zero-shot text"], rows)
+
+
+def sections() -> dict[str, str]:
+    """Every section by the name in its markers."""
+    return {
+        "numbers": digits(ROOT / SHIPPED),
+        "tissue": tissue(ROOT / TISSUE),
+        "spaces": spaces(ROOT / SPACES),
+    }
+
+
 def main() -> None:
-    """Put the section between the markers of README.md."""
+    """Put the sections between their markers in README.md."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise SystemExit(f"{readme}: the markers {BEGIN} and {END} are missing")
-    readme.write_text(f"{before}{BEGIN}\n\n{section(ROOT / SHIPPED)}\n\n{END}{after}", "utf-8")
+    for name, told in sections().items():
+        begin, end = (marker.format(name) for marker in MARKERS)
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        if not after:
+            raise SystemExit(f"{readme}: the markers {begin} and {end} are missing")
+        text = f"{before}{begin}\n\n{told}\n\n{end}{after}"
+    readme.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Compare how well feature spaces see a data set."""
 
+from pathlib import Path
+
 from prefect import flow
 
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import SpacesConfig
-from flows.command import run
+from flows.command import run_and_ship
 from flows.report import FlowReporter, publish, stage
 
 
@@ -22,10 +24,14 @@ def compare_spaces(config: SpacesConfig, store: str) -> Ref:
     return compare_spaces_task(config, store)
 
 
-def main(config: SpacesConfig, store: Store) -> None:
+def main(config: SpacesConfig, store: Store, target: Path | None) -> None:
     """Compare how well feature spaces see a data set; labels judge and nothing else."""
-    print(store.path(compare_spaces(config, str(store.root))))
+    ref = compare_spaces(config, str(store.root))
+    if target:
+        stages.ship_spaces(config, ref, store, target)
+        print(f"shipped: {target}")
+    print(store.path(ref))
 
 
 if __name__ == "__main__":
-    run(main, SpacesConfig)
+    run_and_ship(main, SpacesConfig)

@@ -200,9 +200,9 @@ def test_toml_examples_are_valid_settings(text: str) -> None:
     assert parsed.train.dataset.kind == "folder"
 
 
-def test_the_numbers_are_those_of_the_shipped_reports() -> None:
-    section = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))["section"]
-    shown = README.read_text(encoding="utf-8").partition("<!-- numbers: begin -->")[2]
-    assert shown.partition("<!-- numbers: end -->")[0].strip() == section(
-        ROOT / "artifacts" / "pretrained" / "mnist"
-    )
+@pytest.mark.parametrize("name", ["numbers", "tissue", "spaces"])
+def test_the_numbers_are_those_of_the_shipped_reports(name: str) -> None:
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    shown = README.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    sections = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))["sections"]
+    assert shown.strip() == sections()[name]

@@ -11,10 +11,15 @@ from PIL import Image
 
 from controlgen.config import EvaluateConfig
 from controlgen.datasets import Digits
-from controlgen.errors import ConfigError, DataError
+from controlgen.errors import ConfigError
 from controlgen.evaluation import evaluate, markdown, write_report
 from controlgen.evaluation.base import Subject
-from controlgen.evaluation.choices import class_directions, pick_edits, pick_exemplars
+from controlgen.evaluation.choices import (
+    TooFewClasses,
+    class_directions,
+    pick_edits,
+    pick_exemplars,
+)
 from controlgen.evaluation.figure3 import figure3
 from controlgen.evaluation.inversion import inversion_table, optimise
 from controlgen.evaluation.quality import sample_quality
@@ -316,7 +321,7 @@ def test_pairs_average_to_the_flip_rate(figure):
 def test_a_generator_of_one_class_cannot_be_edited():
     subject = make_subject()
     subject.judge.probabilities = lambda pixels: np.tile([1.0, 0.0, 0.0], (len(pixels), 1))
-    with pytest.raises(DataError, match="fewer than two classes"):
+    with pytest.raises(TooFewClasses, match="sure of fewer than two classes"):
         figure3(subject)
 
 

@@ -60,7 +60,6 @@ def test_the_table_says_what_the_map_kept(project, line, tmp_path):
 
 
 def test_one_image_has_no_unrelated_one(project, line, tmp_path):
-    editor = Editor.load(line.store.path(line.map))
     data = Digits().open()
     folder = save(tmp_path / "images", data.pixels(np.arange(1)))
     command = [line.map, folder / "00.png", "--store", line.store.root, "-o", tmp_path / "out.png"]

@@ -1,5 +1,6 @@
 """The report where a probe judges two classes of colour images, and where nobody judges at all."""
 
+import importlib
 import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from controlgen.config import EvaluateConfig
 from controlgen.errors import ConfigError
 from controlgen.evaluation import evaluate, markdown, write_report
 from controlgen.evaluation.base import Subject
-from controlgen.evaluation.choices import pick_exemplars
+from controlgen.evaluation.choices import TooFewClasses, pick_exemplars
 from controlgen.evaluation.matched import Trace, at_equal_identity, crossing
 from controlgen.evaluation.targets import Target
 from controlgen.metrics.inversion import pixel_error, unit_rows
@@ -186,6 +187,24 @@ def probed():
 @pytest.fixture(scope="module")
 def unjudged():
     return evaluate(**parts_of(settings_of(judge="none")))
+
+
+def test_a_generator_of_one_class_leaves_figure_3_out_and_its_goals_missed(monkeypatch):
+    def none_sure(subject):
+        raise TooFewClasses("the judge is sure of one class only")
+
+    module = importlib.import_module("controlgen.evaluation.figure3")
+    monkeypatch.setattr(module, "pick_edits", none_sure)
+    report = evaluate(**parts_of(settings_of(judge="probe")))
+    assert report.figure3 is None
+    assert "Left out: the judge is sure of one class only." in markdown(report)
+    goals = {target.name: target for target in report.targets}
+    for name in (
+        "feature arithmetic: best flip rate",
+        "flip rate, feature minus latent arithmetic",
+    ):
+        assert goals[name].measured is None and not goals[name].met
+    assert "probe reads the real test set, by source" in goals
 
 
 def names_of(report):

@@ -16,6 +16,7 @@ from controlgen.evaluation.base import (
     Predict,
     Subject,
 )
+from controlgen.evaluation.choices import TooFewClasses
 from controlgen.evaluation.copies import copies
 from controlgen.evaluation.figure3 import figure3
 from controlgen.evaluation.inversion import inversion_table, time_map
@@ -59,10 +60,11 @@ def evaluate(
     `maps` holds every map to compare, by name: "retrieval", "ridge" and `map_name`, each fitted on
     the bank's training part only. `class_names` and `prompts` (one text a class) are in the order
     of the labels. Where nobody judges (`config.judge`, or data without classes), what only a judge
-    can say is absent. `on_progress` is told what is being done and the share done. `perceptual`
+    can say is absent, and so is figure 3 where the judge is sure of fewer than two classes among
+    the generated images. `on_progress` is told what is being done and the share done. `perceptual`
     adds a distance of real images and their answers.
-    Raises ConfigError where maps, names or prompts do not fit, DataError where no edit is possible
-    or a probe has too few sources.
+    Raises ConfigError where maps, names or prompts do not fit, DataError where a probe has too few
+    sources.
     """
     missing = [name for name in (*BASELINES, map_name) if name not in maps]
     if missing:
@@ -92,10 +94,13 @@ def evaluate(
     clock.begin("inversion", "inversion of held-out images", 0.4)
     parts = list(inversion_table(subject))
     timing = time_map(subject)
-    found = None
+    found, no_edits = None, f"{judging.said}, and edits are called by a judge alone"
     if judge is not None:
         clock.begin("figure 3", "figure 3: all ordered pairs of classes", 0.6)
-        found = figure3(subject)
+        try:
+            found = figure3(subject)
+        except TooFewClasses as error:
+            no_edits = str(error)
 
     # Sections that stand by themselves, where the map measures attributes and copies are sought.
     clock.begin("sliders", "sliders of measured attributes", 0.8)
@@ -114,6 +119,7 @@ def evaluate(
         inversion=[row for rows, _ in parts for row in rows],
         timing=timing,
         figure3=found,
+        no_edits="" if found else no_edits,
         strips={rows[0].targets: strips for rows, strips in parts},
         perceptual_name=perceptual.name if perceptual else None,
         sliders=moved,

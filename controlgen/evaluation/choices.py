@@ -13,6 +13,10 @@ from controlgen.types import Features, Indices, Latents, Pixels
 PICK_FROM = 5_000  # training images the judge may pick exemplars from where text does not
 
 
+class TooFewClasses(DataError):
+    """The judge is sure of fewer than two classes among the generated images."""
+
+
 @dataclass(frozen=True)
 class Edits:
     """The edits asked for, row by row: which held-out item is to move from which class to which."""
@@ -74,9 +78,9 @@ def pick_edits(subject: Subject) -> tuple[Edits, list[int]]:
     pools = [np.flatnonzero((calls == k) & sure) for k in range(len(subject.class_names))]
     present = [k for k, pool in enumerate(pools) if len(pool)]
     if len(present) < 2:
-        raise DataError(
-            "evaluate: the judge is sure of fewer than two classes among the generated images; "
-            "train the generator longer (train.total_images)"
+        raise TooFewClasses(
+            "the judge is sure of fewer than two classes among the generated images; train the "
+            "generator longer (train.total_images)"
         )
 
     # Dealing continues where the last pair of the same class stopped.

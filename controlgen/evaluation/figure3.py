@@ -96,7 +96,7 @@ class Figure3:
 def figure3(subject: Subject) -> Figure3:
     """Sweep every method over all ordered pairs of classes.
 
-    Raises DataError where the generator makes fewer than two classes the judge is sure of.
+    Raises TooFewClasses where the generator makes fewer than two classes the judge is sure of.
     """
     exemplars, by, precision = pick_exemplars(subject)
     edits, missing = pick_edits(subject)

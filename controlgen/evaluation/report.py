@@ -60,7 +60,7 @@ def markdown(report: Report) -> str:
     parts = [*_opening(report), *_quality(report), *_inversion(report)]
     parts += ["## Figure 3: adding a minus b to images of b"]
     if report.figure3 is None:
-        parts.append(f"Left out: {report.judging.said}, and edits are called by a judge alone.")
+        parts.append(f"Left out: {report.no_edits}.")
     else:
         parts += _edits(report, report.figure3)
     for part in report.parts:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+Relation = Literal["at least", "more than", "at most"]
+
 
 @dataclass(frozen=True)
 class Target:
     """A goal of the project and what this run measured: None where no edit could be measured."""
 
     name: str
-    relation: Literal["at least", "more than", "at most"]
+    relation: Relation
     bound: float
     measured: float | None
 

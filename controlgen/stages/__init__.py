@@ -9,7 +9,7 @@ from controlgen.stages.embedded_clip import train_clip
 from controlgen.stages.gan import train_gan
 from controlgen.stages.map import fit_map
 from controlgen.stages.report import evaluate
-from controlgen.stages.shipping import ship, ship_clip
+from controlgen.stages.shipping import ship, ship_clip, ship_spaces
 from controlgen.stages.spaces import compare_spaces
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fit_map",
     "ship",
     "ship_clip",
+    "ship_spaces",
     "train_clip",
     "train_gan",
 ]

@@ -20,7 +20,7 @@ from controlgen.artifacts.store import (
     write_json,
 )
 from controlgen.attributes import strokes
-from controlgen.config import ClipConfig, RunConfig
+from controlgen.config import ClipConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
 from controlgen.metrics.bootstrap import interval
@@ -167,6 +167,14 @@ def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
             f"python -m flows.train_clip configs/{config.name}.toml --ship {target.name}",
             ["world.png"],
         )
+
+
+def ship_spaces(config: SpacesConfig, ref: Ref, store: Store, target: Path) -> None:
+    """Make a pretrained folder of a comparison of spaces: its report, without where data lay."""
+    source = store.open(ref)
+    files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
+    with shipping(target, "spaces", files, store, {"spaces": ref}) as folder:
+        write_json(folder / "config.json", without_places(config.effective()))
 
 
 def read_digits(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:
