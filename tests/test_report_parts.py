@@ -207,6 +207,16 @@ def test_a_generator_of_one_class_leaves_figure_3_out_and_its_goals_missed(monke
     assert "probe reads the real test set, by source" in goals
 
 
+def test_one_source_is_not_certainty():
+    subject = SimpleNamespace(config=settings_of(bootstraps=200))
+    values = np.arange(10.0)
+    alone = Subject.mean(subject, values, np.zeros(10, np.int64))
+    assert alone == Subject.mean(subject, values)
+    assert alone.n == 10 and alone.low < alone.mean < alone.high
+    two = Subject.mean(subject, values, np.arange(10) // 5)
+    assert two.n == 2 and two.high - two.low > alone.high - alone.low
+
+
 def names_of(report):
     return {target.name for target in report.targets}
 

@@ -90,7 +90,13 @@ class Subject:
     perceptual: Perceptual | None = None
 
     def mean(self, values: NDArray[Any], sources: NDArray[np.int64] | None = None) -> Interval:
-        """Mean with its interval, by the configured seed and number of draws."""
+        """Mean with its interval, by the configured seed and number of draws.
+
+        Draws are of whole `sources`; where all values are of one source, of the values, for one
+        source repeated says nothing about others and would give an interval of width zero.
+        """
+        if sources is not None and len(np.unique(sources)) < 2:
+            sources = None
         return interval(values, self.config.seed, self.config.bootstraps, sources)
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
