@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from controlgen.evaluation.tables import table
+
 ROOT = Path(__file__).parents[1]
 MARKERS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SHIPPED = "artifacts/pretrained/mnist"
@@ -19,12 +21,6 @@ def spread(value: dict[str, Any] | None, digits: int = 3) -> str:
         return ""
     mean, low, high = (format(value[key], f".{digits}f") for key in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def inversion(rows: list[dict[str, Any]], map_name: str) -> str:

@@ -123,6 +123,7 @@ def edit(
     from controlgen.control import Editor
     from controlgen.figures import edit_strip
     from controlgen.images import read_image
+    from controlgen.sheet_cli import parse_names
 
     # Everything that can be refused is refused before anything is computed or written.
     if seed is not None and image is not None:
@@ -136,7 +137,7 @@ def edit(
         source = read_image(image, editor.image_shape)
     else:
         source = editor.sample(1, seed or 0).latents
-    held = [name.strip() for name in hold.split(",")] if hold else []
+    held = parse_names(hold)
     direction = editor.parse(add, hold=held)
 
     # The strip starts with the source itself; each further image goes one step further.
@@ -155,7 +156,7 @@ def edit(
     _print_attributes(last, held)
 
 
-def _print_attributes(edit: "Edit", held: list[str]) -> None:
+def _print_attributes(edit: "Edit", held: tuple[str, ...]) -> None:
     # One line an attribute, where the map was fitted with any.
     if edit.model is None or edit.attributes is None:
         return

@@ -7,10 +7,10 @@ import numpy as np
 from controlgen import __version__
 from controlgen.control import Editor
 from controlgen.evaluation.faithfulness import FaithfulnessRow, faithfulness
+from controlgen.evaluation.tables import shown
 from controlgen.features import EfficientNetLite0
 from controlgen.figures import inversion_strips
 from controlgen.images import image_files, read_image
-from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.perceptual import PerceptualDistance
 
 MOST_IMAGES = 1_000
@@ -45,11 +45,5 @@ def _table(rows: list[FaithfulnessRow]) -> list[str]:
     lines = [f"{'':<30}" + "".join(f"{name:>26}" for name in head)]
     for row in rows:
         values = (row.steering_cosine, row.audit_cosine, row.perceptual)
-        lines.append(f"{row.images:<30}" + "".join(f"{_shown(value):>26}" for value in values))
+        lines.append(f"{row.images:<30}" + "".join(f"{shown(value):>26}" for value in values))
     return [*lines, "Cosines: higher is nearer; PD: lower is. Edits of an image keep no more."]
-
-
-def _shown(value: Interval) -> str:
-    if value.n < 2:
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"

@@ -20,15 +20,18 @@ CHECKED = (
 install_import_hook(CHECKED, "beartype.beartype")
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from hypothesis import settings
 
+from controlgen import cli
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig, TrainConfig
 
@@ -166,3 +169,37 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     return Line(run, overrides, store, gan, bank, features, fitted)
+
+
+class Answer(NamedTuple):
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Runs an entry point in this process, its name and arguments as the command line."""
+
+    def run(entry: Callable[[], None], *words: object) -> Answer:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [*map(str, words)])
+        try:
+            entry()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        told = capsys.readouterr()
+        return Answer(code, told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def controlgen(command_line: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Runs `controlgen ...` in this process, from the entry point that is installed."""
+    return partial(command_line, cli.main, "controlgen")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import Editor, __version__, cli, stages
+from controlgen import Editor, __version__, stages
 from controlgen.artifacts import Store
 from controlgen.attributes import Strokes
 
@@ -23,34 +23,7 @@ TINY = str(ROOT / "configs" / "tiny.toml")
 EIGHT = 'text("a digit eight")-text("a digit three")'
 
 
-@dataclass
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def controlgen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
-    """Runs `controlgen ...` in this process, from the entry point that is installed."""
-
-    def run(*arguments: object) -> Answer:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["controlgen", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        told = capsys.readouterr()
-        return Answer(code, told.out, told.err)
-
-    return run
-
-
-def refused(answer: Answer, says: str) -> None:
+def refused(answer: Any, says: str) -> None:
     """One line on stderr, nothing on stdout, exit 2."""
     assert answer.code == 2, answer
     assert answer.out == ""
@@ -70,7 +43,7 @@ def damaged(line: Any, tmp_path: Path) -> Path:
     return tmp_path / "damaged"
 
 
-def test_list_names_every_artifact(controlgen: Callable[..., Answer], line: Any) -> None:
+def test_list_names_every_artifact(controlgen: Callable[..., Any], line: Any) -> None:
     told = controlgen("list", "--store", line.store.root)
     assert told.code == 0
     for ref in line.store.refs():
@@ -79,14 +52,14 @@ def test_list_names_every_artifact(controlgen: Callable[..., Answer], line: Any)
     assert told.err == ""
 
 
-def test_list_of_nothing_says_what_to_do(controlgen: Callable[..., Answer], tmp_path: Path) -> None:
+def test_list_of_nothing_says_what_to_do(controlgen: Callable[..., Any], tmp_path: Path) -> None:
     refused(controlgen("list", "--store", tmp_path / "none"), "make demo")
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("form", ["kind/name", "name", "path"])
 def test_show_prints_manifest_and_card(
-    controlgen: Callable[..., Answer], line: Any, form: str
+    controlgen: Callable[..., Any], line: Any, form: str
 ) -> None:
     names = {"kind/name": line.map, "name": line.map.name, "path": line.map_folder}
     told = controlgen("show", names[form], "--store", line.store.root)
@@ -96,7 +69,7 @@ def test_show_prints_manifest_and_card(
     assert f"# Map {line.map.name}" in told.out
 
 
-def test_check_counts_files_of_one_and_of_all(controlgen: Callable[..., Answer], line: Any) -> None:
+def test_check_counts_files_of_one_and_of_all(controlgen: Callable[..., Any], line: Any) -> None:
     told = controlgen("check", line.map, "--store", line.store.root)
     assert told.code == 0
     assert "all as written" in told.out
@@ -105,7 +78,7 @@ def test_check_counts_files_of_one_and_of_all(controlgen: Callable[..., Answer],
 
 
 def test_check_finds_a_flipped_byte(
-    controlgen: Callable[..., Answer], damaged: Path, line: Any
+    controlgen: Callable[..., Any], damaged: Path, line: Any
 ) -> None:
     refused(controlgen("check", line.map, "--store", damaged), "map.safetensors: differs")
     told = controlgen("check", "--store", damaged)
@@ -115,7 +88,7 @@ def test_check_finds_a_flipped_byte(
 
 
 def test_edit_writes_a_strip_that_says_how_it_was_made(
-    controlgen: Callable[..., Answer], line: Any, tmp_path: Path
+    controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:
     output = tmp_path / "edit.png"
     command = ["edit", line.map, "--store", line.store.root, "--seed", 7, "--add", EIGHT]
@@ -145,7 +118,7 @@ def test_edit_writes_a_strip_that_says_how_it_was_made(
 
 
 def test_edit_of_an_image_file(
-    controlgen: Callable[..., Answer], line: Any, tmp_path: Path, recwarn: Any
+    controlgen: Callable[..., Any], line: Any, tmp_path: Path, recwarn: Any
 ) -> None:
     pixels = line.run.train.dataset.open().pixels(np.array([3]))
     Image.fromarray(pixels[0, 0]).convert("RGB").resize((50, 50)).save(tmp_path / "mine.jpg")
@@ -173,7 +146,7 @@ def measured_map(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_edit_by_attribute_prints_what_was_measured(
-    controlgen: Callable[..., Answer], measured_map: Path, line: Any, tmp_path: Path
+    controlgen: Callable[..., Any], measured_map: Path, line: Any, tmp_path: Path
 ) -> None:
     output = tmp_path / "edit.png"
     command = ["edit", measured_map, "--seed", 4, "--steps", 2, "-o", output]
@@ -212,14 +185,14 @@ def test_edit_by_attribute_prints_what_was_measured(
     ("options", "says"),
     [
         (("--add", 'attribute("inc")'), "'inc': there is ink, thickness"),
-        (("--add", EIGHT, "--hold", "ink,,slant"), "'': there is ink, thickness"),
+        (("--add", EIGHT, "--hold", "ink,,slant"), "a name is blank"),
         (("--add", EIGHT, "--hold", "ink,ink"), "name each one once"),
         (("--add", 'attribute("ink")', "--hold", "slant,ink"), "cannot be moved and held"),
         (("--add", 'mean(attribute("ink"))'), "mean() takes no attribute()"),
     ],
 )
 def test_a_mistake_about_attributes_is_one_line(
-    controlgen: Callable[..., Answer],
+    controlgen: Callable[..., Any],
     measured_map: Path,
     tmp_path: Path,
     options: tuple[str, ...],
@@ -266,7 +239,7 @@ def other_gan(line: Any) -> Any:
     ids=lambda value: str(value)[:50],
 )
 def test_a_mistake_is_one_line_exit_2_and_nothing_written(
-    controlgen: Callable[..., Answer],
+    controlgen: Callable[..., Any],
     line: Any,
     other_gan: Path,
     tmp_path: Path,
@@ -287,7 +260,7 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_written(
 
 
 def test_a_damaged_map_is_refused(
-    controlgen: Callable[..., Answer], damaged: Path, line: Any, tmp_path: Path
+    controlgen: Callable[..., Any], damaged: Path, line: Any, tmp_path: Path
 ) -> None:
     answer = controlgen(
         "edit", line.map, "--store", damaged, "--add", EIGHT, "-o", tmp_path / "a.png"
@@ -299,7 +272,7 @@ def test_a_damaged_map_is_refused(
 @pytest.mark.parametrize("command", ["show", "check"])
 @pytest.mark.parametrize("name", ["gan/nothing-1", "nothing", "../../etc", "/"])
 def test_a_missing_artifact_is_one_line(
-    controlgen: Callable[..., Answer], line: Any, command: str, name: str
+    controlgen: Callable[..., Any], line: Any, command: str, name: str
 ) -> None:
     refused(controlgen(command, name, "--store", line.store.root), "no such artifact")
 
@@ -330,26 +303,13 @@ def test_the_real_process_ends_in_one_line_without_a_traceback(tmp_path: Path) -
 
 
 @pytest.fixture
-def pipeline(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
+def pipeline(command_line: Callable[..., Any]) -> Callable[..., Any]:
     """Runs `python -m flows.pipeline ...` in this process."""
     pytest.importorskip("prefect")
     from flows.command import run_and_ship
     from flows.pipeline import main
 
-    def run(*arguments: object) -> Answer:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["flows.pipeline", *map(str, arguments)])
-        try:
-            run_and_ship(main)
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        told = capsys.readouterr()
-        return Answer(code, told.out, told.err)
-
-    return run
+    return partial(command_line, partial(run_and_ship, main), "flows.pipeline")
 
 
 @pytest.mark.parametrize(
@@ -376,7 +336,7 @@ def pipeline(
     ids=str,
 )
 def test_a_mistake_in_a_config_is_one_line_and_no_store(
-    pipeline: Callable[..., Answer],
+    pipeline: Callable[..., Any],
     tmp_path: Path,
     config: str | None,
     override: str | None,
@@ -396,7 +356,7 @@ def test_a_mistake_in_a_config_is_one_line_and_no_store(
 
 
 def test_dry_run_prints_the_effective_config_and_writes_nothing(
-    pipeline: Callable[..., Answer], tmp_path: Path
+    pipeline: Callable[..., Any], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     told = pipeline(TINY, "--set", "train.objective.gamma=0.25", "--store", store, "--dry-run")

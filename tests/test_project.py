@@ -1,34 +1,21 @@
 """`controlgen project`: what is said of real images that went through the map and back."""
 
 import re
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import cli
 from controlgen.control import Editor
 from controlgen.datasets import Digits
 from controlgen.metrics.inversion import paired_cosine
 
 
 @pytest.fixture
-def project(monkeypatch, capsys):
+def project(controlgen):
     """Runs `controlgen project ...` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["controlgen", "project", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
+    return partial(controlgen, "project")
 
 
 def save(folder, pixels):

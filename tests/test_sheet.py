@@ -1,12 +1,12 @@
 """Contact sheets: what lies where, what is written under it, the nearest tile, what is refused."""
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import cli, sheet_cli
+from controlgen import sheet_cli
 from controlgen.attributes import Strokes
 from controlgen.control import Editor
 from controlgen.control.attributes import AttributeModel
@@ -22,22 +22,10 @@ NETWORK = {"widths": [16, 16], "blocks": 1, "patch": 4, "latent_size": 8}
 
 
 @pytest.fixture
-def sheet(monkeypatch, capsys, tmp_path_factory):
+def sheet(controlgen, monkeypatch, tmp_path_factory):
     """Runs `controlgen sheet ...` in this process: exit code, stdout, stderr."""
     monkeypatch.setenv("CONTROLGEN_DATA", str(tmp_path_factory.mktemp("prepared")))
-
-    def run(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["controlgen", "sheet", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
+    return partial(controlgen, "sheet")
 
 
 def saved(folder, pixels):

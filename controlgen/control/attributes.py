@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from controlgen.attributes import AnyAttributes
@@ -269,24 +270,8 @@ def measured_in_blocks(settings: AnyAttributes, pixels: Pixels) -> Iterator[tupl
 def _ridge(features: Values, targets: Values) -> tuple[Values, Values]:
     # Weights (a d) from all but the last tenth of the rows, R2 (a) on that tenth.
     kept = len(targets) - max(len(targets) // 10, 8)
-    centre, level = features[:kept].mean(0), targets[:kept].mean(0)
-    table, wanted = features[:kept] - centre, targets[:kept] - level
-
-    # In the basis of the covariance's eigenvectors every penalty costs one pass over the rows.
-    powers, basis = np.linalg.eigh(table.T @ table)
-    rows = table @ basis
-    shared = rows.T @ wanted
-    least = np.full(targets.shape[1], np.inf)
-    weights = np.zeros((features.shape[1], targets.shape[1]))
-    for penalty in PENALTIES * kept:
-        inverse = 1 / (np.maximum(powers, 0) + penalty)
-        found = inverse[:, None] * shared
-        # Allen 1974: what a fit without item i misses it by is its residual / (1 - leverage), and
-        # the mean that was taken off has a leverage of 1 / n of its own.
-        leverage = rows**2 @ inverse + 1 / kept
-        missed = (((wanted - rows @ found) / (1 - leverage)[:, None]) ** 2).sum(0)
-        better = missed < least
-        weights[:, better], least[better] = found[:, better], missed[better]
-    answers = (features[kept:] - centre) @ basis @ weights + level
+    ridge = RidgeCV(alphas=PENALTIES * kept, alpha_per_target=True)
+    ridge.fit(features[:kept], targets[:kept])
+    answers = ridge.predict(features[kept:]).reshape(targets[kept:].shape)
     r2 = r2_score(targets[kept:], answers, multioutput="raw_values")
-    return (basis @ weights).T, np.asarray(r2)
+    return np.reshape(ridge.coef_, (targets.shape[1], -1)), np.asarray(r2)

@@ -1,7 +1,7 @@
 """The report as a folder: report.json, report.md with every n and interval, and the pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from controlgen.evaluation.judging import Judging
 from controlgen.evaluation.matched import EqualIdentity
 from controlgen.evaluation.results import Report
 from controlgen.evaluation.scoring import Best
-from controlgen.metrics.bootstrap import Interval
+from controlgen.evaluation.tables import shown, table
 
 PICTURES = {
     "samples.png": "Plain samples",
@@ -68,24 +68,10 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _shown(value: Interval | float | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, Interval):
-        low, high = f"{value.low:.{digits}f}", f"{value.high:.{digits}f}"
-        return f"{value.mean:.{digits}f} ({low} to {high})"
-    return f"{value:.{digits}f}"
-
-
 def _opening(report: Report) -> list[str]:
     missed = [target for target in report.targets if not target.met]
     rows = [
-        [t.name, t.wanted, _shown(t.measured), "met" if t.met else "**missed**"]
+        [t.name, t.wanted, shown(t.measured), "met" if t.met else "**missed**"]
         for t in sorted(report.targets, key=lambda t: t.met)
     ]
     return [
@@ -94,7 +80,7 @@ def _opening(report: Report) -> list[str]:
         f"seed {report.config['seed']}; in brackets 95 % bootstrap intervals over "
         f"sources. {_judge(report.judging)}",
         f"## Targets: {len(report.targets) - len(missed)} met, {len(missed)} missed",
-        _table(["target", "wanted", "measured", ""], rows),
+        table(["target", "wanted", "measured", ""], rows),
     ]
 
 
@@ -111,17 +97,17 @@ def _judge(judging: Judging) -> str:
 def _quality(report: Report) -> list[str]:
     quality, audit = report.quality, report.audit_name
     rows = [
-        [f"FD-{audit}", _shown(quality.frechet, 4), _shown(quality.frechet_floor, 4)],
-        [f"KD-{audit}", _shown(quality.kernel, 4), _shown(quality.kernel_floor, 4)],
+        [f"FD-{audit}", shown(quality.frechet, 4), shown(quality.frechet_floor, 4)],
+        [f"KD-{audit}", shown(quality.kernel, 4), shown(quality.kernel_floor, 4)],
     ]
     if quality.confident is not None:
-        rows.insert(0, ["judge confident (> 0.9)", _shown(quality.confident), "-"])
+        rows.insert(0, ["judge confident (> 0.9)", shown(quality.confident), "-"])
     parts = [
         "## Samples",
         f"{quality.n} generated against {quality.n} real test images; the floor is as many real "
         "training images against the same test images. Distances depend on n: compare only equal "
         "n. The kernel distance sees unit features times sqrt(size).",
-        _table(["measure", "generated", "real-vs-real floor"], rows),
+        table(["measure", "generated", "real-vs-real floor"], rows),
     ]
     if quality.class_shares is not None and quality.real_class_shares is not None:
         real = quality.real_class_shares
@@ -129,7 +115,7 @@ def _quality(report: Report) -> list[str]:
             [name, f"{share:.1%}", f"{real[name]:.1%}"]
             for name, share in quality.class_shares.items()
         ]
-        parts.append(_table(["class, by the judge", "generated", "real"], shares))
+        parts.append(table(["class, by the judge", "generated", "real"], shares))
     return [*parts, _picture("samples.png")]
 
 
@@ -138,12 +124,12 @@ def _inversion(report: Report) -> list[str]:
     for kind in report.strips:
         rows = [row for row in report.inversion if row.targets == kind]
         columns = _measures(rows[0], report.perceptual_name)
-        table = [
-            [row.map, str(row.n), *(_shown(getattr(row, name)) for name in columns.values())]
+        cells = [
+            [row.map, str(row.n), *(shown(getattr(row, name)) for name in columns.values())]
             for row in rows
         ]
         parts.append(f"Targets: held-out {kind} images.")
-        parts += [_table(["map", "n", *columns], table), _picture(f"inversion-{kind}.png")]
+        parts += [table(["map", "n", *columns], cells), _picture(f"inversion-{kind}.png")]
     timing = report.timing
     parts.append(
         "f1 is the steering space, f2 the audit space; R@1 is among the n targets of the row; "
@@ -186,7 +172,7 @@ def _edits(report: Report, found: Figure3) -> list[str]:
         "method is shown at the amount of its best flip rate. Identity: audit cosine of source and "
         "result, centred (unrelated is about 0), in the subspace orthogonal to the class "
         f"direction.{kept if strokes else ''}{absent if found.missing_classes else ''}",
-        _table(head, rows),
+        table(head, rows),
         *_equal_identity(found.equal_identity),
         *_few_pairs(found),
         *(_picture(name) for name in ("figure3.png", "flip-rate.png", "flip-matrix.png")),
@@ -199,23 +185,23 @@ def _best_row(row: Best) -> list[str]:
         row.method,
         f"{row.amount:g}",
         str(row.n),
-        *(_shown(value) for value in measures),
-        _shown(row.slant_kept, 2),
-        _shown(row.thickness_kept, 2),
+        *(shown(value) for value in measures),
+        shown(row.slant_kept, 2),
+        shown(row.thickness_kept, 2),
     ]
 
 
 def _equal_identity(found: EqualIdentity) -> list[str]:
     lead = "not to be had, a method never keeps that much"
     if found.lead is not None:
-        lead = _shown(found.lead)
+        lead = shown(found.lead)
     rows = [
         [
             row.method,
-            _shown(row.amount, 2),
-            _shown(row.identity),
-            _shown(row.flip),
-            _shown(row.highest),
+            shown(row.amount, 2),
+            shown(row.identity),
+            shown(row.flip),
+            shown(row.highest),
         ]
         for row in found.methods
     ]
@@ -225,7 +211,7 @@ def _equal_identity(found: EqualIdentity) -> list[str]:
         "its best flip rate. Each method is read at the largest amount that still keeps so much, "
         "between the amounts of its sweep along straight lines; amount 0 is the map's round trip, "
         f"or the source itself. Feature minus latent arithmetic, edit by edit: {lead}.",
-        _table(head, rows),
+        table(head, rows),
     ]
 
 
@@ -233,11 +219,11 @@ def _few_pairs(found: Figure3) -> list[str]:
     if not found.few_pairs:
         return []
     rows = [
-        [f"{row.before} -> {row.after}", str(row.edits), _shown(row.feature), _shown(row.latent)]
+        [f"{row.before} -> {row.after}", str(row.edits), shown(row.feature), shown(row.latent)]
         for row in found.few_pairs
     ]
     head = ["from -> to", "edits", "feature arithmetic", "latent arithmetic"]
-    return ["Flip rate by direction, each method at its best amount:", _table(head, rows)]
+    return ["Flip rate by direction, each method at its best amount:", table(head, rows)]
 
 
 def _picture(name: str) -> str:

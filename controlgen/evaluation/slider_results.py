@@ -1,6 +1,6 @@
 """What sliders of measured attributes did: the numbers, the goals, the tables and the pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
+from controlgen.evaluation.tables import shown, table
 from controlgen.evaluation.targets import Target
 from controlgen.metrics.bootstrap import Interval
 from controlgen.types import Pixels
@@ -138,7 +139,7 @@ def _markdown(found: Sliders) -> list[str]:
         "attributes and ask them back. Slope: sigmas obtained per sigma asked. Usable: the range "
         "of amounts in which the mean attribute always rises. Cosine f2: audit cosine of source "
         "and result at one asked sigma to either side; compare it where slopes are alike.",
-        _table(
+        table(
             ["attribute", "way", "n", "Spearman", "slope", "usable, sigmas", "cosine f2"],
             [_slider_cells(row) for name in found.names for row in _of(found, name)],
         ),
@@ -150,11 +151,11 @@ def _markdown(found: Sliders) -> list[str]:
         "cancel, so the share of single images is given too. A share can be high where little "
         "moves: read it beside the slopes above. Into stains: share of what was asked of other "
         "attributes that moved haematoxylin or eosin.",
-        _table(
+        table(
             ["way", "n", "diagonal share", "diagonal share of single images", "into stains"],
             [
                 [row.way, str(row.share.n)]
-                + [_shown(value) for value in (row.share, row.share_per_image, row.into_stains)]
+                + [shown(value) for value in (row.share, row.share_per_image, row.into_stains)]
                 for row in found.leakage
             ],
         ),
@@ -162,7 +163,7 @@ def _markdown(found: Sliders) -> list[str]:
     for way in (PLAIN, found.best_held.way):
         head = [f"moved, {way}", *found.names]
         rows = zip(found.names, found.leak(way).matrix, strict=True)
-        parts.append(_table(head, [[name, *(_number(v) for v in row)] for name, row in rows]))
+        parts.append(table(head, [[name, *(_number(v) for v in row)] for name, row in rows]))
     if found.refused:
         parts.append("Without a direction, and counted as 0: " + "; ".join(found.refused) + ".")
     return [
@@ -178,19 +179,8 @@ def _of(found: Sliders, attribute: str) -> list[Slider]:
 
 def _slider_cells(row: Slider) -> list[str]:
     low, high = row.usable
-    measures = [_shown(row.spearman), _shown(row.slope, 2), f"{low:g} to {high:g}"]
-    return [row.attribute, row.way, str(row.spearman.n), *measures, _shown(row.identity)]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _shown(value: Interval | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    return f"{value.mean:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"
+    measures = [shown(row.spearman), shown(row.slope, 2), f"{low:g} to {high:g}"]
+    return [row.attribute, row.way, str(row.spearman.n), *measures, shown(row.identity)]
 
 
 def _number(value: float | None) -> str:

@@ -19,8 +19,10 @@ from controlgen.figures.sheets import (
     nearest_distances,
 )
 from controlgen.figures.sliders import SliderRow, Steps, leakage_maps, slider_rows
+from controlgen.figures.spaces import Bar, space_bars
 
 __all__ = [
+    "Bar",
     "Block",
     "Column",
     "Pairing",
@@ -39,4 +41,5 @@ __all__ = [
     "nearest_distances",
     "sample_grid",
     "slider_rows",
+    "space_bars",
 ]

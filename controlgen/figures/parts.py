@@ -39,8 +39,8 @@ def save(figure: Figure, path: Path, provenance: Provenance) -> None:
     partial.replace(path)
 
 
-def show(axes: Axes, sheet: Pixels) -> None:
-    """Draw one image (1 c h w) pixel by pixel."""
+def show(axes: Axes, sheet: Pixels, **placed: Any) -> None:
+    """Draw one image (1 c h w) pixel by pixel; `placed` is where, in imshow's own words."""
     plane = sheet[0].transpose(1, 2, 0)
     grey = plane.shape[2] == 1
     axes.imshow(
@@ -49,6 +49,7 @@ def show(axes: Axes, sheet: Pixels) -> None:
         vmin=0,
         vmax=255,
         interpolation="nearest",
+        **placed,
     )
     axes.set_axis_off()
 
@@ -63,18 +64,18 @@ def strip(axes: Axes, pixels: Pixels, columns: int, name: str) -> None:
     )
 
 
-def column_labels(axes: Axes, labels: Sequence[str]) -> None:
-    """Small labels over the columns of a strip."""
+def column_labels(axes: Axes, labels: Sequence[str], below: bool = False) -> None:
+    """Small labels over the columns of a strip, or values below them."""
     for index, label in enumerate(labels):
         axes.text(
             (index + 0.5) / len(labels),
-            1.06,
+            -0.03 if below else 1.06,
             label,
             transform=axes.transAxes,
             ha="center",
-            va="bottom",
+            va="top" if below else "bottom",
             fontsize=7,
-            color=MUTED,
+            color=INK if below else MUTED,
         )
 
 

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from controlgen.figures.parts import COLOURS, INK, MUTED, Provenance, new_figure, plain_axes, save
+from controlgen.figures.parts import (
+    COLOURS,
+    INK,
+    MUTED,
+    Provenance,
+    new_figure,
+    plain_axes,
+    save,
+    show,
+)
 from controlgen.types import Pixels
 
 TILE_INCHES = 0.92  # side of one image
@@ -144,17 +153,7 @@ def _canvas(width: float, top: float, bottom: float) -> tuple[Figure, Axes]:
 
 def _place(axes: Axes, image: NDArray[np.uint8], left: float, top: float) -> None:
     # An image (c h w) on the unit square whose upper left corner is given.
-    plane = image.transpose(1, 2, 0)
-    grey = plane.shape[2] == 1
-    axes.imshow(
-        plane[..., 0] if grey else plane,
-        cmap="gray" if grey else None,
-        vmin=0,
-        vmax=255,
-        interpolation="nearest",
-        extent=(left, left + 1, top + 1, top),
-        aspect="auto",
-    )
+    show(axes, image[None], extent=(left, left + 1, top + 1, top), aspect="auto")
 
 
 def _small(axes: Axes, centre: float, top: float, words: str) -> None:

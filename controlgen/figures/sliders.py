@@ -94,7 +94,7 @@ def _slider(
     for index, (way, steps) in enumerate(row.steps.items()):
         axes = place.add_subplot(cells[index, 0])
         strip(axes, steps.pixels, len(amounts), way)
-        _values_below(axes, steps.measured)
+        column_labels(axes, steps.measured, below=True)
         if index == 0:
             column_labels(axes, [f"{amount:+g}" if amount else "0" for amount in amounts])
 
@@ -110,21 +110,6 @@ def _slider(
     axes.tick_params(labelsize=7)
     plain_axes(axes)
     return axes
-
-
-def _values_below(axes: Axes, labels: Sequence[str]) -> None:
-    for index, label in enumerate(labels):
-        place = (index + 0.5) / len(labels)
-        axes.text(
-            place,
-            -0.03,
-            label,
-            transform=axes.transAxes,
-            ha="center",
-            va="top",
-            fontsize=7,
-            color=INK,
-        )
 
 
 def _heat_map(axes: Axes, table: Table, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from controlgen.schedule import Schedule
 from controlgen.spec import Spec
 
 Critic = Callable[[Tensor], Tensor]
@@ -65,3 +66,14 @@ class Game(Spec):
 
     def after_critic_step(self, critic: nn.Module) -> None:
         """The critic is left as the optimiser made it."""
+
+
+class Penalised(Game):
+    """A game whose weight of R1 and R2 moves along the burn-in."""
+
+    gamma: Schedule
+
+    def at(self, burn_in: float) -> Self:
+        """The same objective with gamma fixed at its value for this share of the burn-in."""
+        gamma = self.gamma.at(burn_in)
+        return self.model_copy(update={"gamma": Schedule(start=gamma, end=gamma)})

@@ -4,30 +4,23 @@ D is the logit: the paper's probability is sigmoid(D). R1 and R2 are the zero-ce
 Mescheder et al. (ICML 2018, arXiv:1801.04406, eqs. 9 and 10).
 """
 
-from typing import Self
-
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from controlgen.objectives.base import Critic, CriticTerms, Game
+from controlgen.objectives.base import Critic, CriticTerms, Penalised
 from controlgen.objectives.penalties import squared_gradient
 from controlgen.schedule import Schedule
 
 
-class Classic(Game):
+class Classic(Penalised):
     """Real or generated, as a classification of each image by itself."""
 
     gamma: Schedule = Field(
         Schedule(start=0.0, end=0.0), description="weight of R1 and R2; 0: no penalty"
     )
     critic_steps: int = Field(1, ge=1, description="k of algorithm 1")
-
-    def at(self, burn_in: float) -> Self:
-        """The same objective with gamma fixed at its value for this share of the burn-in."""
-        gamma = self.gamma.at(burn_in)
-        return self.model_copy(update={"gamma": Schedule(start=gamma, end=gamma)})
 
     def critic_loss(
         self, critic: Critic, real: Tensor, fake: Tensor, rng: torch.Generator

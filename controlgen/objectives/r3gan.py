@@ -1,28 +1,23 @@
 """The relativistic pairing loss with R1 and R2 (Huang et al., NeurIPS 2024, arXiv:2501.05441)."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from controlgen.objectives.base import Critic, CriticTerms, Game
+from controlgen.objectives.base import Critic, CriticTerms, Penalised
 from controlgen.objectives.penalties import squared_gradient
 from controlgen.schedule import Schedule
 
 
-class R3GAN(Game):
+class R3GAN(Penalised):
     """Reals and fakes are paired by index; both penalties act at every step."""
 
     kind: Literal["r3gan"] = "r3gan"
     gamma: Schedule = Field(Schedule(start=1.0, end=1.0), description="weight of R1 and R2")
     critic_steps: Literal[1] = 1
-
-    def at(self, burn_in: float) -> Self:
-        """The same objective with gamma fixed at its value for this share of the burn-in."""
-        gamma = self.gamma.at(burn_in)
-        return self.model_copy(update={"gamma": Schedule(start=gamma, end=gamma)})
 
     def critic_loss(
         self, critic: Critic, real: Tensor, fake: Tensor, rng: torch.Generator

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from controlgen import figures
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.card import write_card
 from controlgen.artifacts.store import write_json, write_text
@@ -14,15 +15,13 @@ from controlgen.config import SpacesConfig
 from controlgen.datasets import pinned
 from controlgen.errors import ControlGenError
 from controlgen.evaluation.spaces import COLOUR, LARGEST, Examiner, Pictures, Sight
-from controlgen.figures.parts import COLOURS, INK, MUTED, PAPER, new_figure, plain_axes, save
-from controlgen.metrics.bootstrap import Interval
+from controlgen.evaluation.tables import shown, table
 from controlgen.progress import Bars, Reporter
-from controlgen.stages.common import provenance
+from controlgen.stages.common import VERSION, provenance
 
-KIND, VERSION = "spaces", 1
+KIND = "spaces"
 ABSENT = "absent"  # stands for the fingerprint of a space that cannot be opened
 PICTURE = "spaces.png"
-WIDE_ENOUGH = 0.3  # of a panel: a bar that holds its number
 CONTROLS = (LARGEST, COLOUR)
 MEASURES = {
     "probe": "linear probe of the classes",
@@ -55,7 +54,7 @@ def compare_spaces(config: SpacesConfig, store: Store, report: Reporter | None =
     # been trained anew, is looked at then. One at a time is open, so that memory is bounded.
     found = {name: _fingerprint(space) for name, space in config.spaces.items()}
     marks = (ABSENT if isinstance(one, Exception) else one for one in found.values())
-    ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION)}")
+    ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
     if store.has(ref):
         return ref
 
@@ -89,60 +88,37 @@ def markdown(config: SpacesConfig, pictures: Pictures, seen: Sequence[Sight], ti
         [
             one.name,
             "-" if one.size is None else str(one.size),
-            *(_shown(getattr(one, measure)) for measure in MEASURES),
+            *(shown(getattr(one, measure)) for measure in MEASURES),
             "-" if one.images_per_second is None else f"{one.images_per_second:.0f}",
         ]
         for one in seen
     ]
-    parts.append(_table(head, rows))
+    parts.append(table(head, rows))
     parts.append(f"Images a second: embedding alone, on {_machine()}.")
     if config.attributes is not None:
         names = config.attributes.names
         rows = [
-            [one.name, *(_shown(one.attributes.get(name), 2) for name in names)]
+            [one.name, *(shown(one.attributes.get(name), 2) for name in names)]
             for one in seen
             if one.attributes
         ]
-        parts += ["## Linear R2 of measured attributes", _table(["space", *names], rows)]
+        parts += ["## Linear R2 of measured attributes", table(["space", *names], rows)]
     notes = [f"- {one.name}: {note}" for one in seen for note in one.notes]
     parts += ["## Not measured, or otherwise", "\n".join(notes)] if notes else []
     return "\n\n".join([*parts, f"![Spaces side by side]({PICTURE})"]) + "\n"
 
 
-def picture(path: Path, seen: Sequence[Sight], origin: dict[str, Any]) -> None:
-    """Bars with intervals: one panel a measure, one bar a space; a space not opened has none."""
-    shown = [one for one in seen if one.size is not None]
-    panels: dict[str, dict[str, Interval]] = {title: {} for title in MEASURES.values()}
-    for one in shown:
+def panels(seen: Sequence[Sight]) -> dict[str, dict[str, figures.Bar]]:
+    """What the picture shows: for each measure that was taken, a bar for each space it has."""
+    found: dict[str, dict[str, figures.Bar]] = {title: {} for title in MEASURES.values()}
+    for one in seen:
         for measure, title in MEASURES.items():
             if (value := getattr(one, measure)) is not None:
-                panels[title][one.name] = value
+                found[title][one.name] = figures.Bar(value.mean, value.low, value.high)
         for attribute, value in one.attributes.items():
-            panels.setdefault(f"R2 of {attribute}", {})[one.name] = value
-    panels = {title: values for title, values in panels.items() if values}
-    columns = min(3, len(panels)) or 1
-    rows = -(-len(panels) // columns) or 1
-    figure = new_figure(1.6 + 3.2 * columns, rows * (0.6 + 0.26 * len(shown)))
-    axes_of = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    places = {one.name: -at for at, one in enumerate(shown)}
-    hues = {one.name: MUTED if one.name in CONTROLS else COLOURS[0] for one in shown}
-    for axes, (title, values) in zip(axes_of, panels.items(), strict=False):
-        for name, value in values.items():
-            # A bar below zero is a fit worse than the mean; its number alone is seen.
-            axes.barh(places[name], value.mean, color=hues[name], height=0.7)
-            axes.plot([value.low, value.high], [places[name]] * 2, color=INK, linewidth=1.4)
-            inside = value.low > WIDE_ENOUGH
-            at = 0.02 if inside else max(value.high, 0) + 0.02
-            text, hue = f"{value.mean:.3f}", PAPER if inside else INK
-            axes.text(at, places[name], text, va="center", fontsize=7, color=hue)
-        axes.set_title(title, loc="left", fontsize=9)
-        axes.set_xlim(0, 1)
-        plain_axes(axes)
-    for axes in axes_of:
-        axes.set_yticks(list(places.values()), list(places), fontsize=8)
-    for axes in axes_of[len(panels) :]:
-        axes.set_visible(False)
-    save(figure, path, origin)
+            bar = figures.Bar(value.mean, value.low, value.high)
+            found.setdefault(f"R2 of {attribute}", {})[one.name] = bar
+    return {title: bars for title, bars in found.items() if bars}
 
 
 def _write(
@@ -157,7 +133,8 @@ def _write(
     write_json(folder / "config.json", config.effective())
     write_text(folder / "report.md", markdown(config, pictures, seen, f"Spaces {ref.name}"))
     origin = provenance(ref, "how feature spaces see real images; no image is shown", config.seed)
-    picture(folder / PICTURE, seen, origin)
+    opened = [one.name for one in seen if one.size is not None]
+    figures.space_bars(folder / PICTURE, opened, panels(seen), CONTROLS, origin)
     best = max(seen, key=lambda one: one.probe.mean if one.probe else -1.0)
     absent = [one.name for one in seen if one.size is None]
     write_card(
@@ -168,7 +145,7 @@ def _write(
         {
             "data": config.dataset.kind,
             **pictures.facts,
-            "best linear probe": f"{best.name} {_shown(best.probe)}" if best.probe else "-",
+            "best linear probe": f"{best.name} {shown(best.probe)}" if best.probe else "-",
             "not opened": ", ".join(absent) or "none",
         },
         LIMITS,
@@ -201,15 +178,3 @@ def _plain(one: Sight) -> dict[str, Any]:
 
 def _machine() -> str:
     return f"the CPU with {torch.get_num_threads()} threads"
-
-
-def _shown(value: Interval | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    mean = f"{value.mean:.{digits}f}"
-    return f"{mean} ({value.low:.{digits}f} to {value.high:.{digits}f})" if value.n > 1 else mean
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
