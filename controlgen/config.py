@@ -39,7 +39,9 @@ class TrainConfig(Spec):
     seed: int = Seed
     # The path is a runtime field: what is found there goes into the fingerprint by its content.
     start_from: Path | None = runtime_field(
-        None, description="GAN or map folder whose generator is trained on, with a new critic"
+        None,
+        description="GAN or map folder whose generator is trained on, and its critic where the "
+        "folder holds one that fits",
     )
     device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
     checkpoint_images: int = runtime_field(20_000, ge=1)

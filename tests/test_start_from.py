@@ -1,5 +1,6 @@
 """Training on: a run that begins with the generator another run ended with."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from controlgen import stages
 from controlgen.artifacts import Store, read_manifest
 from controlgen.config import TrainConfig
-from controlgen.control.bundle import load_generator, open_generator
+from controlgen.control.bundle import load_generator, open_critic, open_generator
 from controlgen.errors import ArtifactMissing, Incompatible
+from controlgen.objectives import WGANSN
 from controlgen.training import TrainState
 
 SHAPE = (1, 32, 32)
@@ -51,10 +53,41 @@ def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path
         return float((a.basis - b.basis).detach().abs().mean())
 
     assert 0 < apart(before, after) < 0.1 * apart(before, scratch)
+    kept = open_critic(folder)
+    assert kept is not None
     assert read_manifest(store.open(ref)).parents == {
-        "generator weights": open_generator(folder)[1]
+        "generator weights": open_generator(folder)[1],
+        "critic weights": kept[1],
     }
+    assert "trained on" in (store.open(ref) / "README.md").read_text()
     assert stages.train_gan("more", more(line, folder), store) == ref
+
+
+def test_the_critic_goes_on_where_it_fits(line: Any) -> None:
+    config, folder = line.run.train, line.store.path(line.gan)
+    trained, _ = load_generator(folder)
+    kept = open_critic(folder)
+    assert kept is not None
+    begun, fresh = TrainState(config, SHAPE), TrainState(config, SHAPE)
+    assert begun.start_from(trained, kept[0])
+    for name, value in kept[0].items():
+        assert torch.equal(begun.critic.state_dict()[name], value)
+
+    # Under spectral norm a critic is of another make: it stays as it was drawn.
+    normed = config.model_copy(update={"objective": WGANSN()})
+    begun, fresh = TrainState(normed, SHAPE), TrainState(normed, SHAPE)
+    assert not begun.start_from(trained, kept[0])
+    for name, value in fresh.critic.state_dict().items():
+        assert torch.equal(begun.critic.state_dict()[name], value)
+
+
+def test_a_map_holds_no_critic_and_its_training_begins_with_a_new_one(
+    line: Any, tmp_path: Path
+) -> None:
+    fitted = line.store.path(line.map)
+    assert open_critic(fitted) is None
+    ref = stages.train_gan("more", more(line, fitted), Store(tmp_path))
+    assert "| critic | new |" in (Store(tmp_path).open(ref) / "README.md").read_text()
 
 
 def test_the_weights_found_are_part_of_the_name_and_the_path_is_not(
@@ -63,8 +96,11 @@ def test_the_weights_found_are_part_of_the_name_and_the_path_is_not(
     gan, fitted = (line.store.path(ref) for ref in (line.gan, line.map))
     store = Store(tmp_path)
     ref = stages.train_gan("more", more(line, gan), store)
-    # A map's folder holds the same generator as the GAN it was fitted to.
-    assert stages.train_gan("more", more(line, fitted), store) == ref
+    # A map's folder holds the same generator as the GAN it was fitted to, but no critic.
+    assert stages.train_gan("more", more(line, fitted), store) != ref
+    moved = tmp_path / "moved"
+    shutil.copytree(gan, moved)
+    assert stages.train_gan("more", more(line, moved), store) == ref
     further = stages.train_gan("more", more(line, store.path(ref)), store)
     from_scratch = stages.train_gan("more", more(line, gan, start_from=None), store)
     assert len({ref, further, from_scratch}) == 3

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
 from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
@@ -29,6 +30,7 @@ from controlgen.spec import Spec
 from controlgen.types import Shape
 
 GENERATOR = "generator.safetensors"
+CRITIC = "critic.safetensors"
 STATISTICS = "statistics.safetensors"
 ATTRIBUTES = "attributes.safetensors"
 S = TypeVar("S", bound=Spec)
@@ -100,6 +102,15 @@ def open_generator(folder: Path) -> tuple[AnyGenerator, str]:
     if not weights.is_file():
         raise ArtifactMissing(f"{folder}: holds no generator; name an artifact of kind gan or map")
     return load_generator(folder)[0], digest_of(weights)[:12]
+
+
+def open_critic(folder: Path) -> tuple[dict[str, Tensor], str] | None:
+    """The critic's weights by name, verified, and their fingerprint; None where none was kept.
+
+    A map's folder and a shipped model hold none. Raises ArtifactMissing, ArtifactCorrupt.
+    """
+    weights = open_artifact(folder) / CRITIC
+    return (load_tensors(weights), digest_of(weights)[:12]) if weights.is_file() else None
 
 
 def save_map(

@@ -11,7 +11,7 @@ from controlgen.artifacts.card import write_card
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.store import write_json, write_text
 from controlgen.config import TrainConfig
-from controlgen.control.bundle import open_generator, save_generator
+from controlgen.control.bundle import CRITIC, open_critic, open_generator, save_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
 from controlgen.images import grid, to_pixels, write_png
@@ -27,16 +27,17 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
     Raises DataError, Diverged; ArtifactMissing and Incompatible where `start_from` does not serve.
     """
     config = config.model_copy(update={"dataset": pinned(config.dataset)})
-    start, parents = None, {}
+    start, critic, parents = None, None, {}
     if config.start_from is not None:
         start, parents["generator weights"] = open_generator(config.start_from)
+        if kept := open_critic(config.start_from):
+            critic, parents["critic weights"] = kept
     ref = name_of("gan", name, config, *parents.values())
     if store.has(ref):
         return ref
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
-    if start is not None:
-        state.start_from(start)
+    critic_goes_on = start is not None and state.start_from(start, critic)
     with store.making(ref, parents) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
@@ -44,7 +45,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
 
         # What is kept: the averaged generator, the critic, the curves and the pictures.
         save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
-        save_tensors(folder / "critic.safetensors", state.critic.state_dict())
+        save_tensors(folder / CRITIC, state.critic.state_dict())
         write_json(folder / "config.json", config.effective())
         (folder / STATE).unlink()
         write_card(
@@ -57,6 +58,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
                 "real images shown": state.images_seen,
                 "augmentation": config.augment.kind,
                 "started from": config.start_from or "random weights",
+                "critic": "trained on" if critic_goes_on else "new",
                 "parameters, generator": sum(p.numel() for p in state.average.parameters()),
                 "precision": "bf16 above 4x4" if state.bf16 else "fp32",
             },

@@ -1,6 +1,7 @@
 """Everything a training run is between two steps: networks, average, optimisers, counts."""
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +84,12 @@ class TrainState:
         self.augment_p = 0.0
         self.adaptive = config.augment.kind == "adaptive"
 
-    def start_from(self, generator: nn.Module) -> None:
-        """Begin with a trained generator's weights; the critic stays new. Raises Incompatible."""
+    def start_from(self, generator: nn.Module, critic: Mapping[str, Tensor] | None = None) -> bool:
+        """Begin with a trained generator's weights; whether these weights of a critic fitted too.
+
+        A critic of another make (another network, spectral norm put on or taken off) is left new:
+        what is trained on is the generator. Raises Incompatible where the generator does not fit.
+        """
         for mine in (plain(self.generator), self.average):
             try:
                 mine.load_state_dict(generator.state_dict())
@@ -97,6 +102,14 @@ class TrainState:
         if isinstance(self.generator, SpectralNorm):
             self.generator.settle()
             self.update_average(0.0)
+
+        if critic is None:
+            return False
+        wanted = {name: value.shape for name, value in self.critic.state_dict().items()}
+        if wanted != {name: value.shape for name, value in critic.items()}:
+            return False
+        self.critic.load_state_dict(dict(critic))
+        return True
 
     def update_average(self, decay: float) -> None:
         """average <- decay * average + (1 - decay) * generator, in weights as they act."""
