@@ -21,6 +21,17 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"  # of a run: a part of folder names
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
+LOOKS = 8  # along a training, at the least
+
+
+class WatchConfig(Spec):
+    """Evidence of how a training goes, gathered on the way without touching it."""
+
+    extractor: AnyFeatureSpace = EfficientNetLite0()
+    n: int = Field(256, ge=32, description="samples and real images compared each time")
+    every_images: int = Field(5_000, ge=1)
+
+
 class TrainConfig(Spec):
     """How a GAN is trained. Lengths are counted in real images shown to the critic."""
 
@@ -36,6 +47,7 @@ class TrainConfig(Spec):
     beta2: Schedule = Schedule(start=0.9, end=0.99)
     ema_half_life: Schedule = Field(Schedule(start=0, end=50_000), description="in images")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    watch: WatchConfig | None = Field(None, description="what the verdict on the run rests on")
     seed: int = Seed
     # The path is a runtime field: what is found there goes into the fingerprint by its content.
     start_from: Path | None = runtime_field(
@@ -52,11 +64,27 @@ class TrainConfig(Spec):
             raise ValueError("accumulate must divide batch_size")
         return self
 
+    @model_validator(mode="after")
+    def _watched_often(self) -> Self:
+        step = self.batch_size * self.objective.critic_steps
+        if self.watch and LOOKS * (self.watch.every_images + step) > self.total_images:
+            most = max(self.total_images // LOOKS - step, 0)
+            raise ValueError(
+                f"watch.every_images must be at most {most} here, for a verdict needs more than "
+                f"{LOOKS} looks along total_images"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """As of any Spec, but no augmentation is no setting: such runs keep the names they had."""
+        """As of any Spec, but no augmentation is no setting: such runs keep the names they had.
+
+        Likewise a run that nobody watches.
+        """
         kept = super().identity()
         if isinstance(self.augment, NoAugment):
             del kept["augment"]
+        if self.watch is None:
+            del kept["watch"]
         return kept
 
 

@@ -1,5 +1,6 @@
 """Every plot: Matplotlib without pyplot; each PNG says what it is."""
 
+from controlgen.figures.convergence import training_evidence
 from controlgen.figures.protocol import (
     Block,
     Point,
@@ -42,4 +43,5 @@ __all__ = [
     "sample_grid",
     "slider_rows",
     "space_bars",
+    "training_evidence",
 ]

@@ -46,6 +46,19 @@ def stacked_calls(digits: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray(digits.astype(np.int64) @ np.array([100, 10, 1]))
 
 
+def blob_calls(
+    points: NDArray[np.floating], centres: NDArray[np.floating], spread: float, within: float = 3.0
+) -> NDArray[np.int64]:
+    """The blob (0..k - 1) each point (n d) lies in, or -1 in none: (n).
+
+    A point counts where it lies at most `within` deviations `spread` from its nearest centre (k d),
+    the high-quality samples of Srivastava et al. 2017 (VEEGAN), section 4.1.
+    """
+    apart = np.linalg.norm(points[:, None] - centres[None], axis=2)
+    nearest = apart.argmin(1)
+    return np.where(apart.min(1) <= within * spread, nearest, -1)
+
+
 def mode_coverage(
     calls: NDArray[np.integer],
     seed: int,

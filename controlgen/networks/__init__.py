@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from controlgen.networks import dcgan, r3gan
+from controlgen.networks import dcgan, mlp, r3gan
 from controlgen.networks.dcgan import DCGANNetwork
+from controlgen.networks.mlp import MLPNetwork
 from controlgen.networks.r3gan import R3GANNetwork
 
-AnyNetwork = Annotated[R3GANNetwork | DCGANNetwork, Field(discriminator="kind")]
-AnyGenerator = r3gan.Generator | dcgan.Generator
-AnyCritic = r3gan.Critic | dcgan.Critic
+AnyNetwork = Annotated[R3GANNetwork | DCGANNetwork | MLPNetwork, Field(discriminator="kind")]
+AnyGenerator = r3gan.Generator | dcgan.Generator | mlp.Generator
+AnyCritic = r3gan.Critic | dcgan.Critic | mlp.Critic
 
-__all__ = ["AnyCritic", "AnyGenerator", "AnyNetwork", "DCGANNetwork", "R3GANNetwork"]
+__all__ = ["AnyCritic", "AnyGenerator", "AnyNetwork", "DCGANNetwork", "MLPNetwork", "R3GANNetwork"]

@@ -1,5 +1,6 @@
 """Train a GAN."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from controlgen.config import TrainConfig
 from controlgen.control.bundle import CRITIC, open_critic, open_generator, save_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
+from controlgen.errors import Diverged
+from controlgen.evaluation.convergence import Verdict
 from controlgen.images import grid, to_pixels, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
-from controlgen.training import TrainState, train
-from controlgen.training.history import mean_row, read_history, to_text
+from controlgen.stages.watching import PICTURE, Watch
+from controlgen.training import Progress, TrainState, train
+from controlgen.training.history import Row, mean_row, read_history, to_text
 
 
 def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | None = None) -> Ref:
@@ -41,7 +45,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
     with store.making(ref, parents) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
-        _train_and_save(config, dataset, state, folder, ref, report or Bars())
+        found = _train_and_save(config, dataset, state, folder, ref, report or Bars())
 
         # What is kept: the averaged generator, the critic, the curves and the pictures.
         save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
@@ -61,25 +65,27 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
                 "critic": "trained on" if critic_goes_on else "new",
                 "parameters, generator": sum(p.numel() for p in state.average.parameters()),
                 "precision": "bf16 above 4x4" if state.bf16 else "fp32",
+                **({"verdict": f"{found.name}: {found.reasons[0]}"} if found else {}),
             },
             ["Not evaluated by itself: see the report of the run."],
             f"python -m flows.train_gan CONFIG  # with the [train] of config.json, name {name}",
-            ["grid.png", "losses.png"],
+            ["grid.png", "losses.png", *([PICTURE] if found else [])],
         )
     return ref
 
 
 def _train_and_save(
     config: TrainConfig, dataset: Any, state: TrainState, folder: Path, ref: Ref, report: Reporter
-) -> None:
+) -> Verdict | None:
     # Rows later than the saved state belong to steps that are about to be made again.
     rows = read_history(folder / "history.jsonl", state.images_seen)
+    watch = None if config.watch is None else Watch(config, config.watch, dataset, state, folder)
     every = max(config.checkpoint_images // 10, config.batch_size)
     steps, next_row = [], state.images_seen + every
     next_save = state.images_seen + config.checkpoint_images
     title = f"train {ref.name}"
     with report.meter(title, config.total_images, state.images_seen, "images") as meter:
-        for step in train(config, dataset, state):
+        for step in _steps(config, dataset, state, watch, ref):
             steps.append(step)
             if step.images_seen >= next_row or step.images_seen >= config.total_images:
                 rows.append(mean_row(steps))
@@ -89,13 +95,33 @@ def _train_and_save(
                 meter.to(min(step.images_seen, config.total_images), note)
             if step.images_seen >= next_save:
                 next_save += config.checkpoint_images
-                _checkpoint(state, rows, folder, ref)
-    _checkpoint(state, rows, folder, ref)
+                _checkpoint(state, rows, watch, folder, ref)
+    _checkpoint(state, rows, watch, folder, ref)
+    return watch.end(ref) if watch else None
 
 
-def _checkpoint(state: TrainState, rows: list[dict[str, float]], folder: Path, ref: Ref) -> None:
+def _steps(
+    config: TrainConfig, dataset: Any, state: TrainState, watch: Watch | None, ref: Ref
+) -> Iterator[Progress]:
+    # The steps of training, watched; one that breaks off leaves its verdict in the folder.
+    try:
+        for step in train(config, dataset, state):
+            if watch:
+                watch.after_step()
+            yield step
+    except Diverged as error:
+        if watch:
+            watch.end(ref, stopped=str(error))
+        raise
+
+
+def _checkpoint(
+    state: TrainState, rows: list[Row], watch: Watch | None, folder: Path, ref: Ref
+) -> None:
     # The state comes last: it decides how many rows of the history count.
     write_text(folder / "history.jsonl", to_text(rows))
+    if watch:
+        watch.save()
     origin = provenance(ref, f"averaged generator after {state.images_seen} images", 0)
     latents = rng.normals(0, SAMPLES, 0, GRID, state.average.latent_size)
     with torch.no_grad():

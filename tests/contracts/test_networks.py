@@ -14,6 +14,7 @@ from controlgen.spec import Spec
 # Add a small member of a new family here: a kind that is missing fails the first test.
 SMALL: dict[str, dict[str, Any]] = {
     "r3gan": {"widths": [16, 16], "blocks": 1, "patch": 4, "latent_size": 8},
+    "mlp": {"image_size": 8, "width": 16, "depth": 2, "latent_size": 8},
     "dcgan": {"widths": [16, 8], "blocks": 1, "patch": 2, "latent_size": 8},
 }
 FAMILIES = get_args(get_args(AnyNetwork)[0])

@@ -1,0 +1,81 @@
+"""How trainings went: curves of their evidence, side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controlgen.figures.parts import COLOURS, MUTED, Provenance, new_figure, plain_axes, save
+
+Run = Sequence[Mapping[str, Any]]  # rows of evidence, in order
+STYLES = ("-", "--", ":")  # where there are more members than colours
+PANELS = (
+    ("distance", "Frechet distance, averaged generator", True),
+    ("distance_now", "Frechet distance, plain generator", True),
+    ("precision", "precision", False),
+    ("coverage", "coverage", False),
+    ("spread", "distance of two samples / of two reals", False),
+    ("gap", "critic: output at reals - at samples", False),
+    ("slope_real", "critic: slope at reals", True),
+    ("slope_fake", "critic: slope at samples", True),
+)
+FLOORS = {
+    "distance": "floor",
+    "distance_now": "floor",
+    "precision": "precision_floor",
+    "coverage": "coverage_floor",
+}
+
+
+def training_evidence(
+    path: Path, members: Mapping[str, Sequence[Run]], provenance: Provenance
+) -> None:
+    """One line a run, one colour a member, its runs (seeds) alike; grey lines are real images.
+
+    Rows hold images_seen and what `controlgen.evaluation.convergence.Evidence` names.
+    """
+    figure = new_figure(11, 5.6)
+    axes_of = figure.subplots(2, len(PANELS) // 2, sharex=True).ravel(order="F")
+    for axes, (field, title, logarithmic) in zip(axes_of, PANELS, strict=True):
+        for index, (member, runs) in enumerate(members.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            style = STYLES[index // len(COLOURS) % len(STYLES)]
+            for number, run in enumerate(runs):
+                axes.plot(
+                    [row["images_seen"] / 1000 for row in run],
+                    [_value(row, field) for row in run],
+                    color=colour,
+                    linestyle=style,
+                    linewidth=1.3,
+                    label=member if number == 0 else None,
+                )
+        floors = {
+            row[FLOORS[field]]
+            for runs in members.values()
+            for run in runs
+            for row in run
+            if field in FLOORS
+        }
+        for floor in floors:
+            axes.axhline(floor, color=MUTED, linewidth=0.8, linestyle=":")
+        if logarithmic:
+            axes.set_yscale("log")
+        axes.set_title(title, loc="left", fontsize=8)
+        axes.tick_params(labelsize=7)
+        plain_axes(axes)
+    for axes in axes_of[1::2]:
+        axes.set_xlabel("real images seen, thousands", fontsize=8)
+    if len(members) > 1:
+        handles, labels = axes_of[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False
+        )
+    save(figure, path, provenance)
+
+
+def _value(row: Mapping[str, Any], field: str) -> float:
+    if field == "gap":
+        return float(row["critic_real"] - row["critic_fake"])
+    value = float(row[field])
+    return value if np.isfinite(value) else np.nan
