@@ -16,7 +16,13 @@ from controlgen.metrics.frechet import (
 )
 from controlgen.metrics.jackknife import jackknife_error
 from controlgen.metrics.kernel import kernel_distance
-from controlgen.metrics.names import cmmd_name, few_images, frechet_name, kernel_name
+from controlgen.metrics.names import (
+    cmmd_name,
+    few_images,
+    frechet_name,
+    inception_score_name,
+    kernel_name,
+)
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
@@ -174,6 +180,8 @@ def test_published_names_are_kept_for_their_extractors():
     assert kernel_name("inception-v3", 2048) == "KID"
     assert kernel_name("clip-mini", 64) == "KD-clip-mini"
     assert cmmd_name("ViT-L-14-336-openai") == "CMMD"
+    assert inception_score_name("inception-v3") == "IS"
+    assert inception_score_name("efficientnet-lite0") == "IS-efficientnet-lite0"
     assert cmmd_name("clip-mini") == "MMD-clip-mini"
 
 

@@ -4,17 +4,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-from controlgen.features.base import FeatureSpace, TextSpace
+from controlgen.features.base import ClassSpace, FeatureSpace, RawSpace, TextSpace
 from controlgen.features.efficientnet import EfficientNetLite0
+from controlgen.features.inception import InceptionV3
 from controlgen.features.open_clip import OpenClip, OpenClipSpace
 
-AnyFeatureSpace = Annotated[OpenClip | EfficientNetLite0, Field(discriminator="kind")]
+AnyFeatureSpace = Annotated[OpenClip | EfficientNetLite0 | InceptionV3, Field(discriminator="kind")]
 
 __all__ = [
     "AnyFeatureSpace",
+    "ClassSpace",
     "EfficientNetLite0",
     "FeatureSpace",
+    "InceptionV3",
     "OpenClip",
     "OpenClipSpace",
+    "RawSpace",
     "TextSpace",
 ]

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from controlgen.features.preprocessing import Preprocessing, unit_rows
@@ -33,11 +34,28 @@ class TextSpace(FeatureSpace, Protocol):
     def embed_text(self, texts: list[str]) -> Features: ...
 
 
+@runtime_checkable
+class RawSpace(FeatureSpace, Protocol):
+    """A feature space that also gives the rows its network made, whose lengths mean something.
+
+    Published distances (FID, KID) are of such rows.
+    """
+
+    def embed_raw(self, pixels: Pixels, batch_size: int = 256) -> Features: ...
+
+
+@runtime_checkable
+class ClassSpace(RawSpace, Protocol):
+    """A space whose network also tells classes: what an Inception Score needs."""
+
+    def probabilities(self, raw: Features) -> NDArray[np.float32]: ...
+
+
 class TorchSpace:
     """A frozen network behind its own preprocessing.
 
     `encode` maps what `preprocessing` makes, float (n 3 H W), to features (n d) through `network`.
-    The network goes to the device of the last images it was given.
+    The network goes to the device of the last images it was given, `most_at_once` of them.
     """
 
     def __init__(
@@ -45,29 +63,67 @@ class TorchSpace:
         network: nn.Module,
         encode: Callable[[Tensor], Tensor],
         preprocessing: Preprocessing,
+        most_at_once: int = 256,
     ) -> None:
         # Convolutions run about 1.7 times faster on a CPU with the channels innermost.
         frozen: Any = network.eval().requires_grad_(False)
         self.network: nn.Module = frozen.to(memory_format=torch.channels_last)
         self.encode = encode
         self.preprocessing = preprocessing
+        self.most_at_once = most_at_once
         self.fingerprint = fingerprint(network, preprocessing)
         self.size = int(self.embed_images(torch.zeros(1, 3, *preprocessing.size)).shape[1])
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Images (n 1|3 h w) in -1..1, any device -> unit rows float32 (n d), differentiable."""
-        self.network.to(images.device)
-        return unit_rows(self.encode(self.preprocessing.apply(images)))
+        return unit_rows(self._encoded(images))
 
     def embed(self, pixels: Pixels, batch_size: int = 256) -> Features:
         """Pixels (n 1|3 h w) of any size -> Features (n d), `batch_size` at a time."""
+        return self._rows(pixels, batch_size, self.embed_images)
+
+    def embed_raw(self, pixels: Pixels, batch_size: int = 256) -> Features:
+        """Pixels (n 1|3 h w) of any size -> float32 (n d) of any length, as the network gives."""
+        return self._rows(pixels, batch_size, self._encoded)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        self.network.to(images.device)
+        return self.encode(self.preprocessing.apply(images))
+
+    def _rows(self, pixels: Pixels, batch_size: int, embed: Callable[[Tensor], Tensor]) -> Features:
         device = next(self.network.parameters()).device
         rows = np.empty((len(pixels), self.size), np.float32)
+        step = min(batch_size, self.most_at_once)
         with torch.no_grad():
-            for first in range(0, len(pixels), batch_size):
-                part = slice(first, first + batch_size)
-                rows[part] = self.embed_images(to_unit(pixels[part]).to(device)).cpu().numpy()
+            for first in range(0, len(pixels), step):
+                part = slice(first, first + step)
+                rows[part] = embed(to_unit(pixels[part]).to(device)).float().cpu().numpy()
         return rows
+
+
+class ClassifierSpace(TorchSpace):
+    """A classifier's features and its classes.
+
+    `classify` maps raw rows (n d) to logits (n k). It is no part of `network`, so the fingerprint
+    of the features does not depend on it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        encode: Callable[[Tensor], Tensor],
+        preprocessing: Preprocessing,
+        classify: Callable[[Tensor], Tensor],
+        most_at_once: int = 256,
+    ) -> None:
+        super().__init__(network, encode, preprocessing, most_at_once)
+        self._classify = classify
+
+    def probabilities(self, raw: Features) -> NDArray[np.float32]:
+        """Rows (n d) of `embed_raw` -> class probabilities (n k), rows that sum to 1."""
+        with torch.no_grad():
+            logits = self._classify(torch.from_numpy(np.require(raw, np.float32, ["C", "W"])))
+        return np.asarray(logits.double().softmax(1).float().numpy())
 
 
 def fingerprint(network: nn.Module, preprocessing: Preprocessing) -> str:

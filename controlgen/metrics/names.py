@@ -1,7 +1,8 @@
 """What a number may be called: published names belong to one extractor each.
 
-FID and KID are Inception-v3's 2048 pooled features, CMMD is CLIP ViT-L/14 at 336 pixels. The same
-formula on other features is another number, and is named after its extractor.
+FID and KID are Inception-v3's 2048 pooled features, the Inception Score its classes, CMMD is CLIP
+ViT-L/14 at 336 pixels. The same formula on other features is another number, and is named after its
+extractor.
 """
 
 INCEPTION, INCEPTION_SIZE = "inception-v3", 2048
@@ -17,6 +18,11 @@ def frechet_name(extractor: str, size: int) -> str:
 def kernel_name(extractor: str, size: int) -> str:
     """ "KID" for Inception-v3's 2048 features alone, else "KD-<extractor>"."""
     return _named("KID", "KD", extractor, size)
+
+
+def inception_score_name(extractor: str) -> str:
+    """ "IS" for Inception-v3's classes alone, else "IS-<extractor>"."""
+    return "IS" if extractor == INCEPTION else f"IS-{extractor}"
 
 
 def cmmd_name(extractor: str) -> str:

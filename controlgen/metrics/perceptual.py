@@ -74,3 +74,12 @@ class PerceptualDistance:
                 found = layered_distance(*(self.maps(side) for side in sides))
                 rows.append(found.double().cpu().numpy())
         return np.concatenate(rows)
+
+    def image_distance(
+        self, a: NDArray[np.floating], b: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """The same of Images (n c h w) in -1..1 that were not rounded to bytes: (n)."""
+        device = next(self._space.network.parameters()).device
+        with torch.no_grad():
+            sides = (torch.from_numpy(np.asarray(side, np.float32)).to(device) for side in (a, b))
+            return layered_distance(*(self.maps(side) for side in sides)).double().cpu().numpy()
