@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, NoAugment
 from controlgen.datasets import AnyDataset
+from controlgen.errors import ConfigError
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
 from controlgen.networks import AnyNetwork, R3GANNetwork
 from controlgen.objectives import R3GAN, AnyObjective
@@ -206,3 +207,45 @@ class SpacesConfig(Spec):
         kept = super().identity()
         kept["spaces"] = {name: space.identity() for name, space in self.spaces.items()}
         return kept
+
+
+Change = dict[str, Any]  # settings of [train] that a member of a comparison sets for itself
+SHARED = ("dataset", "network", "total_images", "seed", "watch", "start_from")
+
+
+class CompareConfig(Spec):
+    """Trainings that differ in a few settings, on the same data, network and budget."""
+
+    name: str = Field("compare", pattern=NAME)
+    about: str = runtime_field("", description="of the images: origin and licence")
+    train: TrainConfig
+    members: dict[SpaceName, Change] = Field(min_length=2, description="name -> what it changes")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    extractor: AnyFeatureSpace = EfficientNetLite0()
+    n: int = Field(1_000, ge=20, description="samples, and real images of each split, compared")
+    paths: int = Field(500, ge=10, description="small steps behind the path length")
+    bootstraps: int = Field(200, ge=10)
+
+    @model_validator(mode="after")
+    def _members_are_trainings(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds: give each one once, none below 0")
+        if self.train.watch is None:
+            raise ValueError("train.watch is missing: verdicts rest on it")
+        for name, change in self.members.items():
+            for key in SHARED:
+                if key in change:
+                    raise ValueError(f"members.{name}.{key}: all members share it; set it in train")
+            try:
+                TrainConfig.parse({**self._own(), **change}, f"members.{name}")
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def training(self, member: str, seed: int) -> TrainConfig:
+        """How this member is trained with this seed."""
+        return TrainConfig.parse({**self._own(), **self.members[member], "seed": seed})
+
+    def _own(self) -> dict[str, Any]:
+        # With the runtime fields: where to start from and on which device.
+        return {name: getattr(self.train, name) for name in TrainConfig.model_fields}

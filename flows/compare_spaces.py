@@ -28,7 +28,7 @@ def main(config: SpacesConfig, store: Store, target: Path | None) -> None:
     """Compare how well feature spaces see a data set; labels judge and nothing else."""
     ref = compare_spaces(config, str(store.root))
     if target:
-        stages.ship_spaces(config, ref, store, target)
+        stages.ship_comparison(config, ref, store, target)
         print(f"shipped: {target}")
     print(store.path(ref))
 

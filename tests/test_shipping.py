@@ -83,7 +83,7 @@ def test_a_comparison_is_shipped_without_where_the_data_lay(tmp_path: Path) -> N
         write_json(folder / "config.json", config.effective())
         write_json(folder / "report.json", {"spaces": []})
     target = tmp_path / "pretrained" / "toy"
-    stages.ship_spaces(config, ref, store, target)
+    stages.ship_comparison(config, ref, store, target)
     assert set(verify(target).files) == {"config.json", "report.json"}
     assert read_json(target / "config.json")["dataset"]["root"] == "t"
     assert read_json(target / "report.json") == {"spaces": []}

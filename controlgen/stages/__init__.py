@@ -5,14 +5,17 @@ changed setting makes a new artifact and an unchanged one is never made twice.
 """
 
 from controlgen.stages.bank import draw_samples, embed_images
+from controlgen.stages.compare import Attempt, compare, train_member
 from controlgen.stages.embedded_clip import train_clip
 from controlgen.stages.gan import train_gan
 from controlgen.stages.map import fit_map
 from controlgen.stages.report import evaluate
-from controlgen.stages.shipping import ship, ship_clip, ship_spaces
+from controlgen.stages.shipping import ship, ship_clip, ship_comparison
 from controlgen.stages.spaces import compare_spaces
 
 __all__ = [
+    "Attempt",
+    "compare",
     "compare_spaces",
     "draw_samples",
     "embed_images",
@@ -20,7 +23,8 @@ __all__ = [
     "fit_map",
     "ship",
     "ship_clip",
-    "ship_spaces",
+    "ship_comparison",
     "train_clip",
     "train_gan",
+    "train_member",
 ]

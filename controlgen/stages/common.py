@@ -6,7 +6,16 @@ from controlgen import __version__
 from controlgen.artifacts import Ref
 from controlgen.spec import Spec
 
-VERSION = {"gan": 1, "bank": 1, "features": 1, "map": 2, "report": 2, "clip": 1, "spaces": 1}
+VERSION = {
+    "gan": 1,
+    "bank": 1,
+    "features": 1,
+    "map": 2,
+    "report": 2,
+    "clip": 1,
+    "spaces": 1,
+    "comparison": 1,
+}
 GRID = 100  # images of a grid, ten a row
 STATE = "state.safetensors"
 RESEARCH = "Synthetic images for research; they show what a small model learned, not the world."

@@ -30,19 +30,14 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
 
     Raises DataError, Diverged; ArtifactMissing and Incompatible where `start_from` does not serve.
     """
-    config = config.model_copy(update={"dataset": pinned(config.dataset)})
-    start, critic, parents = None, None, {}
-    if config.start_from is not None:
-        start, parents["generator weights"] = open_generator(config.start_from)
-        if kept := open_critic(config.start_from):
-            critic, parents["critic weights"] = kept
-    ref = name_of("gan", name, config, *parents.values())
+    ref = gan_of(name, config)
     if store.has(ref):
         return ref
+    config = config.model_copy(update={"dataset": pinned(config.dataset)})
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
-    critic_goes_on = start is not None and state.start_from(start, critic)
-    with store.making(ref, parents) as folder:
+    critic_goes_on = _begin(config, state)
+    with store.making(ref, _parents(config)) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
         found = _train_and_save(config, dataset, state, folder, ref, report or Bars())
@@ -72,6 +67,33 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
             ["grid.png", "losses.png", *([PICTURE] if found else [])],
         )
     return ref
+
+
+def gan_of(name: str, config: TrainConfig) -> Ref:
+    """What `train_gan` makes of these settings, whether it is there or not.
+
+    Raises DataError where the data set cannot be read, ArtifactMissing over `start_from`.
+    """
+    config = config.model_copy(update={"dataset": pinned(config.dataset)})
+    return name_of("gan", name, config, *_parents(config).values())
+
+
+def _parents(config: TrainConfig) -> dict[str, str]:
+    # Fingerprints of the weights that training begins with, where it does not begin anew.
+    if config.start_from is None:
+        return {}
+    parents = {"generator weights": open_generator(config.start_from)[1]}
+    if kept := open_critic(config.start_from):
+        parents["critic weights"] = kept[1]
+    return parents
+
+
+def _begin(config: TrainConfig, state: TrainState) -> bool:
+    # Whether a critic goes on.
+    if config.start_from is None:
+        return False
+    kept = open_critic(config.start_from)
+    return state.start_from(open_generator(config.start_from)[0], kept[0] if kept else None)
 
 
 def _train_and_save(

@@ -20,7 +20,7 @@ from controlgen.artifacts.store import (
     write_json,
 )
 from controlgen.attributes import strokes
-from controlgen.config import ClipConfig, RunConfig, SpacesConfig
+from controlgen.config import ClipConfig, CompareConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
 from controlgen.metrics.bootstrap import interval
@@ -175,11 +175,13 @@ def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
         )
 
 
-def ship_spaces(config: SpacesConfig, ref: Ref, store: Store, target: Path) -> None:
-    """Make a pretrained folder of a comparison of spaces: its report, without where data lay."""
+def ship_comparison(
+    config: SpacesConfig | CompareConfig, ref: Ref, store: Store, target: Path
+) -> None:
+    """Make a pretrained folder of a comparison: its report, without where data lay."""
     source = store.open(ref)
     files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
-    with shipping(target, "spaces", files, store, {"spaces": ref}) as folder:
+    with shipping(target, ref.kind, files, store, {ref.kind: ref}) as folder:
         write_json(folder / "config.json", without_places(config.effective()))
 
 

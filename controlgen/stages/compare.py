@@ -1,0 +1,290 @@
+"""Train the same data, network and budget in several ways, and judge what each of them made."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from controlgen import figures, rng
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.card import write_card
+from controlgen.artifacts.store import read_json, read_manifest, write_json, write_text
+from controlgen.config import CompareConfig
+from controlgen.control.bundle import load_generator
+from controlgen.control.editor import SAMPLES
+from controlgen.datasets import pinned
+from controlgen.errors import ControlGenError, Diverged
+from controlgen.evaluation.comparison import (
+    Outcome,
+    csv_of,
+    notes_of,
+    table_of,
+    verdicts_of,
+)
+from controlgen.evaluation.scorecard import Score, path_length_score, scorecard
+from controlgen.features import ClassSpace, FeatureSpace
+from controlgen.images import to_pixels
+from controlgen.metrics.bootstrap import Interval
+from controlgen.metrics.perceptual import PerceptualDistance
+from controlgen.progress import Bars, Reporter
+from controlgen.stages.common import RESEARCH, VERSION, provenance
+from controlgen.stages.gan import gan_of, train_gan
+from controlgen.stages.watching import read_evidence
+from controlgen.types import Latents, Pixels
+
+KIND = "comparison"
+MEASURES = (
+    "inception-score",
+    "frechet",
+    "kernel",
+    "mmd",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "diversity",
+    "nearest",
+)
+SHOWN = 14  # samples of each member in the picture
+BATCH = 256
+
+
+class Attempt(NamedTuple):
+    """A training that was asked for: where its GAN is, or why there is none."""
+
+    member: str
+    seed: int
+    gan: Ref
+    failure: str | None = None
+
+
+class Judges(NamedTuple):
+    """What every member is judged with: real images of both splits, and two pairs of eyes."""
+
+    real: Pixels
+    other: Pixels
+    extractor: FeatureSpace
+    perceptual: PerceptualDistance
+
+
+def train_member(
+    config: CompareConfig, member: str, seed: int, store: Store, report: Reporter | None = None
+) -> Attempt:
+    """Train one member with one seed, or find it. What breaks there is told, and loses no other.
+
+    A data set that cannot be read stops everything: it raises DataError.
+    """
+    training = config.training(member, seed)
+    name = f"{config.name}-{member}"
+    pinned(training.dataset).open()
+    ref = gan_of(name, training)
+    try:
+        return Attempt(member, seed, train_gan(name, training, store, report))
+    except (ControlGenError, RuntimeError, MemoryError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        told = first if isinstance(error, Diverged) else f"{type(error).__name__}: {first}"
+        return Attempt(member, seed, ref, told)
+
+
+def compare(
+    config: CompareConfig,
+    attempts: Sequence[Attempt],
+    store: Store,
+    report: Reporter | None = None,
+) -> Ref:
+    """Score every GAN that was made, and write tables, curves, grids and verdicts side by side.
+
+    A training that failed is a row of the tables; made good later, it makes another artifact.
+    """
+    marks = [f"{one.gan.name} {one.failure or ''}" for one in attempts]
+    config = config.model_copy(update={"train": _pinned(config)})
+    ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
+    if store.has(ref):
+        return ref
+
+    judges = _judges(config)
+    parents = {f"{one.member} {one.seed}": one.gan for one in attempts if one.failure is None}
+    with store.making(ref, parents) as folder:
+        (folder / "scores").mkdir(exist_ok=True)
+        outcomes = []
+        with (report or Bars()).meter(f"score {ref.name}", len(attempts), unit="it") as meter:
+            for done, attempt in enumerate(attempts, 1):
+                outcomes.append(_outcome(config, attempt, judges, store, folder))
+                meter.to(done, f"{attempt.member} {attempt.seed}")
+        _write(config, attempts, outcomes, store, folder, ref)
+        shutil.rmtree(folder / "scores")  # all of it is in report.json
+    return ref
+
+
+def _pinned(config: CompareConfig) -> Any:
+    return config.train.model_copy(update={"dataset": pinned(config.train.dataset)})
+
+
+def _judges(config: CompareConfig) -> Judges:
+    sides = []
+    for split in ("test", "train"):
+        data = config.train.dataset.judging(split).open()
+        order = rng.stream(0, f"compared {split}").permutation(len(data))
+        sides.append(data.pixels(np.sort(order[: config.n])))
+    return Judges(sides[0], sides[1], config.extractor.open(), PerceptualDistance())
+
+
+def _outcome(
+    config: CompareConfig, attempt: Attempt, judges: Judges, store: Store, folder: Path
+) -> Outcome:
+    # Scores are kept one run at a time, so that a stopped comparison goes on where it was.
+    place = store.path(attempt.gan)
+    if attempt.failure is not None:
+        evidence = read_evidence(place.with_name(f"{place.name}.partial"))
+        seen, told = evidence or ([], None)
+        return Outcome(attempt.member, attempt.seed, (), tuple(seen), told, attempt.failure)
+    kept = folder / "scores" / f"{attempt.member}-{attempt.seed}.json"
+    if not kept.is_file():
+        scores = _scores(config, store.open(attempt.gan), judges)
+        write_json(kept, [one.effective() for one in scores])
+    evidence = read_evidence(place)
+    assert evidence is not None  # the config asks for a watch
+    return Outcome(
+        attempt.member,
+        attempt.seed,
+        tuple(_score(one) for one in read_json(kept)),
+        tuple(evidence[0]),
+        evidence[1],
+        None,
+        read_manifest(place).seconds,
+    )
+
+
+def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
+    generator, _ = load_generator(gan)
+
+    def images(latents: Latents) -> torch.Tensor:
+        with torch.no_grad():
+            made: torch.Tensor = generator(torch.from_numpy(latents))
+            return made
+
+    latents = rng.normals(0, "compared samples", 0, len(judges.real), generator.latent_size)
+    parts = [latents[at : at + BATCH] for at in range(0, len(latents), BATCH)]
+    samples = np.concatenate([to_pixels(images(part)) for part in parts])
+    found = scorecard(
+        samples,
+        judges.real,
+        judges.other,
+        judges.extractor,
+        config.extractor.name,
+        seed=0,
+        bootstraps=config.bootstraps,
+        only=[
+            one
+            for one in MEASURES
+            if one != "inception-score" or isinstance(judges.extractor, ClassSpace)
+        ],
+        perceptual=judges.perceptual,
+    )
+    path = path_length_score(
+        images, generator.latent_size, seed=0, n=config.paths, perceptual=judges.perceptual
+    )
+    return [*found, path]
+
+
+def _score(values: dict[str, Any]) -> Score:
+    value, floor = (
+        None if one is None else Interval(**one) for one in (values["value"], values["floor"])
+    )
+    assert value is not None
+    return Score(values["name"], value, floor, values["better"], values["note"])
+
+
+def _write(
+    config: CompareConfig,
+    attempts: Sequence[Attempt],
+    outcomes: Sequence[Outcome],
+    store: Store,
+    folder: Path,
+    ref: Ref,
+) -> None:
+    write_json(folder / "config.json", config.effective())
+    write_text(folder / "table1.md", table_of(outcomes) + "\n")
+    write_text(folder / "table1.csv", csv_of(outcomes))
+    write_json(folder / "report.json", {"outcomes": [_plain(one) for one in outcomes]})
+
+    seeds = len(config.seeds)
+    origin = provenance(ref, f"{seeds} trainings a member", config.seeds[0])
+    curves = {
+        member: [
+            [asdict(moment) for moment in one.seen] for one in outcomes if one.member == member
+        ]
+        for member in config.members
+    }
+    figures.training_evidence(folder / "convergence.png", curves, origin)
+    pictures = {"convergence.png": "Evidence while training, one line a run"}
+    if rows := _samples(attempts, store):
+        figures.inversion_strips(folder / "samples.png", rows, origin, "the same latents a column")
+        pictures = {"samples.png": "Samples, first seed that was finished"} | pictures
+
+    shared = config.train
+    write_text(
+        folder / "report.md",
+        "\n\n".join(
+            [
+                f"# Objectives compared: {ref.name}",
+                f"{config.about or shared.dataset.kind}. {shared.total_images:,} real images shown "
+                f"to each critic, the same {shared.network.kind} network, {seeds} seeds; "
+                f"{config.n} samples at most against as many real test images. In brackets "
+                "Student's 95 % interval over seeds; table1.csv has every run with the bootstrap "
+                "interval over its images. Real images: training against test images, at the same "
+                "n. Compare equal n only.",
+                table_of(outcomes),
+                *notes_of(outcomes),
+                "## Verdicts",
+                verdicts_of(outcomes),
+                *(f"![{title}]({name})" for name, title in pictures.items()),
+            ]
+        )
+        + "\n",
+    )
+    write_card(
+        folder,
+        f"Comparison {ref.name}",
+        f"Objectives on the same data, network and budget. {RESEARCH}",
+        {
+            "data": config.about or shared.dataset.kind,
+            "members": ", ".join(config.members),
+            "seeds": ", ".join(map(str, config.seeds)),
+            "real images shown to each critic": f"{shared.total_images:,}",
+            "failed": ", ".join(f"{a.member} {a.seed}" for a in attempts if a.failure) or "none",
+        },
+        [
+            "A budget this small ranks how fast objectives learn here, not how far they get.",
+            "Settings other than the objective suit some members better than others.",
+        ],
+        f"python -m flows.compare CONFIG  # the config.json here, named {config.name}",
+        list(pictures),
+    )
+
+
+def _samples(attempts: Sequence[Attempt], store: Store) -> dict[str, Pixels]:
+    # The first finished run of each member, at the latents that every grid begins with.
+    rows: dict[str, Pixels] = {}
+    for one in attempts:
+        if one.failure is None and one.member not in rows:
+            generator, _ = load_generator(store.path(one.gan))
+            latents = rng.normals(0, SAMPLES, 0, SHOWN, generator.latent_size)
+            with torch.no_grad():
+                rows[one.member] = to_pixels(generator(torch.from_numpy(latents)))
+    return rows
+
+
+def _plain(one: Outcome) -> dict[str, Any]:
+    return {
+        "member": one.member,
+        "seed": one.seed,
+        "scores": [score.effective() for score in one.scores],
+        "verdict": None if one.verdict is None else one.verdict._asdict(),
+        "failure": one.failure,
+        "seconds": one.seconds,
+    }

@@ -1,0 +1,53 @@
+"""Compare objectives on the same images, network and budget."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from controlgen import stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import CompareConfig
+from controlgen.stages import Attempt
+from flows.command import run_and_ship
+from flows.report import FlowReporter, publish, stage
+
+
+@stage
+def train_member_task(config: CompareConfig, member: str, seed: int, store: str) -> Attempt:
+    """Train one member with one seed, or return what is there, or say why it failed."""
+    opened = Store(store)
+    attempt = stages.train_member(config, member, seed, opened, FlowReporter())
+    if attempt.failure is None:
+        publish(attempt.gan, opened)
+    return attempt
+
+
+@stage
+def compare_task(config: CompareConfig, attempts: list[Attempt], store: str) -> Ref:
+    """Judge what was made, or return the report that is there."""
+    opened = Store(store)
+    return publish(stages.compare(config, attempts, opened, FlowReporter()), opened)
+
+
+@flow(name="compare", validate_parameters=False)
+def compare(config: CompareConfig, store: str) -> Ref:
+    """Every member with the first seed, then with the next; then the tables."""
+    attempts = [
+        train_member_task(config, member, seed, store)
+        for seed in config.seeds
+        for member in config.members
+    ]
+    return compare_task(config, attempts, store)
+
+
+def main(config: CompareConfig, store: Store, target: Path | None) -> None:
+    """Train every objective of the config on the same images and budget, and compare them."""
+    ref = compare(config, str(store.root))
+    if target:
+        stages.ship_comparison(config, ref, store, target)
+        print(f"shipped: {target}")
+    print(f"report: {store.path(ref) / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_and_ship(main, CompareConfig)
