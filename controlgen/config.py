@@ -1,5 +1,6 @@
 """The typed settings of every stage; read from TOML, shown whole, refused where unknown."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -167,6 +168,9 @@ class ClipConfig(Spec):
     checkpoint_images: int = runtime_field(50_000, ge=1)
 
 
+Change = dict[str, Any]  # settings of a [train] that are other ones here
+
+
 class RunConfig(Spec):
     """The whole line: what flows/pipeline.py runs."""
 
@@ -174,10 +178,42 @@ class RunConfig(Spec):
     about: str = runtime_field("", description="of the images, for the card: origin and licence")
     limits: tuple[str, ...] = runtime_field((), description="of the model, for the card")
     train: TrainConfig
+    warm_up: Change | None = Field(
+        None, description="what is other than in train, for a training that it then starts from"
+    )
     sample: SampleConfig = SampleConfig()
     embed: EmbedConfig = EmbedConfig()
     fit: FitConfig = FitConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _warms_up(self) -> Self:
+        if self.warm_up is not None:
+            if self.train.start_from is not None:
+                raise ValueError("warm_up: train.start_from says already what to start from")
+            _checked(self.train, self.warm_up, "warm_up", ("dataset", "network", "start_from"))
+        return self
+
+    def warming_up(self) -> TrainConfig | None:
+        """The training that `train` starts from; None where it starts anew."""
+        return None if self.warm_up is None else changed(self.train, self.warm_up)
+
+
+def changed(train: TrainConfig, change: Change, source: str = "train") -> TrainConfig:
+    """The same training with other settings, runtime fields kept. Raises ConfigError."""
+    own = {name: getattr(train, name) for name in TrainConfig.model_fields}
+    return TrainConfig.parse({**own, **change}, source)
+
+
+def _checked(train: TrainConfig, change: Change, where: str, shared: Sequence[str]) -> None:
+    # Raises ValueError where a change is none that a training can have, or touches what is shared.
+    for key in shared:
+        if key in change:
+            raise ValueError(f"{where}.{key}: is shared with train; set it there")
+    try:
+        changed(train, change, where)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 SpaceName = Annotated[str, Field(pattern=NAME)]
@@ -209,7 +245,6 @@ class SpacesConfig(Spec):
         return kept
 
 
-Change = dict[str, Any]  # settings of [train] that a member of a comparison sets for itself
 SHARED = ("dataset", "network", "total_images", "seed", "watch", "start_from")
 
 
@@ -233,19 +268,9 @@ class CompareConfig(Spec):
         if self.train.watch is None:
             raise ValueError("train.watch is missing: verdicts rest on it")
         for name, change in self.members.items():
-            for key in SHARED:
-                if key in change:
-                    raise ValueError(f"members.{name}.{key}: all members share it; set it in train")
-            try:
-                TrainConfig.parse({**self._own(), **change}, f"members.{name}")
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
+            _checked(self.train, change, f"members.{name}", SHARED)
         return self
 
     def training(self, member: str, seed: int) -> TrainConfig:
         """How this member is trained with this seed."""
-        return TrainConfig.parse({**self._own(), **self.members[member], "seed": seed})
-
-    def _own(self) -> dict[str, Any]:
-        # With the runtime fields: where to start from and on which device.
-        return {name: getattr(self.train, name) for name in TrainConfig.model_fields}
+        return changed(self.train, {**self.members[member], "seed": seed})

@@ -20,7 +20,7 @@ def draw_samples_task(name: str, config: SampleConfig, gan: Ref, store: str) -> 
 @flow(name="draw-samples", validate_parameters=False)
 def draw_samples(config: RunConfig, store: str) -> Ref:
     """The bank of a run."""
-    gan = train_gan_task(config.name, config.train, store)
+    gan = train_gan_task(config, store)
     return draw_samples_task(config.name, config.sample, gan, store)
 
 

@@ -34,7 +34,7 @@ def fit_map_task(config: RunConfig, gan: Ref, bank: Ref, features: Ref, store: s
 @flow(name="fit-map", validate_parameters=False)
 def fit_map(config: RunConfig, store: str) -> Line:
     """Everything up to the map of a run."""
-    gan = train_gan_task(config.name, config.train, store)
+    gan = train_gan_task(config, store)
     bank = draw_samples_task(config.name, config.sample, gan, store)
     features = embed_images_task(config.name, config.embed, bank, store)
     fitted = fit_map_task(config, gan, bank, features, store)

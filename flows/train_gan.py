@@ -4,22 +4,22 @@ from prefect import flow
 
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
-from controlgen.config import RunConfig, TrainConfig
+from controlgen.config import RunConfig
 from flows.command import run
 from flows.report import FlowReporter, publish, stage
 
 
 @stage
-def train_gan_task(name: str, config: TrainConfig, store: str) -> Ref:
+def train_gan_task(config: RunConfig, store: str) -> Ref:
     """Train, or resume, or return what is there."""
     opened = Store(store)
-    return publish(stages.train_gan(name, config, opened, FlowReporter()), opened)
+    return publish(stages.train_run(config, opened, FlowReporter()), opened)
 
 
 @flow(name="train-gan", validate_parameters=False)
 def train_gan(config: RunConfig, store: str) -> Ref:
     """The GAN of a run."""
-    return train_gan_task(config.name, config.train, store)
+    return train_gan_task(config, store)
 
 
 def main(config: RunConfig, store: Store) -> None:

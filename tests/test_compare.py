@@ -77,7 +77,7 @@ def test_a_member_changes_what_it_names_and_nothing_else() -> None:
     ("changes", "says"),
     [
         ({"members": {"a": {}, "b": {"objektive": {}}}}, "members.b: unknown key objektive"),
-        ({"members": {"a": {}, "b": {"total_images": 5}}}, "members.b.total_images: all members"),
+        ({"members": {"a": {}, "b": {"total_images": 5}}}, "members.b.total_images: is shared"),
         ({"members": {"a": {}}}, "members"),
         ({"seeds": [1, 1]}, "seeds: give each one once"),
         (

@@ -9,9 +9,9 @@ import torch
 
 from controlgen import stages
 from controlgen.artifacts import Store, read_manifest
-from controlgen.config import TrainConfig
+from controlgen.config import RunConfig, TrainConfig
 from controlgen.control.bundle import load_generator, open_critic, open_generator
-from controlgen.errors import ArtifactMissing, Incompatible
+from controlgen.errors import ArtifactMissing, ConfigError, Incompatible
 from controlgen.objectives import WGANSN
 from controlgen.training import TrainState
 
@@ -122,3 +122,51 @@ def test_a_start_that_holds_no_generator_is_named(line: Any, tmp_path: Path) -> 
     for start, said in ((tmp_path / "nowhere", "no artifact there"), (bank, "no generator")):
         with pytest.raises(ArtifactMissing, match=said):
             stages.train_gan("more", more(line, start), Store(tmp_path / "store"))
+
+
+def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) -> None:
+    train = line.run.train
+    run = line.run.model_copy(
+        update={
+            "train": train.model_copy(update={"total_images": 2 * train.batch_size}),
+            "warm_up": {"total_images": train.batch_size, "objective": {"kind": "hinge"}},
+        }
+    )
+    store = Store(tmp_path)
+    ref = stages.train_run(run, store)
+    (first,) = (one for one in store.refs() if one != ref)
+    warm = run.warming_up()
+    assert warm.objective.kind == "hinge"
+    assert warm.model_copy(update={"objective": train.objective}) == more(line, None)  # type: ignore[arg-type]
+    assert stages.train_gan(run.name, warm, Store(tmp_path)) == first
+    kept = open_critic(store.path(first))
+    assert kept is not None
+    assert read_manifest(store.open(ref)).parents == {
+        "generator weights": open_generator(store.path(first))[1],
+        "critic weights": kept[1],
+    }
+    assert stages.train_run(run, store) == ref
+    plain = run.model_copy(update={"warm_up": None})
+    assert plain.warming_up() is None
+    assert stages.train_run(plain, store) not in (first, ref)
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "says"),
+    [
+        ({"objektive": {"kind": "hinge"}}, "warm_up: unknown key objektive"),
+        ({"network": {"kind": "dcgan"}}, "warm_up.network: is shared with train"),
+        ({"total_images": 0}, "warm_up: total_images: input should be greater"),
+    ],
+)
+def test_a_mistake_in_a_warm_up_is_named(line: Any, warm_up: Any, says: str) -> None:
+    settings = line.run.effective()
+    with pytest.raises(ConfigError, match=says):
+        RunConfig.parse({**settings, "warm_up": warm_up})
+
+
+def test_a_run_starts_from_one_thing(line: Any) -> None:
+    settings = line.run.effective()
+    settings["train"]["start_from"] = "somewhere"
+    with pytest.raises(ConfigError, match="warm_up: train.start_from says already"):
+        RunConfig.parse({**settings, "warm_up": {"total_images": 16}})

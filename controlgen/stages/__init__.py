@@ -7,7 +7,7 @@ changed setting makes a new artifact and an unchanged one is never made twice.
 from controlgen.stages.bank import draw_samples, embed_images
 from controlgen.stages.compare import Attempt, compare, train_member
 from controlgen.stages.embedded_clip import train_clip
-from controlgen.stages.gan import train_gan
+from controlgen.stages.gan import train_gan, train_run
 from controlgen.stages.map import fit_map
 from controlgen.stages.report import evaluate
 from controlgen.stages.shipping import ship, ship_clip, ship_comparison
@@ -27,4 +27,5 @@ __all__ = [
     "train_clip",
     "train_gan",
     "train_member",
+    "train_run",
 ]

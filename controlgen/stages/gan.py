@@ -11,7 +11,7 @@ from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.card import write_card
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.store import write_json, write_text
-from controlgen.config import TrainConfig
+from controlgen.config import RunConfig, TrainConfig
 from controlgen.control.bundle import CRITIC, open_critic, open_generator, save_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
@@ -67,6 +67,18 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
             ["grid.png", "losses.png", *([PICTURE] if found else [])],
         )
     return ref
+
+
+def train_run(config: RunConfig, store: Store, report: Reporter | None = None) -> Ref:
+    """The GAN of a run; where it has a warm-up, that is trained first and gone on from.
+
+    Raises what `train_gan` raises.
+    """
+    first, training = config.warming_up(), config.train
+    if first is not None:
+        start = store.path(train_gan(config.name, first, store, report))
+        training = training.model_copy(update={"start_from": start})
+    return train_gan(config.name, training, store, report)
 
 
 def gan_of(name: str, config: TrainConfig) -> Ref:

@@ -79,7 +79,7 @@ def ship(
             + RESEARCH,
             {
                 "data": f"{run.about or data.kind}; images only: labels judged, and taught nothing",
-                "real images shown": f"{run.train.total_images:,}",
+                "real images shown": _shown_images(run),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
                 **targets,
@@ -92,6 +92,11 @@ def ship(
             f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
             [name for name in PICTURES if (folder / name).is_file()],
         )
+
+
+def _shown_images(run: RunConfig) -> str:
+    first, last = run.warming_up(), f"{run.train.total_images:,}"
+    return last if first is None else f"{first.total_images:,} in the warm-up, then {last}"
 
 
 def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
