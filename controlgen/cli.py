@@ -208,6 +208,28 @@ def project(
     print("\n".join(project_cli.project(_folder(map, store), images, output)))
 
 
+@app.command()
+def score(
+    a: Annotated[str, typer.Argument(help="Judged: a model, a data set (mnist:test) or a folder.")],
+    b: Annotated[str, typer.Argument(help="What it is judged against, likewise.")],
+    extractor: Annotated[
+        str,
+        typer.Option(help="efficientnet-lite0[-SIZE], inception-v3[-FEATURES], or a CLIP."),
+    ] = "efficientnet-lite0",
+    weights: Annotated[Path | None, typer.Option(help="File of inception-v3's weights.")] = None,
+    n: Annotated[int | None, typer.Option("--n", min=20, help="Images a side; 1000.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    metrics: Annotated[str, typer.Option(help="Some of them, as in frechet,recall.")] = "",
+    json: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Judge images against others: distance, likeness, variety, copies, each beside its floor."""
+    from controlgen import score_cli
+
+    request = score_cli.Request(a, b, extractor, weights, n, seed, metrics, json)
+    print("\n".join(score_cli.score(request, lambda name: _folder(name, store))))
+
+
 def _check_png(output: Path) -> None:
     if output.suffix.lower() != ".png" or output.is_dir():
         raise ConfigError(f"-o {output}: name a file that ends in .png")
