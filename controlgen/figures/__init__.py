@@ -1,6 +1,6 @@
 """Every plot: Matplotlib without pyplot; each PNG says what it is."""
 
-from controlgen.figures.convergence import training_evidence
+from controlgen.figures.convergence import point_clouds, training_evidence
 from controlgen.figures.protocol import (
     Block,
     Point,
@@ -40,6 +40,7 @@ __all__ = [
     "leakage_maps",
     "loss_curves",
     "nearest_distances",
+    "point_clouds",
     "sample_grid",
     "slider_rows",
     "space_bars",

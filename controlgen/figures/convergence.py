@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlgen.figures.parts import COLOURS, MUTED, Provenance, new_figure, plain_axes, save
 
@@ -71,6 +72,27 @@ def training_evidence(
         figure.legend(
             handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False
         )
+    save(figure, path, provenance)
+
+
+def point_clouds(
+    path: Path, rows: Mapping[str, Mapping[str, NDArray[np.float64]]], provenance: Provenance
+) -> None:
+    """Points of the plane (n 2) in -1..1: one row of panels a name, each cloud with its title."""
+    columns = max(len(clouds) for clouds in rows.values())
+    figure = new_figure(1.75 * columns, 2.0 * len(rows))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, clouds in zip(grid, rows.values(), strict=True):
+        for axes in line[len(clouds) :]:
+            axes.set_visible(False)
+        for axes, (title, points) in zip(line, clouds.items(), strict=False):
+            axes.scatter(points[:, 0], points[:, 1], s=1.5, color=COLOURS[0], linewidths=0)
+            axes.set_xlim(-1.1, 1.1)
+            axes.set_ylim(-1.1, 1.1)
+            axes.set_aspect("equal")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(title.replace(": ", "\n"), fontsize=7)
     save(figure, path, provenance)
 
 
