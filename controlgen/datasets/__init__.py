@@ -12,9 +12,18 @@ from controlgen.datasets.medmnist import MedMNIST
 from controlgen.datasets.mnist import MNIST
 from controlgen.datasets.patch_camelyon import PatchCamelyon
 from controlgen.datasets.slides import Slides
+from controlgen.datasets.stacked_mnist import StackedMNIST
 
 AnyDataset = Annotated[
-    MNIST | FashionMNIST | Digits | ImageFolder | IHC | PatchCamelyon | MedMNIST | Slides,
+    MNIST
+    | FashionMNIST
+    | StackedMNIST
+    | Digits
+    | ImageFolder
+    | IHC
+    | PatchCamelyon
+    | MedMNIST
+    | Slides,
     Field(discriminator="kind"),
 ]
 
@@ -28,6 +37,7 @@ __all__ = [
     "MedMNIST",
     "PatchCamelyon",
     "Slides",
+    "StackedMNIST",
     "pinned",
 ]
 

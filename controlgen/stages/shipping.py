@@ -38,7 +38,13 @@ BY_EYE = (
     "slightly optimistic; no real tile was trained on."
 )
 REPORTED = (".png", ".md", ".json")  # of a report folder
-FREE = ("mnist", "fashion_mnist", "digits", "ihc")  # sources whose images may be shown and copied
+FREE = (
+    "mnist",
+    "fashion_mnist",
+    "stacked_mnist",
+    "digits",
+    "ihc",
+)  # sources whose images may be shown and copied
 PLACES = ("root", "path", "cache", "start_from")  # settings that name a place on one machine
 PICTURES = (
     "samples.png",
