@@ -83,14 +83,23 @@ def check_options(words: list[str], told: str) -> None:
 
 
 def check_configs(words: list[str]) -> None:
-    from controlgen.config import ClipConfig, RunConfig, SpacesConfig
-
     overrides = [after for word, after in itertools.pairwise(words) if word == "--set"]
     for word in words:
         if word.endswith(".toml"):
-            kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig}
-            kind = kinds.get(Path(word).stem.partition("-")[0], RunConfig)
-            kind.load(ROOT / word, overrides)
+            load_config(ROOT / word, overrides)
+
+
+def load_config(path: Path, overrides: list[str]) -> None:
+    from controlgen.config import ClipConfig, CompareConfig, RunConfig, SpacesConfig
+
+    kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig, "compare": CompareConfig}
+    settings = kinds.get(path.stem.partition("-")[0], RunConfig).load(path, overrides)
+    assert settings.name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_config_is_one_and_named_after_its_file(path: Path) -> None:
+    load_config(path, [])
 
 
 @pytest.mark.skipif(not README.is_file(), reason="this tree has no README.md yet")
