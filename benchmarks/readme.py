@@ -12,6 +12,8 @@ from controlgen.evaluation.tables import table
 ROOT = Path(__file__).parents[1]
 MARKERS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SHIPPED = "artifacts/pretrained/mnist"
+TISSUE = "artifacts/pretrained/histology"
+PROJECTED = ("cosine_f1", "cosine_f2", "perceptual", "judge_agrees")
 SPACES = "artifacts/pretrained/spaces-histology"
 
 
@@ -94,6 +96,71 @@ def targets(report: dict[str, Any]) -> str:
         told = "not measured" if one["measured"] is None else f"measured {one['measured']:.3f}"
         lines.append(f"- {one['name']}: wanted {one['wanted']}, {told}")
     return "\n".join(lines)
+
+
+def sliders(found: dict[str, Any]) -> str:
+    """Spearman of every attribute's slider, with nothing and with the others held."""
+    ways = list(dict.fromkeys(row["way"] for row in found["rows"]))
+    cells = {(row["attribute"], row["way"]): spread(row["spearman"], 2) for row in found["rows"]}
+    rows = [[name, *(cells.get((name, way), "refused") for way in ways)] for name in found["names"]]
+    shares = {row["way"]: spread(row["share"], 2) for row in found["leakage"]}
+    return table(["slider", *ways], [*rows, ["diagonal share", *(shares[way] for way in ways)]])
+
+
+def arithmetic(report: dict[str, Any]) -> list[str]:
+    """Edits from class to class, or why there are none."""
+    figure, shares = report["figure3"], report["quality"]["class_shares"]
+    called = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    title = f"**Benign to adenocarcinoma and back** (samples, as the probe calls them: {called})"
+    if figure is None:
+        return [f"{title}: not measured, for {report['no_edits']}."]
+    equal = figure["equal_identity"]
+    return [
+        f"{title}: {figure['edits']} edits of {figure['sources']} generated tiles, "
+        f"{report['config']['exemplars']} exemplars a side picked by {figure['exemplars_by']}; "
+        "each method at its best amount.",
+        figure3(figure),
+        f"At equal identity ({equal['level']:.3f}) feature minus latent arithmetic is "
+        f"{spread(equal['lead']) or 'not measured'}.",
+    ]
+
+
+def tissue(folder: Path) -> str:
+    """The section on the tissue model."""
+    report = json.loads((folder / "report.json").read_text())
+    run = json.loads((folder / "config.json").read_text())
+    quality, copies = report["quality"], report["copies"]["found"]
+    accuracy = report["judging"]["accuracy"]
+    header = ["map", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
+    inverted = [
+        [row["map"], *(spread(row[key]) for key in PROJECTED)]
+        for row in report["inversion"]
+        if row["targets"] == "real"
+    ]
+    lines = [
+        f"`{TISSUE}` was made by `configs/{run['name']}.toml` ({run['about']}): "
+        f"{run['warm_up']['total_images']:,} images shown in the warm-up and "
+        f"{run['train']['total_images']:,} after it, one training (seed "
+        f"{run['train']['seed']}); the report is [report.md]({TISSUE}/report.md). Labels only "
+        f"judge: a linear probe on audit features reads {spread(accuracy)} of the real test tiles, "
+        "all of other sources than it learned from.",
+        f"![Samples]({TISSUE}/samples.png)",
+        f"**Samples** (n {quality['n']}): FD-{report['audit_name']} {quality['frechet']:.3f} (real "
+        f"against real {quality['frechet_floor']:.3f}), kernel distance "
+        f"{spread(quality['kernel'], 2)} (real against real "
+        f"{quality['kernel_floor']['mean']:.2f}). **Memorisation**: "
+        f"{copies['verdict']}; of {copies['samples']} samples "
+        f"{spread(copies['share'])} lie nearer to a training tile than 99 % of held-out tiles do.",
+        "**Real tiles projected** (held-out sources): what is left of them before any edit.",
+        table(header, inverted),
+        *arithmetic(report),
+        f"**Sliders** of measured attributes on {report['sliders']['sources']} tiles: Spearman of "
+        "the amount asked and the attribute measured, and the diagonal share of the leakage.",
+        sliders(report["sliders"]),
+        f"![Sliders]({TISSUE}/sliders.png)",
+        targets(report),
+    ]
+    return "\n\n".join(lines)
 
 
 def spaces(folder: Path) -> str:
