@@ -42,7 +42,7 @@ def settings(objective: dict, images: int, seed: int) -> TrainConfig:
     """Equal in everything but the objective."""
     return TrainConfig.parse(
         {
-            "dataset": {"kind": "stacked_mnist"},
+            "dataset": {"kind": "stacked-mnist"},
             "network": {"kind": "r3gan", "widths": [96, 96, 48], "blocks": 1, "patch": 2},
             "objective": objective,
             "batch_size": 16,

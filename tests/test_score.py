@@ -180,7 +180,7 @@ def test_samples_of_a_seed_are_always_the_same(line):
 
 
 def test_data_sets_that_need_no_settings_have_two_splits():
-    assert READY == ["digits", "fashion-mnist", "ihc", "mnist", "stacked_mnist"]
+    assert READY == ["digits", "fashion-mnist", "ihc", "mnist", "stacked-mnist"]
     for name in READY:
         assert {KINDS[name](split=split).split for split in SPLITS} == set(SPLITS)
 

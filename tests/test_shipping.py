@@ -1,6 +1,7 @@
 """What the repository carries: copies that verify, with cards that claim only what was measured."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,8 @@ from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.store import read_json, verify, write_json
 from controlgen.config import ClipConfig, RunConfig, SpacesConfig
-from controlgen.datasets import MNIST
+from controlgen.datasets import MNIST, AnyDataset
+from controlgen.stages.shipping import FREE
 from controlgen.worlds import Tissue
 
 
@@ -87,3 +89,8 @@ def test_a_comparison_is_shipped_without_where_the_data_lay(tmp_path: Path) -> N
     assert set(verify(target).files) == {"config.json", "report.json"}
     assert read_json(target / "config.json")["dataset"]["root"] == "t"
     assert read_json(target / "report.json") == {"spaces": []}
+
+
+def test_what_may_be_shown_are_kinds_of_data_sets() -> None:
+    kinds = {member.model_fields["kind"].default for member in get_args(get_args(AnyDataset)[0])}
+    assert set(FREE) <= kinds

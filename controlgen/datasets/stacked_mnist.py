@@ -47,7 +47,7 @@ class StackedImages:
 
     def labels(self, indices: Indices) -> NDArray[np.int64]:
         """Raises DataError: there are none."""
-        raise DataError("stacked_mnist has no classes; judge its channels with a judge of MNIST")
+        raise DataError("stacked-mnist has no classes; judge its channels with a judge of MNIST")
 
     def groups(self, indices: Indices) -> NDArray[np.int64]:
         """Every image is its own source."""
@@ -57,7 +57,7 @@ class StackedImages:
 class StackedMNIST(Spec):
     """MNIST's digits, found as MNIST is; the test split stacks test digits."""
 
-    kind: Literal["stacked_mnist"] = "stacked_mnist"
+    kind: Literal["stacked-mnist"] = "stacked-mnist"
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 

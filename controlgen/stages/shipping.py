@@ -40,8 +40,8 @@ BY_EYE = (
 REPORTED = (".png", ".md", ".json")  # of a report folder
 FREE = (
     "mnist",
-    "fashion_mnist",
-    "stacked_mnist",
+    "fashion-mnist",
+    "stacked-mnist",
     "digits",
     "ihc",
 )  # sources whose images may be shown and copied

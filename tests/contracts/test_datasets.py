@@ -73,7 +73,7 @@ SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "medmnist": medmnist,
     "slides": slides,
 }
-SAME_FILES = {"stacked_mnist": "mnist"}  # made of what another member fetches
+SAME_FILES = {"stacked-mnist": "mnist"}  # made of what another member fetches
 described: dict[str, Any] = {}
 
 
