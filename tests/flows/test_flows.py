@@ -20,7 +20,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from controlgen.artifacts import Ref, Store, read_manifest
-from controlgen.config import RunConfig
 from controlgen.errors import DataError
 from flows.command import run_and_ship
 from flows.fit_map import Line
@@ -235,12 +234,3 @@ def test_tasks_cache_nothing_and_persist_nothing() -> None:
         assert one.cache_policy == NO_CACHE
         assert one.persist_result is False
         assert one.retries == 0
-
-
-def test_every_shipped_config_is_valid() -> None:
-    from controlgen.config import ClipConfig, SpacesConfig
-
-    kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig}
-    for path in (Path(__file__).parents[2] / "configs").glob("*.toml"):
-        kind = kinds.get(path.stem.partition("-")[0], RunConfig)
-        assert kind.load(path).name == path.stem
