@@ -93,6 +93,10 @@ def test_far_away_or_left_again_is_diverged() -> None:
     assert "lost again" in left.reasons[1]
 
 
+def test_far_away_but_on_its_way_is_unfinished() -> None:
+    assert verdict(run(np.geomspace(2.0, 1.3, 20).tolist())).name == "unfinished"
+
+
 def test_a_run_that_broke_off_is_diverged_whatever_was_seen() -> None:
     for seen in ([], run([2.0]), run(falling(0.1))):
         found = verdict(seen, stopped="critic loss became nan")

@@ -3,7 +3,7 @@
 `Watcher` looks at generator and critic now and then, always with the same latents and the same real
 images, so that its curves move because the training does. `verdict` reads the curves:
 
-diverged     a loss was not a number, or samples did not come near the real ones, or left them again
+diverged     a loss was not a number, or samples stay far from the real ones, or left them again
 collapsed    samples look like real images, but reach few of them, or are too alike
 oscillating  the distance of the plain generator swings about its own fall
 unfinished   the distance is still falling: more images would help
@@ -239,7 +239,7 @@ def _diverged(seen: Sequence[Evidence]) -> Verdict | None:
     end = _last(seen, "distance")
     best = min(one.distance for one in seen)
     lost = _way(seen, best) - _way(seen, end)
-    if _way(seen, end) < NEAR:
+    if _way(seen, end) < NEAR and _fall(_half(seen, "distance")) <= FALLING:
         return Verdict("diverged", (_level(seen), f"near is {NEAR:.0%} of the way"))
     if lost > LEFT:
         told = f"at its best the distance was {best:.3g}: {lost:.0%} of the way was lost again"

@@ -63,7 +63,7 @@ def training_evidence(
         if logarithmic:
             axes.set_yscale("log")
         axes.set_title(title, loc="left", fontsize=8)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(which="both", labelsize=7)
         plain_axes(axes)
     for axes in axes_of[1::2]:
         axes.set_xlabel("real images seen, thousands", fontsize=8)
