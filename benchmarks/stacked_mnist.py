@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from controlgen import stages
 from controlgen.artifacts import Store
@@ -23,7 +22,7 @@ from controlgen.datasets import MNIST
 from controlgen.errors import Diverged
 from controlgen.evaluation.comparison import over_seeds
 from controlgen.evaluation.tables import shown, table
-from controlgen.images import to_pixels
+from controlgen.images import generated
 from controlgen.metrics.judge import Judge, train_judge
 from controlgen.metrics.modes import ModeCoverage, mode_coverage, stacked_calls
 from controlgen.rng import normals
@@ -61,9 +60,8 @@ def modes_of(gan: Path, judge: Judge) -> ModeCoverage:
     generator, _ = load_generator(gan)
     calls = []
     for first in range(0, SAMPLES, BATCH):
-        latents = normals(0, "stacked samples", first, BATCH, generator.latent_size)
-        with torch.no_grad():
-            pixels = to_pixels(generator(torch.from_numpy(latents)))
+        latents = normals(0, "stacked samples", first, first + BATCH, generator.latent_size)
+        pixels = generated(generator, latents)
         digits = judge.probabilities(pixels.reshape(-1, 1, 32, 32)).argmax(1)
         calls.append(stacked_calls(digits.reshape(-1, 3)))
     return mode_coverage(np.concatenate(calls), seed=0)

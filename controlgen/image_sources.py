@@ -14,12 +14,11 @@ from PIL import Image
 from controlgen.control.bundle import load_generator, open_generator
 from controlgen.datasets import AnyDataset, ImageFolder
 from controlgen.errors import ArtifactMissing, ConfigError, DataError, Incompatible
-from controlgen.images import SUFFIXES, UNREADABLE, to_pixels
+from controlgen.images import SUFFIXES, UNREADABLE, generated
 from controlgen.metrics.judge import sources_of
 from controlgen.rng import key, normals, stream
 from controlgen.types import Dataset, Indices, Pixels, Shape
 
-AT_ONCE = 256  # images a generator makes at once
 LARGEST = 256  # pixels a side of the images of two folders, whatever their files hold
 SPLITS = ("train", "test")
 KINDS: dict[str, Any] = {
@@ -96,8 +95,7 @@ class Model:
 
     def _samples(self, start: int, n: int, seed: int) -> Pixels:
         latents = normals(seed, "image source", start, start + n, self.latent_size)
-        parts = (latents[first : first + AT_ONCE] for first in range(0, n, AT_ONCE))
-        return np.concatenate([to_pixels(self.generate(part)) for part in parts])
+        return generated(self._generator, latents)
 
 
 class Split:

@@ -1,6 +1,7 @@
 """The only place that knows pixel ranges: bytes 0..255, floats -1..1; grids, grey and RGB, PNG."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from controlgen.errors import DataError
-from controlgen.types import Pixels
+from controlgen.types import Latents, Pixels
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
 Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
@@ -35,6 +36,18 @@ def to_pixels(images: Tensor) -> Pixels:
     """Images (n c h w) -> Pixels uint8, rounded to nearest and clipped at -1 and 1."""
     scaled = (images.detach().float().cpu() + 1) * 127.5
     return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).numpy())
+
+
+def generated(
+    generator: Callable[[Tensor], Tensor], latents: Tensor | Latents, at_once: int = 256
+) -> Pixels:
+    """What a generator makes of latents (n z), one or more: Pixels (n c h w), some at a time.
+
+    Latents are on the generator's device; Pixels are in memory.
+    """
+    rows = torch.as_tensor(latents)
+    with torch.no_grad():
+        return np.concatenate([to_pixels(generator(part)) for part in rows.split(at_once)])
 
 
 def to_channels(pixels: Pixels, channels: int) -> Recoloured:

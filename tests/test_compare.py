@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from scipy.stats import t as student
 from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import CompareConfig
-from controlgen.errors import ConfigError
+from controlgen.errors import ConfigError, DataError
 from controlgen.evaluation.comparison import Outcome, csv_of, over_seeds, table_of
 from controlgen.evaluation.convergence import Verdict
 from controlgen.evaluation.scorecard import Score
 from controlgen.metrics.bootstrap import Interval
+from flows.command import run_and_ship
+from flows.compare import main
 
 SETTINGS: dict[str, Any] = {
     "name": "toys",
@@ -142,6 +145,22 @@ def test_the_tables_hold_the_means_over_seeds(compared: tuple[Store, Path]) -> N
     assert len([line for line in lines if line["member"] == "wild"]) == 2
 
 
+def test_a_mistake_that_every_member_shares_is_one_error(tmp_path: Path) -> None:
+    train = {**SETTINGS["train"], "network": {"kind": "r3gan", "widths": [16, 16], "patch": 1}}
+    config, store = CompareConfig.parse(changed(train=train)), Store(tmp_path)
+    attempts = [stages.train_member(config, member, 0, store) for member in config.members]
+    with pytest.raises(ConfigError, match="no member could be trained; the first said: Incompat"):
+        stages.compare(config, attempts, store)
+    assert store.refs() == []
+
+
+def test_images_that_cannot_be_read_stop_everything(tmp_path: Path) -> None:
+    train = {**SETTINGS["train"], "dataset": {"kind": "folder", "root": tmp_path / "none"}}
+    config = CompareConfig.parse(changed(train=train))
+    with pytest.raises(DataError, match="none"):
+        stages.train_member(config, "r3gan", 0, Store(tmp_path / "store"))
+
+
 def test_another_outcome_makes_another_report(compared: tuple[Store, Path]) -> None:
     store, folder = compared
     config = CompareConfig.parse(SETTINGS)
@@ -186,17 +205,11 @@ def test_the_table_of_known_scores() -> None:
 
 
 def test_the_flow_compares_and_ships(tmp_path: Path, command_line: Callable[..., Any]) -> None:
-    from functools import partial
-
-    from controlgen.config import CompareConfig as Kind
-    from flows.command import run_and_ship
-    from flows.compare import main
-
     small = changed(seeds=[0], members={"r3gan": {}, "hinge": {"objective": {"kind": "hinge"}}})
     path = tmp_path / "compare.toml"
     path.write_text(toml_of(small))
     answer = command_line(
-        partial(run_and_ship, main, Kind),
+        partial(run_and_ship, main, CompareConfig),
         "flows.compare",
         str(path),
         "--store",

@@ -1,6 +1,5 @@
 """The verdict on a training: from curves of known shape, networks of known slope, and runs."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 
 from controlgen import stages
 from controlgen.artifacts import Store
-from controlgen.config import TrainConfig, WatchConfig
+from controlgen.config import TrainConfig
 from controlgen.datasets import Digits
 from controlgen.errors import ConfigError, Diverged
 from controlgen.evaluation.convergence import FEWEST, Evidence, Watcher, verdict
@@ -276,4 +275,3 @@ def test_too_few_looks_are_refused_by_name(tiny_config: Callable[..., TrainConfi
     with pytest.raises(ConfigError, match=r"watch\.every_images must be at most 12"):
         TrainConfig.parse(settings)
     assert TrainConfig.parse({**settings, "watch": {**WATCH, "every_images": 12}}).watch
-    assert json.dumps(WatchConfig().effective())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,12 +17,11 @@ from controlgen.control.bundle import load_bundle
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.features import FeatureSpace
-from controlgen.images import read_image, to_pixels
+from controlgen.images import generated, read_image
 from controlgen.networks import AnyGenerator
 from controlgen.regressors import Regressor
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
-BATCH = 256
 SAMPLES = "samples"  # the stream that sample i comes from
 CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
 
@@ -128,9 +126,7 @@ class Editor:
             raise Incompatible(
                 f"latents of shape {latents.shape}: this generator takes (n, {self.latent_size})"
             )
-        parts = torch.from_numpy(np.require(latents, np.float32, ["C", "W"])).split(BATCH)
-        with torch.no_grad():
-            return np.concatenate([to_pixels(self.generator(part)) for part in parts])
+        return generated(self.generator, np.require(latents, np.float32, ["C", "W"]))
 
     def embed(self, pixels: Pixels) -> Features:
         """Pixels (n c h w) -> Features (n d), rows of unit length."""

@@ -23,7 +23,7 @@ from scipy.spatial.distance import pdist
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor, nn
 
-from controlgen.images import to_pixels, to_unit
+from controlgen.images import generated, to_unit
 from controlgen.metrics.frechet import frechet_distance
 from controlgen.metrics.precision_recall import density_coverage, precision_recall
 from controlgen.rng import normals, stream
@@ -130,9 +130,7 @@ class Watcher:
 
     def _samples(self, generator: nn.Module) -> Pixels:
         device = next(generator.parameters()).device
-        with torch.no_grad():
-            parts = [to_pixels(generator(part.to(device))) for part in self._latents.split(BATCH)]
-        return np.concatenate(parts)
+        return generated(generator, self._latents.to(device), BATCH)
 
     def _likeness(self, rows: Rows) -> tuple[float, float]:
         precision = precision_recall(self._rows, rows, self._seed).precision

@@ -17,7 +17,7 @@ from controlgen.config import CompareConfig
 from controlgen.control.bundle import load_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
-from controlgen.errors import ControlGenError, Diverged
+from controlgen.errors import ConfigError, ControlGenError, DataError, Diverged
 from controlgen.evaluation.comparison import (
     Outcome,
     csv_of,
@@ -27,7 +27,7 @@ from controlgen.evaluation.comparison import (
 )
 from controlgen.evaluation.scorecard import MEASURES, Score, path_length_score, scorecard
 from controlgen.features import ClassSpace, FeatureSpace
-from controlgen.images import to_pixels
+from controlgen.images import generated
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.perceptual import PerceptualDistance
 from controlgen.progress import Bars, Reporter
@@ -38,7 +38,6 @@ from controlgen.types import Latents, Pixels
 
 KIND = "comparison"
 SHOWN = 14  # samples of each member in the picture
-BATCH = 256
 
 
 class Attempt(NamedTuple):
@@ -48,6 +47,7 @@ class Attempt(NamedTuple):
     seed: int
     gan: Ref
     failure: str | None = None
+    diverged: bool = False
 
 
 class Judges(NamedTuple):
@@ -68,14 +68,15 @@ def train_member(
     """
     training = config.training(member, seed)
     name = f"{config.name}-{member}"
-    pinned(training.dataset).open()
     ref = gan_of(name, training)
     try:
         return Attempt(member, seed, train_gan(name, training, store, report))
+    except DataError:
+        raise
     except (ControlGenError, RuntimeError, MemoryError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        told = first if isinstance(error, Diverged) else f"{type(error).__name__}: {first}"
-        return Attempt(member, seed, ref, told)
+        first, diverged = (str(error).splitlines() or [""])[0], isinstance(error, Diverged)
+        told = first if diverged else f"{type(error).__name__}: {first}"
+        return Attempt(member, seed, ref, told, diverged)
 
 
 def compare(
@@ -87,7 +88,11 @@ def compare(
     """Score every GAN that was made, and write tables, curves, grids and verdicts side by side.
 
     A training that failed is a row of the tables; made good later, it makes another artifact.
+    Raises ConfigError where none could be begun, and DataError over the images.
     """
+    broken = [one.failure for one in attempts if one.failure and not one.diverged]
+    if len(broken) == len(attempts):
+        raise ConfigError(f"{config.name}: no member could be trained; the first said: {broken[0]}")
     marks = [f"{one.gan.name} {one.failure or ''}" for one in attempts]
     config = config.model_copy(update={"train": _pinned(config)})
     ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
@@ -156,10 +161,8 @@ def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
             return made
 
     latents = rng.normals(0, "compared samples", 0, len(judges.real), generator.latent_size)
-    parts = [latents[at : at + BATCH] for at in range(0, len(latents), BATCH)]
-    samples = np.concatenate([to_pixels(images(part)) for part in parts])
     found = scorecard(
-        samples,
+        generated(generator, latents),
         judges.real,
         judges.other,
         judges.extractor,
@@ -264,8 +267,7 @@ def _samples(attempts: Sequence[Attempt], store: Store) -> dict[str, Pixels]:
         if one.failure is None and one.member not in rows:
             generator, _ = load_generator(store.path(one.gan))
             latents = rng.normals(0, SAMPLES, 0, SHOWN, generator.latent_size)
-            with torch.no_grad():
-                rows[one.member] = to_pixels(generator(torch.from_numpy(latents)))
+            rows[one.member] = generated(generator, latents)
     return rows
 
 

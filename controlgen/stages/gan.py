@@ -17,7 +17,7 @@ from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
 from controlgen.errors import Diverged
 from controlgen.evaluation.convergence import Verdict
-from controlgen.images import grid, to_pixels, write_png
+from controlgen.images import generated, grid, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
 from controlgen.stages.watching import PICTURE, Watch
@@ -158,8 +158,7 @@ def _checkpoint(
         watch.save()
     origin = provenance(ref, f"averaged generator after {state.images_seen} images", 0)
     latents = rng.normals(0, SAMPLES, 0, GRID, state.average.latent_size)
-    with torch.no_grad():
-        pixels = to_pixels(state.average(torch.from_numpy(latents).to(state.device)))
+    pixels = generated(state.average, torch.from_numpy(latents).to(state.device))
     snapshots = folder / "grids"
     snapshots.mkdir(exist_ok=True)
     sheet = grid(pixels, 10)

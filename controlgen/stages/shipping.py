@@ -45,7 +45,13 @@ FREE = (
     "digits",
     "ihc",
 )  # sources whose images may be shown and copied
-PLACES = ("root", "path", "cache", "start_from")  # settings that name a place on one machine
+PLACES = (
+    "root",
+    "path",
+    "cache",
+    "start_from",
+    "weights",
+)  # settings that name a place on one machine
 PICTURES = (
     "samples.png",
     "figure3.png",

@@ -41,6 +41,8 @@ class Watch:
         size, embed = config.network.latent_size, settings.extractor.open().embed
         self._watcher = Watcher(dataset, embed, untrained, size, settings.n, config.seed)
         self._settings, self._state, self._folder = settings, state, folder
+        # A verdict from an attempt that broke off says nothing about this one.
+        (folder / VERDICT).unlink(missing_ok=True)
         rows = read_history(folder / ROWS, state.images_seen)
         self.seen: list[Evidence] = [evidence_of(row) for row in rows]
         if not self.seen:
