@@ -3,16 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
-
-if TYPE_CHECKING:
-    from controlgen.control import Edit
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -99,74 +96,44 @@ def check(
 
 @app.command()
 def edit(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    map: Annotated[
+        str | None, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")
+    ] = None,
+    expression: Annotated[
+        str | None,
+        typer.Argument(help='What to make: seed(7) + 2 * (text("...") - mean("FOLDER/*")).'),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path(),
     add: Annotated[
-        str,
+        str | None,
         typer.Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Start from this seed's sample.")] = None,
     image: Annotated[Path | None, typer.Option(help="Start from this image file instead.")] = None,
-    amount: Annotated[float, typer.Option(help="How far to go along the direction.")] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, max=50, help="Images from source to result.")] = 6,
+    amount: Annotated[float | None, typer.Option(help="How far to go; 1 is all the way.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=50, help="Images from source to result; 6.")
+    ] = None,
     residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    recipe: Annotated[
+        Path | None, typer.Option(help="Make again what a recipe, or a PNG that has one, says.")
+    ] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(help="Write the recipe as well, .toml or .json.")
+    ] = None,
     generator: Annotated[
         str | None, typer.Option(help="GAN artifact; must be the map's own.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Steer one image and write a strip: the source, the steps, the result."""
-    import numpy as np
+    from controlgen import edit_cli
 
-    from controlgen import __version__
-    from controlgen.control import Editor
-    from controlgen.figures import edit_strip
-    from controlgen.images import read_image
-    from controlgen.sheet_cli import parse_names
-
-    # Everything that can be refused is refused before anything is computed or written.
-    if seed is not None and image is not None:
-        raise ConfigError("--seed and --image: give one of them, not both")
     _check_png(output)
-    if not np.isfinite(amount):
-        raise ConfigError(f"--amount {amount}: must be a finite number")
-    folder = _folder(map, store)
-    editor = Editor.load(folder, _folder(generator, store) if generator else None)
-    if image is not None:
-        source = read_image(image, editor.image_shape)
-    else:
-        source = editor.sample(1, seed or 0).latents
-    held = parse_names(hold)
-    direction = editor.parse(add, hold=held)
-
-    # The strip starts with the source itself; each further image goes one step further.
-    amounts = [amount * step / steps for step in range(1, steps + 1)]
-    edits = [editor.edit(source, direction, one, residual, hold=held) for one in amounts]
-    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
-    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
-    recipe = f"add {add}, amount {amount:g}, {steps} steps" + (", residual" if residual else "")
-    recipe += f", hold {', '.join(held)}" if held else ""
-    start = f"image {image.name}" if image else f"{seed or 0}"
-    provenance = {"model": str(folder), "seed": start, "recipe": recipe, "version": __version__}
-    edit_strip(output, pixels, labels, provenance, title=add.replace("$", r"\$"))
-    last = edits[-1]
-    print(f"{output}: asked and obtained agree to {last.agreement[0]:.3f} (cosine of features),")
-    print(f"the change itself to {last.progress[0]:.3f}")
-    _print_attributes(last, held)
-
-
-def _print_attributes(edit: "Edit", held: tuple[str, ...]) -> None:
-    # One line an attribute, where the map was fitted with any.
-    if edit.model is None or edit.attributes is None:
-        return
-    names, before, after = edit.attributes
-    sigmas = edit.model.in_sigmas(after - before)[0]
-    width = max(len(name) for name in names)
-    print(f"\n{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}")
-    for column, name in enumerate(names):
-        values = f"{before[0, column]:>10.4g} {after[0, column]:>10.4g} {sigmas[column]:>+8.2f}"
-        print(f"{name:<{width}} {values}" + ("  held" if name in held else ""))
+    said = expression, add, output, seed, image, amount, steps, residual, hold
+    request = edit_cli.Request(map, *said, recipe, save_recipe, generator)
+    print("\n".join(edit_cli.draw(request, lambda name: _folder(name, store))))
 
 
 @app.command()

@@ -103,8 +103,9 @@ def test_edit_writes_a_strip_that_says_how_it_was_made(
     assert chunks["synthetic"] == "true"
     assert str(line.map_folder) in chunks["model"]
     assert chunks["seed"] == "7"
-    assert EIGHT in chunks["recipe"]
-    assert "1.5" in chunks["recipe"]
+    recipe = json.loads(chunks["recipe"])
+    assert recipe["expression"] == f"seed(7) + ({EIGHT.replace('-', ' - ')})"
+    assert (recipe["amount"], recipe["steps"]) == (1.5, 3)
     assert chunks["version"] == __version__
     assert picture.shape[1] > 2 * picture.shape[0]  # source, three steps
     assert picture.std() > 5
@@ -132,7 +133,7 @@ def test_edit_of_an_image_file(
     with Image.open(output) as opened:
         chunks = opened.text  # type: ignore[attr-defined]
     assert chunks["seed"] == "image mine.jpg"
-    assert "residual" in chunks["recipe"]
+    assert json.loads(chunks["recipe"])["residual"] is True
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,8 @@ def test_edit_by_attribute_prints_what_was_measured(
     )
     assert (told.code, told.err) == (0, "")
     with Image.open(output) as opened:
-        assert "hold width, height" in opened.text["recipe"]  # type: ignore[attr-defined]
+        recipe = json.loads(opened.text["recipe"])  # type: ignore[attr-defined]
+    assert recipe["expression"].endswith(' + hold("width", "height")')
     header, *lines = told.out.split("\n\n")[1].splitlines()
     assert header.split() == ["measured", "before", "after", "sigmas"]
     rows = {one.split()[0]: one.split()[1:] for one in lines}
@@ -188,7 +190,7 @@ def test_edit_by_attribute_prints_what_was_measured(
         (("--add", EIGHT, "--hold", "ink,,slant"), "a name is blank"),
         (("--add", EIGHT, "--hold", "ink,ink"), "name each one once"),
         (("--add", 'attribute("ink")', "--hold", "slant,ink"), "cannot be moved and held"),
-        (("--add", 'mean(attribute("ink"))'), "mean() takes no attribute()"),
+        (("--add", 'mean(attribute("ink"))'), "mean takes pictures here; add changes outside"),
     ],
 )
 def test_a_mistake_about_attributes_is_one_line(
@@ -217,13 +219,20 @@ def other_gan(line: Any) -> Any:
         ({"map": "GAN"}, "not a map"),
         ({"--image": "missing.png"}, "missing.png: no such image"),
         ({"--image": "text.png"}, "text.png: cannot be read as an image"),
-        ({"--add": 'text("")'}, "empty or blank"),
-        ({"--add": 'text("  ") - text("a")'}, "empty or blank"),
-        ({"--add": ""}, "write sums of text"),
-        ({"--add": "eight"}, "eight is not understood"),
-        ({"--add": "__import__('os').system('touch owned')"}, "is not understood"),
-        ({"--add": 'text("a") * text("b")'}, "only sums and numbers times terms"),
-        ({"--add": "(" * 5000}, "is not an expression"),
+        ({"--add": 'text("")'}, "expression, column 6: text of an empty text"),
+        ({"--add": 'text("  ") - text("a")'}, "column 6: text of an empty text"),
+        ({"--add": ""}, "column 1: expected a number, a name or (, found the end"),
+        ({"--add": "eight"}, "column 6: expected ( after eight"),
+        ({"--add": 'tex("a")'}, "column 1: unknown name 'tex', did you mean 'text'?"),
+        ({"--add": "__import__('os').system('touch owned')"}, 'column 17: "." has no meaning'),
+        ({"--add": 'text("a") * text("b")'}, "column 11: * wants a number on one side"),
+        ({"--add": "(" * 3000}, "more than 40 levels"),
+        ({"--add": "(" * 5000}, "5000 characters are too many"),
+        ({"--add": "bank(99999)"}, "there is no item 99999"),
+        ({"expression": "seed(1)"}, "give an expression, as in"),
+        ({"--recipe": "text.png"}, "--recipe says all of it; leave --add out"),
+        ({"--save-recipe": "recipe.txt"}, "ends in .toml or .json"),
+        ({"--save-recipe": "nowhere/recipe.toml"}, "the folder nowhere does not exist"),
         ({"--add": 'image("text.png")'}, "cannot be read as an image"),
         ({"-o": "edit.jpg"}, "name a file that ends in .png"),
         ({"-o": "folder.png"}, "name a file that ends in .png"),
@@ -254,7 +263,8 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_written(
     stand_ins = {"GAN": str(line.gan), "OTHER": str(other_gan)}
     given = {"map": str(line.map), "--add": EIGHT, "-o": "edit.png"}
     given |= {key: stand_ins.get(value, value) for key, value in arguments.items()}
-    command = [given.pop("map"), *(part for pair in given.items() for part in pair)]
+    places = [given.pop("map"), *([given.pop("expression")] if "expression" in given else [])]
+    command = [*places, *(part for pair in given.items() for part in pair)]
     refused(controlgen("edit", "--store", line.store.root, *command), says)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -25,6 +25,8 @@ from controlgen.errors import (
     Incompatible,
 )
 
+EIGHT = 'text("a digit eight") - text("a digit three")'
+
 
 @pytest.fixture(scope="module")
 def editor(line: Any) -> Editor:
@@ -334,3 +336,41 @@ def test_parts_that_do_not_fit_each_other_are_refused(
     (folder / name).write_text(json.dumps(described | change))
     with pytest.raises(ControlGenError):
         Editor.load(resealed(folder))
+
+
+def test_a_query_starts_where_it_says_and_goes_the_rest(line: Any, editor: Editor) -> None:
+    found = editor.query(f"seed(4, 2) + 1.5 * ({EIGHT})")
+    assert found.start == "4, sample 2"
+    np.testing.assert_array_equal(found.source, editor.sample(1, 4, 2).latents)
+    np.testing.assert_allclose(found.direction, 1.5 * editor.parse(EIGHT), atol=1e-6)
+    # The answer is that of the edit it stands for, and amount scales the way.
+    same = editor.edit(found.source, editor.parse(EIGHT), 3.0, residual=True)
+    np.testing.assert_array_equal(editor.answer(found, 2.0, residual=True).pixels, same.pixels)
+    # A bank item is what the bank holds.
+    stored = np.load(line.store.path(line.bank) / "pixels.npy")
+    item = editor.query("bank(3)")
+    np.testing.assert_array_equal(editor.generate(item.source), stored[3:4])
+    assert not item.direction.any()
+    with pytest.raises(ConfigError, match=f"its items are 0 to {len(stored) - 1}"):
+        editor.bank_items(len(stored), len(stored) + 1)
+
+
+def test_a_query_without_a_start_goes_from_the_average(editor: Editor) -> None:
+    found = editor.query("mean(seed(1), seed(2))")
+    assert found.start == "average"
+    average = editor.statistics.mean / np.linalg.norm(editor.statistics.mean)
+    np.testing.assert_allclose(found.source, editor.invert(average[None]), atol=1e-4)
+    # All the way along, what is asked for is the mean itself, inside what the bank spans.
+    features = editor.embed(np.concatenate([editor.sample(1, s).pixels for s in (1, 2)]))
+    wanted = features.mean(0) / np.linalg.norm(features.mean(0))
+    edit = editor.answer(found)
+    start = edit.source_features[0]
+    inside = start + editor.statistics.project(wanted - start)
+    np.testing.assert_allclose(edit.asked[0], inside / np.linalg.norm(inside), atol=1e-5)
+
+
+@pytest.mark.parametrize("expression", [EIGHT, "-seed(1)", "seed(1) / 2 - seed(2) / 2"])
+def test_a_change_is_a_direction_and_no_query(editor: Editor, expression: str) -> None:
+    assert editor.parse(expression).any()
+    with pytest.raises(ConfigError, match="add what it starts from"):
+        editor.query(expression)

@@ -1,5 +1,7 @@
-"""Control: arithmetic on features, directions, and the Editor."""
+"""Control: arithmetic on features, directions, expressions, recipes, and the Editor."""
 
 from controlgen.control.editor import Edit, Editor, Samples
+from controlgen.control.queries import Query
+from controlgen.control.recipe import Recipe
 
-__all__ = ["Edit", "Editor", "Samples"]
+__all__ = ["Edit", "Editor", "Query", "Recipe", "Samples"]

@@ -6,10 +6,13 @@ map.json                kind and settings
 map.safetensors         what the map learned
 space.json              feature space settings and fingerprint
 statistics.safetensors  principal components of the bank's features
+bank.json               seed and size of the bank, from which any item of it can be drawn again
 attributes.json         what is measured on images, where the map was fitted with attributes
 attributes.safetensors  the linear model of them on features, likewise
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +20,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
-from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
+from controlgen.artifacts.store import (
+    digest_of,
+    open_artifact,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from controlgen.attributes import AnyAttributes
 from controlgen.control.attributes import AttributeModel
 from controlgen.control.statistics import Statistics
@@ -33,6 +42,16 @@ GENERATOR = "generator.safetensors"
 CRITIC = "critic.safetensors"
 STATISTICS = "statistics.safetensors"
 ATTRIBUTES = "attributes.safetensors"
+DRAWN = (
+    "generator.json",
+    GENERATOR,
+    "map.json",
+    "map.safetensors",
+    "space.json",
+    STATISTICS,
+    "attributes.json",
+    ATTRIBUTES,
+)  # files that a picture depends on
 S = TypeVar("S", bound=Spec)
 
 
@@ -50,6 +69,13 @@ class SpaceDescription(Spec):
     weights: str
 
 
+class BankDescription(Spec):
+    """What bank.json holds: item i of the bank is sample i of this seed."""
+
+    seed: int = Field(ge=0)
+    n: int = Field(ge=1)
+
+
 class AttributesDescription(Spec):
     """What attributes.json holds; `names` are those of the model's rows."""
 
@@ -58,7 +84,7 @@ class AttributesDescription(Spec):
 
 
 class Bundle(NamedTuple):
-    """All that an Editor is made of; `attributes` is None where the map was fitted without."""
+    """All that an Editor is made of; what the map was fitted without is None."""
 
     generator: AnyGenerator
     space: FeatureSpace
@@ -66,6 +92,8 @@ class Bundle(NamedTuple):
     statistics: Statistics
     image_shape: Shape
     attributes: AttributeModel | None
+    bank: BankDescription | None
+    weights: str
 
 
 def save_generator(
@@ -129,6 +157,11 @@ def save_map(
     write_json(folder / "space.json", described.effective())
 
 
+def save_bank(folder: Path, seed: int, n: int) -> None:
+    """Write bank.json."""
+    write_json(folder / "bank.json", BankDescription(seed=seed, n=n).effective())
+
+
 def save_attributes(folder: Path, model: AttributeModel) -> None:
     """Write attributes.json and attributes.safetensors beside the map's statistics."""
     described = AttributesDescription(attributes=model.settings, names=model.names)
@@ -156,7 +189,17 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     except KeyError as error:
         raise ArtifactCorrupt(f"{folder / STATISTICS}: lacks {error}") from None
     attributes = _open_attributes(folder, statistics, shape)
-    return Bundle(generator, _open_space(folder), fitted, statistics, shape, attributes)
+    path = folder / "bank.json"
+    bank = _described(BankDescription, path) if path.is_file() else None
+    space, weights = _open_space(folder), _fingerprint(folder)
+    return Bundle(generator, space, fitted, statistics, shape, attributes, bank, weights)
+
+
+def _fingerprint(folder: Path) -> str:
+    # Of the files that a picture depends on, by what they hold and not by where they lie.
+    files = read_manifest(folder).files
+    kept = {name: digest for name, digest in files.items() if name in DRAWN}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _same_generator(folder: Path, other: Path) -> None:

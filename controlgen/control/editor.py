@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from controlgen import rng
-from controlgen.control import algebra, query
+from controlgen.control import algebra, queries
 from controlgen.control.attributes import AttributeModel, Made
-from controlgen.control.bundle import load_bundle
+from controlgen.control.bundle import BankDescription, load_bundle
+from controlgen.control.expression import Node
+from controlgen.control.queries import Query
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.features import FeatureSpace
-from controlgen.images import generated, read_image
+from controlgen.images import generated
 from controlgen.networks import AnyGenerator
 from controlgen.regressors import Regressor
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
@@ -88,6 +90,8 @@ class Editor:
         statistics: Statistics,
         image_shape: Shape,
         attributes: AttributeModel | None = None,
+        bank: BankDescription | None = None,
+        weights: str = "",
     ) -> None:
         self.generator = generator.eval().requires_grad_(False)
         self.space = space
@@ -95,6 +99,8 @@ class Editor:
         self.statistics = statistics
         self.image_shape = image_shape
         self.attributes = attributes
+        self.bank = bank
+        self.weights = weights  # fingerprint of all that a picture depends on; "" if not loaded
 
     @classmethod
     def load(cls, path: str | Path, generator: str | Path | None = None) -> Self:
@@ -120,6 +126,20 @@ class Editor:
         latents = rng.normals(seed, SAMPLES, start, start + n, self.latent_size)
         return Samples(latents, self.generate(latents))
 
+    def bank_items(self, start: int, stop: int) -> Samples:
+        """Items start..stop of the bank that the map was fitted on, drawn again.
+
+        Raises ConfigError outside the bank, and where the map's folder does not describe it.
+        """
+        if self.bank is None:
+            raise ConfigError("this map does not say which bank it was fitted on; fit it again")
+        if not 0 <= start < stop <= self.bank.n:
+            raise ConfigError(
+                f"bank: there is no item {stop - 1 if start >= 0 else start}; its items are "
+                f"0 to {self.bank.n - 1}"
+            )
+        return self.sample(stop - start, self.bank.seed, start)
+
     def generate(self, latents: Latents) -> Pixels:
         """Latents (n z) -> Pixels (n c h w)."""
         if latents.ndim != 2 or latents.shape[1] != self.latent_size:
@@ -131,6 +151,16 @@ class Editor:
     def embed(self, pixels: Pixels) -> Features:
         """Pixels (n c h w) -> Features (n d), rows of unit length."""
         return self.space.embed(pixels)
+
+    def embed_text(self, text: str | Sequence[str]) -> Direction:
+        """The mean unit feature (d) of texts.
+
+        Raises ConfigError for a blank text, and where the space has no text.
+        """
+        embed_text = getattr(self.space, "embed_text", None)
+        if embed_text is None:
+            raise ConfigError("this feature space has no text; use image groups instead")
+        return algebra.mean(embed_text([text] if isinstance(text, str) else list(text)))
 
     def invert(self, features: Features) -> Latents:
         """Features (n d) -> Latents (n z) by the map."""
@@ -177,7 +207,7 @@ class Editor:
         if attribute is not None and given == {"attribute"}:
             return self._model().direction(attribute, hold)
         if text is not None and neutral is not None and given == {"text", "neutral"}:
-            change = self._text_mean(text) - self._text_mean(neutral)
+            change = self.embed_text(text) - self.embed_text(neutral)
         elif more is not None and less is not None and given == {"more", "less"}:
             if not len(more) or not len(less):
                 raise ConfigError("direction: each group needs at least one image")
@@ -189,20 +219,39 @@ class Editor:
         return self._holding(self.statistics.project(change), hold)
 
     def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:
-        """A direction (d) as a sum of text("..."), image("FILE") and attribute("NAME").
+        """A direction (d) as an expression: text("a thin one") - text("a bold one").
 
-        Projected likewise; by the linear model of the attributes it moves none of `hold`, and each
-        attribute("NAME") is then still worth one sigma.
-        Raises ConfigError where it is not understood, DataError where an image cannot be read.
+        Every picture in it counts as its feature. Projected likewise; by the linear model of the
+        attributes it moves none of `hold`, and each attribute("NAME") is then still worth one
+        sigma. Raises ConfigError with the column of a mistake, DataError where a file cannot be
+        read.
         """
-        change = query.evaluate(
-            expression,
-            {
-                "text": self._text_mean,
-                "image": lambda path: self.embed(read_image(path, self.image_shape))[0],
-                "attribute": lambda name: self._model().direction(name, hold),
-            },
-        )
+        return queries.as_direction(self, expression, _names(hold))
+
+    def query(self, expression: str | Node, hold: str | Sequence[str] = ()) -> Query:
+        """Where a picture starts and which way it goes, as in seed(7) + 2 * attribute("ink").
+
+        The start is the first image("FILE"), seed(7) or bank(12) that is added as it stands, or
+        the bank's average picture; the rest is the direction, projected likewise.
+        Raises ConfigError with the column of a mistake, DataError where a file cannot be read.
+        """
+        return queries.ask(self, expression, _names(hold))
+
+    def answer(
+        self,
+        query: str | Query,
+        amount: float = 1.0,
+        residual: bool = False,
+        corrections: int | None = None,
+    ) -> Edit:
+        """The edit that an expression asks for; amount 1 goes all the way. Raises as `edit`."""
+        if isinstance(query, str):
+            query = self.query(query)
+        held = query.hold
+        return self.edit(query.source, query.direction, amount, residual, held, corrections)
+
+    def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction:
+        """The part (d) of a change that the bank's images span and that moves none of `hold`."""
         return self._holding(self.statistics.project(change), hold)
 
     def edit(
@@ -306,11 +355,9 @@ class Editor:
     def _holding(self, direction: Direction, hold: str | Sequence[str]) -> Direction:
         return self._model().held(direction, hold) if len(hold) else direction
 
-    def _text_mean(self, text: str | Sequence[str]) -> Features:
-        embed_text = getattr(self.space, "embed_text", None)
-        if embed_text is None:
-            raise ConfigError("this feature space has no text; use image groups instead")
-        return algebra.mean(embed_text([text] if isinstance(text, str) else list(text)))
+
+def _names(hold: str | Sequence[str]) -> tuple[str, ...]:
+    return (hold,) if isinstance(hold, str) and hold else tuple(hold)
 
 
 def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:

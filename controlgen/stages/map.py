@@ -16,7 +16,13 @@ from controlgen.attributes import AnyAttributes
 from controlgen.config import RunConfig
 from controlgen.control import Editor
 from controlgen.control.attributes import AttributeModel, measured_in_blocks
-from controlgen.control.bundle import load_generator, save_attributes, save_generator, save_map
+from controlgen.control.bundle import (
+    load_generator,
+    save_attributes,
+    save_bank,
+    save_generator,
+    save_map,
+)
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
@@ -66,6 +72,7 @@ def fit_map(
         statistics = Statistics.of(np.array(items.features[part]))
         space_settings = run.embed.space
         save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
+        save_bank(folder, run.sample.seed, run.sample.n)
         write_json(folder / "config.json", config.effective())
         facts: dict[str, Any] = {
             "map": config.map.kind,

@@ -21,6 +21,7 @@ from controlgen.artifacts.store import (
 )
 from controlgen.attributes import strokes
 from controlgen.config import ClipConfig, CompareConfig, RunConfig, SpacesConfig
+from controlgen.control.bundle import save_bank
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
 from controlgen.metrics.bootstrap import interval
@@ -82,6 +83,7 @@ def ship(
         del sources[name]
     with shipping(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
         _leave_out(folder / "report.md", private)
+        save_bank(folder, run.sample.seed, run.sample.n)
         write_json(folder / "config.json", without_places(run.effective()))
         targets = {one["name"]: _target_line(one) for one in report["targets"]}
         write_card(

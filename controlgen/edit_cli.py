@@ -1,0 +1,147 @@
+"""`controlgen edit`: what is asked is checked first, then steered, measured and drawn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from controlgen import __version__
+from controlgen.control import Edit, Editor, Recipe
+from controlgen.control.expression import Call, Combined, Node, Number, Words, parse
+from controlgen.control.queries import Query
+from controlgen.control.recipe import check_name, digests
+from controlgen.errors import ConfigError
+from controlgen.figures import edit_strip
+from controlgen.sheet_cli import parse_names
+
+ASKED = "add", "expression", "seed", "image", "amount", "steps", "residual", "hold"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked on the command line; None and "" where nothing was said."""
+
+    map: str | None
+    expression: str | None
+    add: str | None
+    output: Path
+    seed: int | None
+    image: Path | None
+    amount: float | None
+    steps: int | None
+    residual: bool
+    hold: str
+    recipe: Path | None
+    save_recipe: Path | None
+    generator: str | None
+
+
+def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
+    """Steer one image and write the strip; returns lines to be printed.
+
+    Raises ConfigError, DataError and what opening the map raises, before anything is written.
+    """
+    again = _again(request)
+    asked = again.expression if again else _tree(request)
+    name = request.map or (again and again.model)
+    if not name:
+        raise ConfigError("name a map, as in artifacts/pretrained/mnist, or give --recipe")
+    if request.save_recipe is not None:
+        check_name(request.save_recipe)
+    folder = folder_of(name)
+    editor = Editor.load(folder, folder_of(request.generator) if request.generator else None)
+
+    # Everything that can be refused is refused before anything is written.
+    if again is not None:
+        again.check(editor.weights)
+    query = editor.query(asked, parse_names(request.hold))
+    recipe = again or _recipe(request, str(folder), editor.weights, query)
+    edit = strip(editor, query, recipe, request.output)
+    if request.save_recipe is not None:
+        recipe.write(request.save_recipe)
+    return [*_told(edit, query.hold, request.output), *_version(recipe)]
+
+
+def _again(request: Request) -> Recipe | None:
+    if request.recipe is None:
+        return None
+    said = [f"--{name}" for name in ASKED if getattr(request, name) not in (None, "", False)]
+    if said:
+        raise ConfigError(f"--recipe says all of it; leave {said[0]} out")
+    return Recipe.read(request.recipe)
+
+
+def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
+    return Recipe(
+        model=model,
+        weights=weights,
+        expression=query.expression,
+        amount=1.0 if request.amount is None else request.amount,
+        steps=request.steps or 6,
+        residual=request.residual,
+        files=digests(query.files),
+        controlgen=__version__,
+    )
+
+
+def strip(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
+    """Write the source, the steps and the result as one PNG with its recipe; returns the last."""
+    # The strip starts with the source itself; each further image goes one step further.
+    amounts = [recipe.amount * step / recipe.steps for step in range(1, recipe.steps + 1)]
+    edits = [
+        editor.answer(query, one, recipe.residual, recipe.corrections if query.hold else None)
+        for one in amounts
+    ]
+    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
+    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
+    provenance = {
+        "model": recipe.model,
+        "seed": query.start,
+        "recipe": recipe.effective(),
+        "version": __version__,
+    }
+    title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
+    edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
+    return edits[-1]
+
+
+def _tree(request: Request) -> Node:
+    # One expression, whichever way it was said.
+    if request.seed is not None and request.image is not None:
+        raise ConfigError("--seed and --image: give one of them, not both")
+    if (request.expression is None) == (request.add is None):
+        raise ConfigError("give an expression, as in 'seed(7) + text(\"...\")', or --add, not both")
+    if request.amount is not None and not np.isfinite(request.amount):
+        raise ConfigError(f"--amount {request.amount}: must be a finite number")
+    said = parse(str(request.add if request.expression is None else request.expression))
+    if request.add is None and request.seed is None and request.image is None:
+        return said
+    start = Call("seed", (Number(float(request.seed or 0)),))
+    if request.image is not None:
+        start = Call("image", (Words(str(request.image)),))
+    return Combined("+", start, said)
+
+
+def _told(edit: Edit, held: tuple[str, ...], output: Path) -> list[str]:
+    lines = [
+        f"{output}: asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
+        f"the change itself to {edit.progress[0]:.3f}",
+    ]
+    # One line an attribute, where the map was fitted with any.
+    if edit.model is None or edit.attributes is None:
+        return lines
+    names, before, after = edit.attributes
+    sigmas = edit.model.in_sigmas(after - before)[0]
+    width = max(len(name) for name in names)
+    lines += ["", f"{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}"]
+    for column, name in enumerate(names):
+        values = f"{before[0, column]:>10.4g} {after[0, column]:>10.4g} {sigmas[column]:>+8.2f}"
+        lines.append(f"{name:<{width}} {values}" + ("  held" if name in held else ""))
+    return lines
+
+
+def _version(recipe: Recipe) -> list[str]:
+    if recipe.controlgen in ("", __version__):
+        return []
+    return [f"made with controlgen {recipe.controlgen}, drawn again with {__version__}"]
