@@ -115,6 +115,7 @@ def edit(
         int | None, typer.Option(min=1, max=50, help="Images from source to result; 6.")
     ] = None,
     residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
+    plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     recipe: Annotated[
         Path | None, typer.Option(help="Make again what a recipe, or a PNG that has one, says.")
@@ -131,7 +132,7 @@ def edit(
     from controlgen import edit_cli
 
     _check_png(output)
-    said = expression, add, output, seed, image, amount, steps, residual, hold
+    said = expression, add, output, seed, image, amount, steps, residual, plain, hold
     request = edit_cli.Request(map, *said, recipe, save_recipe, generator)
     print("\n".join(edit_cli.draw(request, lambda name: _folder(name, store))))
 
@@ -159,6 +160,39 @@ def sheet(
     _check_png(output)
     request = sheet_cli.Request(add, amounts, output, n, seed, images, hold, residual, tiles)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
+
+
+@app.command()
+def batch(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV with expression, and maybe name, amount, residual.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Make every expression of a table: pictures, results.csv and arrays in a folder."""
+    from controlgen import batch_cli
+
+    print("\n".join(batch_cli.batch(_folder(map, store), table, output)))
+
+
+@app.command()
+def nearest(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    expression: Annotated[str, typer.Argument(help='A picture: seed(7), image("FILE"), ...')],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=24, help="How many.")] = 12,
+    among: Annotated[int, typer.Option(min=1, help="Of the bank's first so many.")] = 4_000,
+    table: Annotated[Path | None, typer.Option(help="CSV file to write as well.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Find the bank's images that are most like what an expression asks for."""
+    from controlgen import batch_cli
+
+    _check_png(output)
+    folder = _folder(map, store)
+    print("\n".join(batch_cli.nearest(folder, expression, output, n, among, table)))
 
 
 @app.command()

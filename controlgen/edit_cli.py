@@ -13,9 +13,10 @@ from controlgen.control.queries import Query
 from controlgen.control.recipe import check_name, digests
 from controlgen.errors import ConfigError
 from controlgen.figures import edit_strip
+from controlgen.images import write_png
 from controlgen.sheet_cli import parse_names
 
-ASKED = "add", "expression", "seed", "image", "amount", "steps", "residual", "hold"
+ASKED = "add", "expression", "seed", "image", "amount", "steps", "residual", "plain", "hold"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Request:
     amount: float | None
     steps: int | None
     residual: bool
+    plain: bool
     hold: str
     recipe: Path | None
     save_recipe: Path | None
@@ -57,7 +59,7 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
         again.check(editor.weights)
     query = editor.query(asked, parse_names(request.hold))
     recipe = again or _recipe(request, str(folder), editor.weights, query)
-    edit = strip(editor, query, recipe, request.output)
+    edit = write(editor, query, recipe, request.output)
     if request.save_recipe is not None:
         recipe.write(request.save_recipe)
     return [*_told(edit, query.hold, request.output), *_version(recipe)]
@@ -79,28 +81,35 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         expression=query.expression,
         amount=1.0 if request.amount is None else request.amount,
         steps=request.steps or 6,
+        picture="result" if request.plain else "strip",
         residual=request.residual,
         files=digests(query.files),
         controlgen=__version__,
     )
 
 
-def strip(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
-    """Write the source, the steps and the result as one PNG with its recipe; returns the last."""
-    # The strip starts with the source itself; each further image goes one step further.
-    amounts = [recipe.amount * step / recipe.steps for step in range(1, recipe.steps + 1)]
-    edits = [
-        editor.answer(query, one, recipe.residual, recipe.corrections if query.hold else None)
-        for one in amounts
-    ]
-    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
-    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
+def write(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
+    """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way."""
     provenance = {
+        "synthetic": "true",
         "model": recipe.model,
         "seed": query.start,
         "recipe": recipe.effective(),
         "version": __version__,
     }
+    steps = recipe.steps if recipe.picture == "strip" else 1
+    amounts = [recipe.amount * step / steps for step in range(1, steps + 1)]
+    edits = [
+        editor.answer(query, one, recipe.residual, recipe.corrections if query.hold else None)
+        for one in amounts
+    ]
+    if recipe.picture == "result":
+        write_png(output, edits[-1].pixels, provenance)
+        return edits[-1]
+
+    # The strip starts with the source itself; each further image goes one step further.
+    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
+    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
     title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
     edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
     return edits[-1]

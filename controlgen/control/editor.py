@@ -15,6 +15,7 @@ from controlgen.control import algebra, queries
 from controlgen.control.attributes import AttributeModel, Made
 from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.expression import Node
+from controlgen.control.gallery import Gallery
 from controlgen.control.queries import Query
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
@@ -236,6 +237,15 @@ class Editor:
         Raises ConfigError with the column of a mistake, DataError where a file cannot be read.
         """
         return queries.ask(self, expression, _names(hold))
+
+    def feature(self, expression: str | Node) -> Direction:
+        """What an expression that is a picture asks for, as a unit feature (d). Raises likewise."""
+        return queries.feature_of(self, expression)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The bank that the map was fitted on, to be searched."""
+        return Gallery(self)
 
     def answer(
         self,

@@ -13,7 +13,7 @@ from controlgen.control import algebra, expression
 from controlgen.control.meaning import Function, Value, Vocabulary, change, evaluate, held, picture
 from controlgen.errors import ConfigError, DataError
 from controlgen.images import SUFFIXES, image_files, read_image
-from controlgen.types import Direction, Features, Latents, Pixels
+from controlgen.types import Direction, Latents, Pixels
 
 if TYPE_CHECKING:
     from controlgen.control.editor import Editor
@@ -152,9 +152,10 @@ def as_direction(editor: "Editor", text: str, hold: Sequence[str] = ()) -> Direc
     return editor.within(np.asarray(value.row, np.float32), hold)
 
 
-def features_of(editor: "Editor", text: str) -> Features:
-    """An expression as one unit row (1 d), the feature that it asks for. Raises ConfigError."""
-    value = evaluate(expression.parse(text), Reading(editor).vocabulary)
+def feature_of(editor: "Editor", text: str | expression.Node) -> Direction:
+    """An expression as one unit feature (d). Raises ConfigError where it is a change."""
+    tree = expression.parse(text) if isinstance(text, str) else text
+    value = evaluate(tree, Reading(editor).vocabulary)
     if value.is_change or value.weight < 0:
         raise ConfigError("expression: a change, not a picture; add what it starts from")
-    return np.asarray(picture(value.row).row[None], np.float32)
+    return np.asarray(picture(value.row).row, np.float32)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from PIL import Image
 from pydantic import Field
@@ -28,6 +28,7 @@ class Recipe(Spec):
     expression: str = Field(min_length=1)
     amount: float = 1.0
     steps: int = Field(6, ge=1, le=50)
+    picture: Literal["strip", "result"] = Field("strip", description="the way there, or its end")
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     files: dict[str, str] = Field({}, description="SHA-256 of what the expression reads")
