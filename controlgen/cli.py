@@ -111,6 +111,7 @@ def edit(
     steps: Annotated[int, typer.Option(min=1, max=50, help="Images from source to result.")] = 6,
     residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
     generator: Annotated[
         str | None, typer.Option(help="GAN artifact; must be the map's own.")
     ] = None,
@@ -142,17 +143,23 @@ def edit(
 
     # The strip starts with the source itself; each further image goes one step further.
     amounts = [amount * step / steps for step in range(1, steps + 1)]
-    edits = [editor.edit(source, direction, one, residual, hold=held) for one in amounts]
+    edits = [
+        editor.edit(source, direction, one, residual, hold=held, refine=refine) for one in amounts
+    ]
     pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
     labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
     recipe = f"add {add}, amount {amount:g}, {steps} steps" + (", residual" if residual else "")
     recipe += f", hold {', '.join(held)}" if held else ""
+    recipe += f", refine {refine}" if refine else ""
     start = f"image {image.name}" if image else f"{seed or 0}"
     provenance = {"model": str(folder), "seed": start, "recipe": recipe, "version": __version__}
     edit_strip(output, pixels, labels, provenance, title=add.replace("$", r"\$"))
     last = edits[-1]
     print(f"{output}: asked and obtained agree to {last.agreement[0]:.3f} (cosine of features),")
     print(f"the change itself to {last.progress[0]:.3f}")
+    if last.reachability is not None:
+        said = f"; {last.warnings[0]}" if last.warnings[0] else ""
+        print(f"it can be believed to {last.reachability[0]:.2f} (reachability, 0..1){said}")
     _print_attributes(last, held)
 
 

@@ -8,6 +8,8 @@ space.json              feature space settings and fingerprint
 statistics.safetensors  principal components of the bank's features
 attributes.json         what is measured on images, where the map was fitted with attributes
 attributes.safetensors  the linear model of them on features, likewise
+reachability.json       how far answers can be believed, where the map was fitted with it
+reachability.safetensors  what held-out bank features have, likewise
 """
 
 from pathlib import Path
@@ -19,7 +21,10 @@ from torch import Tensor
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
 from controlgen.artifacts.store import digest_of, open_artifact, read_json, write_json
 from controlgen.attributes import AnyAttributes
+from controlgen.config import ReachabilityConfig
 from controlgen.control.attributes import AttributeModel
+from controlgen.control.calibration import Judged
+from controlgen.control.reachability import INPUTS, Reachability
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
 from controlgen.features import AnyFeatureSpace, FeatureSpace
@@ -33,6 +38,7 @@ GENERATOR = "generator.safetensors"
 CRITIC = "critic.safetensors"
 STATISTICS = "statistics.safetensors"
 ATTRIBUTES = "attributes.safetensors"
+REACHABILITY = "reachability.safetensors"
 S = TypeVar("S", bound=Spec)
 
 
@@ -57,8 +63,18 @@ class AttributesDescription(Spec):
     names: tuple[str, ...]
 
 
+class ReachabilityDescription(Spec):
+    """What reachability.json holds; `weights` are named by the inputs of the regression."""
+
+    reachability: ReachabilityConfig
+    weights: dict[str, float]
+    intercept: float
+    warn_below: float
+    judged: Judged
+
+
 class Bundle(NamedTuple):
-    """All that an Editor is made of; `attributes` is None where the map was fitted without."""
+    """All that an Editor is made of; the last two are None where the map was fitted without."""
 
     generator: AnyGenerator
     space: FeatureSpace
@@ -66,6 +82,7 @@ class Bundle(NamedTuple):
     statistics: Statistics
     image_shape: Shape
     attributes: AttributeModel | None
+    reachability: Reachability | None
 
 
 def save_generator(
@@ -136,6 +153,27 @@ def save_attributes(folder: Path, model: AttributeModel) -> None:
     save_arrays(folder / ATTRIBUTES, model.arrays())
 
 
+def save_reachability(
+    folder: Path, config: ReachabilityConfig, found: Reachability, judged: Judged
+) -> None:
+    """Write reachability.json, with what it is worth, and reachability.safetensors."""
+    described = ReachabilityDescription(
+        reachability=config,
+        weights=dict(zip(INPUTS, found.weights.tolist(), strict=True)),
+        intercept=found.intercept,
+        warn_below=found.warn_below,
+        judged=judged,
+    )
+    write_json(folder / "reachability.json", described.effective())
+    save_arrays(folder / REACHABILITY, found.arrays())
+
+
+def read_reachability(folder: Path) -> ReachabilityDescription | None:
+    """What reachability.json of a map's folder says; None where it was fitted without."""
+    path = folder / "reachability.json"
+    return _described(ReachabilityDescription, path) if path.is_file() else None
+
+
 def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     """Open and verify a map's folder.
 
@@ -156,7 +194,9 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     except KeyError as error:
         raise ArtifactCorrupt(f"{folder / STATISTICS}: lacks {error}") from None
     attributes = _open_attributes(folder, statistics, shape)
-    return Bundle(generator, _open_space(folder), fitted, statistics, shape, attributes)
+    reachability = _open_reachability(folder, statistics)
+    space = _open_space(folder)
+    return Bundle(generator, space, fitted, statistics, shape, attributes, reachability)
 
 
 def _same_generator(folder: Path, other: Path) -> None:
@@ -199,6 +239,24 @@ def _open_attributes(folder: Path, statistics: Statistics, shape: Shape) -> Attr
         return AttributeModel.restore(described.attributes, arrays, statistics)
     except ArtifactCorrupt as error:
         raise ArtifactCorrupt(f"{folder / ATTRIBUTES}: {error}") from None
+
+
+def _open_reachability(folder: Path, statistics: Statistics) -> Reachability | None:
+    # Maps fitted without have no such files.
+    described = read_reachability(folder)
+    if described is None:
+        return None
+    try:
+        return Reachability.restore(
+            load_arrays(folder / REACHABILITY),
+            statistics,
+            described.reachability.neighbours,
+            described.weights,
+            described.intercept,
+            described.warn_below,
+        )
+    except ArtifactCorrupt as error:
+        raise ArtifactCorrupt(f"{folder / REACHABILITY}: {error}") from None
 
 
 def _described(kind: type[S], path: Path) -> S:
