@@ -48,6 +48,8 @@ class Edit:
     """An answer: what came out, what was asked, and where it started. n rows throughout.
 
     `asked` is all that was asked in the end, with what the corrections of held attributes added.
+    `unrefined` are the features that the map's own answers had, where they were refined and it is
+    known how far to believe.
     """
 
     pixels: Pixels
@@ -59,6 +61,7 @@ class Edit:
     source_features: Features
     model: AttributeModel | None = field(default=None, repr=False)
     believing: Reachability | None = field(default=None, repr=False)
+    unrefined: Features | None = field(default=None, repr=False)
 
     @cached_property
     def attributes(self) -> Measured | None:
@@ -84,16 +87,24 @@ class Edit:
         """How far each answer can be believed: a calibrated probability (n), 0..1.
 
         That it is as near to what was asked, in an audit space, as 90 % of the answers to features
-        of held-out samples are. None for a map fitted without, and where nothing was asked for.
+        of held-out samples are. A refined answer is believed as far as the map's own: refinement
+        descends on the very cosine that would tell. None for a map fitted without, and where
+        nothing was asked for.
         """
-        return None if self.believing is None else self.believing.score(self.asked, self.obtained)
+        if self.believing is None:
+            return None
+        return self.believing.score(self.asked, self._own)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What is wrong with each of n answers, in words; empty where nothing is known to be."""
         if self.believing is None:
             return ("",) * len(self.asked)
-        return self.believing.warnings(self.asked, self.obtained)
+        return self.believing.warnings(self.asked, self._own)
+
+    @property
+    def _own(self) -> Features:
+        return self.obtained if self.unrefined is None else self.unrefined
 
 
 class Editor:
@@ -270,18 +281,20 @@ class Editor:
         # What amount 0 would ask for, to the last bit: the difference is then exactly zero.
         before = self.invert(algebra.add(features, direction, 0.0)) if residual else None
 
-        def make(asked: Features) -> Made:
+        def mapped(asked: Features) -> Latents:
             answer = self.invert(asked)
-            if before is not None:
-                answer = latents + (answer - before)
-            answer = self.refine(answer, asked, refine)
+            return answer if before is None else latents + (answer - before)
+
+        def make(asked: Features) -> Made:
+            answer = self.refine(mapped(asked), asked, refine)
             return Made(answer, self.generate(answer))
 
         if rounds:
             asked, made = self._model().corrected(hold, pixels, asked, make, rounds)
         else:
             made = make(asked)
-        return self._edit(made, asked, latents, pixels, features)
+        own = self._own(mapped(asked)) if refine else None
+        return self._edit(made, asked, latents, pixels, features, own)
 
     def edit_latents(
         self, source: Latents | Pixels | Samples, direction: Latents, amount: float = 1.0
@@ -312,9 +325,11 @@ class Editor:
         _check_steps(refine)
         latents, pixels, features = self._start(start)
         asked = algebra.slerp(features, self._start(end)[2], position)
-        answer = self.refine(self.invert(asked), asked, refine)
+        mapped = self.invert(asked)
+        answer = self.refine(mapped, asked, refine)
         made = Made(answer, self.generate(answer))
-        return self._edit(made, asked, latents, pixels, features)
+        own = self._own(mapped) if refine else None
+        return self._edit(made, asked, latents, pixels, features, own)
 
     def interpolate_latents(self, start: Latents, end: Latents, position: float) -> Pixels:
         """The image between two latents, on the great circle with the norm kept, for comparison."""
@@ -332,12 +347,22 @@ class Editor:
         pixels = self.generate(source)
         return np.asarray(source, np.float32), pixels, self.embed(pixels)
 
+    def _own(self, mapped: Latents) -> Features | None:
+        # What the map's own answers have: only where something is to be believed by it.
+        return None if self.reachability is None else self.embed(self.generate(mapped))
+
     def _edit(
-        self, made: Made, asked: Features, latents: Latents, pixels: Pixels, features: Features
+        self,
+        made: Made,
+        asked: Features,
+        latents: Latents,
+        pixels: Pixels,
+        features: Features,
+        own: Features | None,
     ) -> Edit:
         obtained = self.embed(made.pixels)
         parts = (made.pixels, made.latents, asked, obtained, pixels, latents, features)
-        return Edit(*parts, model=self.attributes, believing=self.reachability)
+        return Edit(*parts, self.attributes, self.reachability, own)
 
     def _model(self) -> AttributeModel:
         if self.attributes is None:

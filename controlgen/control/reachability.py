@@ -69,10 +69,11 @@ class Yardstick:
         """
         parts = self.statistics
         change = np.asarray(asked, np.float64) - parts.mean
-        inside = change @ parts.components.T.astype(np.float64)
+        components = parts.components.astype(np.float64)
+        inside = change @ components.T
         # A component without variance holds nothing to compare with; it must not divide by zero.
         variances = np.maximum(parts.variances.astype(np.float64), 1e-12)
-        outside = np.maximum((change**2).sum(1) - (inside**2).sum(1), 0)
+        outside = ((change - inside @ components) ** 2).sum(1)
         return np.stack([(inside**2 / variances).sum(1), outside, self._nearest(inside)], axis=1)
 
     def _nearest(self, inside: Values) -> Values:
@@ -128,7 +129,9 @@ class Reachability:
     def score(self, asked: Features, obtained: Features) -> NDArray[np.float32]:
         """Probability (n), 0..1, that answers are near to what was asked; features (n d) each.
 
-        It is calibrated for answers of the map to targets as they were fitted on.
+        It is calibrated for the map's own answers, on targets of the kinds it was fitted on. Give
+        the map's own too where an answer was refined: descent on this very cosine raises it without
+        the answer being any nearer.
         """
         linear = self.yardstick.inputs(asked, obtained) @ self.weights + self.intercept
         return np.asarray(expit(linear), np.float32)
@@ -156,7 +159,9 @@ class Reachability:
                     f"the target lies outside what the bank holds ({out[row]:.1f}th percentile)"
                 )
             if agreement[row] < low:
-                reasons.append(f"the picture shows only {agreement[row]:.2f} of what was asked")
+                reasons.append(
+                    f"the map's answer shows only {agreement[row]:.2f} of what was asked"
+                )
             found[row] = "; ".join(reasons) or "the answer is less near than those of the bank are"
         return tuple(found)
 
