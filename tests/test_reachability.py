@@ -1,5 +1,6 @@
 """Reachability in a linear world: what can be reached is a subspace, and known exactly."""
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.special import expit
 from scipy.stats import chi2, ks_2samp
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from controlgen import Editor, stages
-from controlgen.artifacts import Store
+from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.store import finish
 from controlgen.config import FitConfig, ReachabilityConfig, RunConfig
 from controlgen.control import algebra
@@ -34,6 +36,7 @@ from controlgen.control.reachability import (
 from controlgen.control.statistics import Statistics
 from controlgen.control.trials import Trials
 from controlgen.errors import ArtifactCorrupt, ConfigError
+from controlgen.evaluation.believed import Believed
 
 D, K = 24, 5  # features, of which the generator moves five
 Rows = NDArray[np.float32]
@@ -418,3 +421,38 @@ def test_the_command_line_says_it_in_one_line(
     plain = controlgen("edit", line.map_folder, *words)
     assert plain.code == 0 and "reachability" not in plain.out
     assert controlgen("edit", line.map_folder, *words, "--refine", -1).code == 2
+
+
+def test_the_report_says_what_it_is_worth(world: World, tmp_path: Path) -> None:
+    believed = Believed(world.judged)
+    (target,) = believed.targets()
+    assert target.met and target.measured == world.judged.auroc.mean
+    text = "\n".join(believed.markdown())
+    for value in (world.judged.auroc, world.judged.auroc_near):
+        assert f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})" in text
+    for row in world.judged.kinds:
+        assert f"| {row.kind} | {row.n} | {row.near:.2f} |" in text
+    believed.draw(tmp_path, {"model": "toy"})
+    with Image.open(tmp_path / "reliability.png") as picture:
+        assert picture.info["model"] == "toy"
+    # Nothing to rank is not a goal met.
+    alike = Believed(world.judged.model_copy(update={"auroc": None}))
+    assert not alike.targets()[0].met and "AUROC -" in "\n".join(alike.markdown())
+
+
+def test_an_evaluation_is_told_where_the_map_has_it(
+    believed: Path, line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Exception):
+        pass
+
+    def told(*parts: Any, judged: Any, **others: Any) -> None:
+        raise Told(judged)
+
+    monkeypatch.setattr(importlib.import_module("controlgen.stages.report"), "judge_editor", told)
+    described = read_reachability(believed)
+    assert described is not None
+    for name, wanted in ((believed.name, described.judged), (line.map.name, None)):
+        with pytest.raises(Told) as caught:
+            stages.evaluate(line.run, Ref("map", name), line.bank, line.features, line.store)
+        assert caught.value.args == (wanted,)

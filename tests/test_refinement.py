@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from controlgen import Editor
 from controlgen.control import algebra
-from controlgen.control.refinement import descend, off_shell, refine
+from controlgen.control.refinement import descend, refine
 from controlgen.errors import ConfigError
 from controlgen.evaluation.inversion import LEARNING_RATE, optimise
 
@@ -57,10 +57,9 @@ def test_a_path_is_adam_on_the_closed_form_of_the_gradient() -> None:
         cosine = (images * asked).sum(1, keepdims=True) / length
         np.testing.assert_allclose(step.latents.numpy(), z, atol=1e-4)
         np.testing.assert_allclose(step.cosine.numpy(), cosine[:, 0], atol=1e-5)
-        # d cos / d x = (t - cos x / |x|) / |x|, and of the prior 2 (r - 1) z / (|z| sqrt(size)).
+        # d cos / d x = (t - cos x / |x|) / |x|, and of the prior 2 (z - start) / size.
         gradient = -((asked - cosine * images / length) / length) @ MATRIX.T
-        norm = np.linalg.norm(z, axis=1, keepdims=True)
-        gradient += weight * 2 * (norm / np.sqrt(Z) - 1) * z / (norm * np.sqrt(Z))
+        gradient += weight * 2 * (z - start) / Z
         # Kingma and Ba 2015, algorithm 1.
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
@@ -114,19 +113,19 @@ def test_a_row_does_not_depend_on_the_others() -> None:
         np.testing.assert_allclose(alone, together[rows], atol=1e-3)
 
 
-def test_the_prior_keeps_latents_on_the_shell() -> None:
+def test_the_prior_keeps_latents_where_they_came_from() -> None:
     start, asked = drawn(4, n=50)
-    start *= np.sqrt(Z) / np.linalg.norm(start, axis=1, keepdims=True)
-    # What no image shows: the longer the latent, the less the offset is in the way.
-    off = {}
-    for weight in (0.0, 1.0):
-        found = refine(generate, embed, start, asked, 200, weight, 0.05)
-        off[weight] = np.abs(np.linalg.norm(found, axis=1) / np.sqrt(Z) - 1).mean()
-        assert (shown_cosine(found, asked) >= shown_cosine(start, asked) - 1e-6).all()
-    assert off[1.0] < 0.6 * off[0.0]
-    lengths = torch.tensor([[3.0, 4.0, 0.0, 0.0]])
-    assert off_shell(lengths).item() == pytest.approx((5 / 2 - 1) ** 2)
-    assert torch.isfinite(off_shell(torch.zeros(1, 4))).all()
+    for length in (0.3, 1.0):
+        start *= length * np.sqrt(Z) / np.linalg.norm(start, axis=1, keepdims=True)
+        moved, off = {}, {}
+        for weight in (0.0, 1.0):
+            found = refine(generate, embed, start, asked, 200, weight, 0.05)
+            moved[weight] = np.linalg.norm(found - start, axis=1).mean()
+            shell = np.linalg.norm(found, axis=1) / np.sqrt(Z)
+            off[weight] = np.abs(shell - length).mean()
+            assert (shown_cosine(found, asked) >= shown_cosine(start, asked) - 1e-6).all()
+        assert moved[1.0] < 0.6 * moved[0.0]
+        assert off[1.0] < 0.8 * off[0.0]
 
 
 def test_the_baseline_of_evaluation_walks_the_same_path() -> None:
@@ -157,11 +156,11 @@ def test_a_refined_edit_agrees_at_least_as_well(editor: Editor, real: Any, resid
     source = editor.sample(5, seed=2)
     direction = editor.direction(more=real[:3], less=real[3:6])
     plain = editor.edit(source, direction, 0.7, residual)
-    refined = editor.edit(source, direction, 0.7, residual, refine=15)
+    refined = editor.edit(source, direction, 0.7, residual, refine=40)
     np.testing.assert_array_equal(refined.asked, plain.asked)
     assert (refined.agreement >= plain.agreement - 1e-5).all()
-    # Features of the toy are nearly alike, so the angle counts and not the cosine.
-    assert (1 - refined.agreement).mean() < 0.7 * (1 - plain.agreement).mean()
+    # Features of the toy are nearly alike, so little is to be gained; rounding is 1e-7.
+    assert refined.agreement.mean() > plain.agreement.mean() + 1e-5
     np.testing.assert_array_equal(refined.pixels, editor.generate(refined.latents))
     np.testing.assert_array_equal(refined.obtained, editor.embed(refined.pixels))
     unchanged = editor.edit(source, direction, 0.7, residual, refine=0)
