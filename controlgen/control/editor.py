@@ -178,6 +178,8 @@ class Editor:
         See controlgen.control.refinement. Raises ConfigError where `steps` is below 0.
         """
         _check_steps(steps)
+        if steps == 0:
+            return latents
         return refined(self.generator, self.space.embed_images, latents, asked, steps)
 
     def features_of_latents(self, latents: Tensor) -> Tensor:
