@@ -105,6 +105,18 @@ class EmbedConfig(Spec):
     batch_size: int = runtime_field(256, ge=1)
 
 
+class ReachabilityConfig(Spec):
+    """How far answers can be believed: what a score of that is learned from. No labels."""
+
+    audit: AnyFeatureSpace = Field(
+        EfficientNetLite0(), description="in which an answer is near to what was asked, or not"
+    )
+    targets: int = Field(2_000, ge=20, description="images asked for; half of them judge")
+    neighbours: int = Field(5, ge=1, description="the k of the distance to the k-th nearest")
+    stored: int = Field(1_500, ge=1, description="bank features kept to find the nearest among")
+    seed: int = Seed
+
+
 class FitConfig(Spec):
     """The feature-to-latent map; the last `held_out` bank items are never fitted on."""
 
@@ -113,13 +125,20 @@ class FitConfig(Spec):
         None, description="measured on the bank's images, for directions by name"
     )
     held_out: int = Field(2_000, ge=8)
+    reachability: ReachabilityConfig | None = Field(
+        None, description="a score of how far each answer can be believed"
+    )
     seed: int = Seed
 
     def identity(self) -> dict[str, Any]:
-        """As of any Spec, but no attributes are no setting: such maps keep the names they had."""
+        """As of any Spec, but no attributes are no setting: such maps keep the names they had.
+
+        Likewise no reachability.
+        """
         kept = super().identity()
-        if self.attributes is None:
-            del kept["attributes"]
+        for name in ("attributes", "reachability"):
+            if getattr(self, name) is None:
+                del kept[name]
         return kept
 
 

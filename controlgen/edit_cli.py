@@ -16,7 +16,18 @@ from controlgen.figures import edit_strip
 from controlgen.images import write_png
 from controlgen.sheet_cli import parse_names
 
-ASKED = "add", "expression", "seed", "image", "amount", "steps", "residual", "plain", "hold"
+ASKED = (
+    "add",
+    "expression",
+    "seed",
+    "image",
+    "amount",
+    "steps",
+    "residual",
+    "plain",
+    "hold",
+    "refine",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Request:
     residual: bool
     plain: bool
     hold: str
+    refine: int
     recipe: Path | None
     save_recipe: Path | None
     generator: str | None
@@ -68,7 +80,7 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
 def _again(request: Request) -> Recipe | None:
     if request.recipe is None:
         return None
-    said = [f"--{name}" for name in ASKED if getattr(request, name) not in (None, "", False)]
+    said = [f"--{name}" for name in ASKED if getattr(request, name) not in (None, "", False, 0)]
     if said:
         raise ConfigError(f"--recipe says all of it; leave {said[0]} out")
     return Recipe.read(request.recipe)
@@ -83,6 +95,7 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         steps=request.steps or 6,
         picture="result" if request.plain else "strip",
         residual=request.residual,
+        refine=request.refine,
         files=digests(query.files),
         controlgen=__version__,
     )
@@ -99,10 +112,8 @@ def write(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
     }
     steps = recipe.steps if recipe.picture == "strip" else 1
     amounts = [recipe.amount * step / steps for step in range(1, steps + 1)]
-    edits = [
-        editor.answer(query, one, recipe.residual, recipe.corrections if query.hold else None)
-        for one in amounts
-    ]
+    rounds = recipe.corrections if query.hold else None
+    edits = [editor.answer(query, one, recipe.residual, rounds, recipe.refine) for one in amounts]
     if recipe.picture == "result":
         write_png(output, edits[-1].pixels, provenance)
         return edits[-1]
@@ -137,6 +148,9 @@ def _told(edit: Edit, held: tuple[str, ...], output: Path) -> list[str]:
         f"{output}: asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
         f"the change itself to {edit.progress[0]:.3f}",
     ]
+    if edit.reachability is not None:
+        said = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
+        lines.append(f"it can be believed to {edit.reachability[0]:.2f} (reachability, 0..1){said}")
     # One line an attribute, where the map was fitted with any.
     if edit.model is None or edit.attributes is None:
         return lines

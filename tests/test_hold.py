@@ -62,6 +62,7 @@ class ToyEditor(Editor):
         bent: Any = Bent()
         fitted = AttributeModel.of(bent, draw(latents), features, self.statistics)
         self.attributes = fitted if model is None else model
+        self.reachability = None
 
     @property
     def latent_size(self) -> int:
@@ -245,6 +246,25 @@ def test_directions_of_images_and_expressions_hold_too() -> None:
 def test_misuse_of_hold_is_refused(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         EXACT.edit(sources(1), EXACT.direction(attribute="size"), **arguments)
+
+
+def test_corrections_measure_refined_pictures() -> None:
+    """What refinement does to a held attribute is taken back as well."""
+
+    class Refined(ToyEditor):
+        def refine(self, latents: Any, asked: Any, steps: int) -> Any:
+            return latents + np.float32([0, 0.3 * steps, 0, 0, 0, 0])
+
+    editor = Refined()
+    source = sources(30)
+    direction = editor.attributes.direction("size")
+    off = {}
+    for rounds in (0, 2):
+        edit = editor.edit(source, direction, 1.0, hold=HELD, corrections=rounds, refine=1)
+        off[rounds] = deviations(editor, edit).mean()
+        np.testing.assert_array_equal(edit.pixels, editor.generate(edit.latents))
+    assert off[0] > 0.15
+    assert off[2] < 0.5 * off[0]
 
 
 def test_a_map_without_attributes_says_how_to_get_them() -> None:

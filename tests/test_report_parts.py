@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from controlgen.config import EvaluateConfig
+from controlgen.config import EvaluateConfig, ReachabilityConfig
+from controlgen.control.calibration import Trip, calibrate
+from controlgen.control.statistics import Statistics
+from controlgen.control.trials import Trials
 from controlgen.errors import ConfigError
 from controlgen.evaluation import evaluate, markdown, write_report
 from controlgen.evaluation.base import Subject
+from controlgen.evaluation.believed import Believed
 from controlgen.evaluation.choices import TooFewClasses, pick_exemplars
 from controlgen.evaluation.targets import Target
 from controlgen.metrics.inversion import pixel_error, unit_rows
@@ -382,3 +386,21 @@ def test_names_that_are_not_the_datas_are_refused_with_both():
     parts = parts_of(settings_of(judge="probe"))
     with pytest.raises(ConfigError, match=r"are adenocarcinoma, benign, .* are benign, adeno"):
         evaluate(**{**parts, "class_names": NAMES[::-1]})
+
+
+def test_reachability_is_a_section_where_it_was_saved(unjudged, tmp_path):
+    assert unjudged.believed is None and "## Reachability" not in markdown(unjudged)
+    features = unit_rows(normals(0, "toy features", 0, 200, 6) + 3)
+    seen = Trip(features, features, features[:, 0])
+    kinds, sources = np.repeat(["bank", "foreign"], 100), np.arange(200)
+    trials = Trials(np.zeros((200, 1, 1, 1), np.uint8), kinds, sources)
+    settings, statistics = ReachabilityConfig(), Statistics.of(features)
+    _, judged = calibrate(settings, statistics, features, seen, trials, seen)
+    report = replace(unjudged, believed=Believed(judged))
+    write_report(report, tmp_path, {"model": "toy"})
+    values = json.loads((tmp_path / "report.json").read_text())["believed"]["judged"]
+    assert values["auroc"] == judged.auroc._asdict()
+    assert values["kinds"][0]["near"] == judged.kinds[0].near
+    assert "## Reachability" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "reliability.png").is_file()
+    assert report.targets[-1].name == "reachability: AUROC on targets not fitted on"

@@ -9,6 +9,8 @@ statistics.safetensors  principal components of the bank's features
 bank.json               seed and size of the bank, from which any item of it can be drawn again
 attributes.json         what is measured on images, where the map was fitted with attributes
 attributes.safetensors  the linear model of them on features, likewise
+reachability.json       how far answers can be believed, where the map was fitted with it
+reachability.safetensors  what held-out bank features have, likewise
 """
 
 import hashlib
@@ -28,7 +30,10 @@ from controlgen.artifacts.store import (
     write_json,
 )
 from controlgen.attributes import AnyAttributes
+from controlgen.config import ReachabilityConfig
 from controlgen.control.attributes import AttributeModel
+from controlgen.control.calibration import Judged
+from controlgen.control.reachability import INPUTS, Reachability
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
 from controlgen.features import AnyFeatureSpace, FeatureSpace
@@ -42,6 +47,7 @@ GENERATOR = "generator.safetensors"
 CRITIC = "critic.safetensors"
 STATISTICS = "statistics.safetensors"
 ATTRIBUTES = "attributes.safetensors"
+REACHABILITY = "reachability.safetensors"
 DRAWN = (
     "generator.json",
     GENERATOR,
@@ -83,6 +89,16 @@ class AttributesDescription(Spec):
     names: tuple[str, ...]
 
 
+class ReachabilityDescription(Spec):
+    """What reachability.json holds; `weights` are named by the inputs of the regression."""
+
+    reachability: ReachabilityConfig
+    weights: dict[str, float]
+    intercept: float
+    warn_below: float
+    judged: Judged
+
+
 class Bundle(NamedTuple):
     """All that an Editor is made of; what the map was fitted without is None."""
 
@@ -92,6 +108,7 @@ class Bundle(NamedTuple):
     statistics: Statistics
     image_shape: Shape
     attributes: AttributeModel | None
+    reachability: Reachability | None
     bank: BankDescription | None
     weights: str
 
@@ -169,6 +186,27 @@ def save_attributes(folder: Path, model: AttributeModel) -> None:
     save_arrays(folder / ATTRIBUTES, model.arrays())
 
 
+def save_reachability(
+    folder: Path, config: ReachabilityConfig, found: Reachability, judged: Judged
+) -> None:
+    """Write reachability.json, with what it is worth, and reachability.safetensors."""
+    described = ReachabilityDescription(
+        reachability=config,
+        weights=dict(zip(INPUTS, found.weights.tolist(), strict=True)),
+        intercept=found.intercept,
+        warn_below=found.warn_below,
+        judged=judged,
+    )
+    write_json(folder / "reachability.json", described.effective())
+    save_arrays(folder / REACHABILITY, found.arrays())
+
+
+def read_reachability(folder: Path) -> ReachabilityDescription | None:
+    """What reachability.json of a map's folder says; None where it was fitted without."""
+    path = folder / "reachability.json"
+    return _described(ReachabilityDescription, path) if path.is_file() else None
+
+
 def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     """Open and verify a map's folder.
 
@@ -192,7 +230,9 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     path = folder / "bank.json"
     bank = _described(BankDescription, path) if path.is_file() else None
     space, weights = _open_space(folder), _fingerprint(folder)
-    return Bundle(generator, space, fitted, statistics, shape, attributes, bank, weights)
+    believing = _open_reachability(folder, statistics)
+    named = (attributes, believing, bank, weights)
+    return Bundle(generator, space, fitted, statistics, shape, *named)
 
 
 def _fingerprint(folder: Path) -> str:
@@ -242,6 +282,24 @@ def _open_attributes(folder: Path, statistics: Statistics, shape: Shape) -> Attr
         return AttributeModel.restore(described.attributes, arrays, statistics)
     except ArtifactCorrupt as error:
         raise ArtifactCorrupt(f"{folder / ATTRIBUTES}: {error}") from None
+
+
+def _open_reachability(folder: Path, statistics: Statistics) -> Reachability | None:
+    # Maps fitted without have no such files.
+    described = read_reachability(folder)
+    if described is None:
+        return None
+    try:
+        return Reachability.restore(
+            load_arrays(folder / REACHABILITY),
+            statistics,
+            described.reachability.neighbours,
+            described.weights,
+            described.intercept,
+            described.warn_below,
+        )
+    except ArtifactCorrupt as error:
+        raise ArtifactCorrupt(f"{folder / REACHABILITY}: {error}") from None
 
 
 def _described(kind: type[S], path: Path) -> S:

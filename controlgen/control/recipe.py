@@ -31,6 +31,7 @@ class Recipe(Spec):
     picture: Literal["strip", "result"] = Field("strip", description="the way there, or its end")
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
+    refine: int = Field(0, ge=0)
     files: dict[str, str] = Field({}, description="SHA-256 of what the expression reads")
     controlgen: str = ""
 

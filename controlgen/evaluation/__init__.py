@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from controlgen.config import EvaluateConfig
+from controlgen.control.calibration import Judged
 from controlgen.errors import ConfigError
 from controlgen.evaluation.base import (
     BankLike,
@@ -16,6 +17,7 @@ from controlgen.evaluation.base import (
     Predict,
     Subject,
 )
+from controlgen.evaluation.believed import Believed
 from controlgen.evaluation.choices import TooFewClasses
 from controlgen.evaluation.copies import copies
 from controlgen.evaluation.figure3 import figure3
@@ -54,6 +56,7 @@ def evaluate(
     prompts: Sequence[str],
     on_progress: OnProgress | None = None,
     perceptual: Perceptual | None = None,
+    judged: Judged | None = None,
 ) -> Report:
     """Judge a generator, a feature space and a map by the protocol.
 
@@ -62,7 +65,8 @@ def evaluate(
     of the labels. Where nobody judges (`config.judge`, or data without classes), what only a judge
     can say is absent, and so is figure 3 where the judge is sure of fewer than two classes among
     the generated images. `on_progress` is told what is being done and the share done. `perceptual`
-    adds a distance of real images and their answers.
+    adds a distance of real images and their answers. `judged` is what was saved beside a map that
+    was fitted with reachability.
     Raises ConfigError where maps, names or prompts do not fit, DataError where a probe has too few
     sources.
     """
@@ -124,6 +128,7 @@ def evaluate(
         perceptual_name=perceptual.name if perceptual else None,
         sliders=moved,
         copies=copied,
+        believed=Believed(judged) if judged else None,
     )
 
 

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from controlgen.control.refinement import descend
 from controlgen.evaluation.base import EditorLike, Subject
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import (
@@ -109,14 +110,8 @@ Strips = dict[str, Pixels]  # row name -> the first few images of it
 
 def optimise(editor: EditorLike, targets: Features, start: Latents, steps: int) -> Latents:
     """Latents (n z) found by Adam on 1 - cos(f1(G(z)), target) from `start`, all items at once."""
-    z = torch.from_numpy(start.copy()).requires_grad_(True)
-    asked = torch.from_numpy(np.array(targets, np.float32))
-    adam = torch.optim.Adam([z], lr=LEARNING_RATE)
-    for _ in range(steps):
-        loss = (1 - (editor.features_of_latents(z) * asked).sum(1)).sum()
-        (z.grad,) = torch.autograd.grad(loss, [z])
-        adam.step()
-    return np.asarray(z.detach().numpy())
+    path = descend(editor.features_of_latents, start, targets, 0.0, LEARNING_RATE)
+    return np.asarray(next(islice(path, steps - 1, None)).following.numpy())
 
 
 def inversion_table(subject: Subject) -> Iterator[tuple[list[InversionRow], Strips]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from controlgen.evaluation.believed import Believed
 from controlgen.evaluation.copies import Copies
 from controlgen.evaluation.figure3 import Figure3
 from controlgen.evaluation.inversion import InversionRow, Strips, Timing
@@ -15,6 +16,7 @@ from controlgen.evaluation.scoring import Best
 from controlgen.evaluation.slider_results import Sliders
 from controlgen.evaluation.targets import Part, Relation, Target
 from controlgen.metrics.bootstrap import Interval
+from controlgen.spec import Spec
 
 __all__ = ["Report", "Target"]
 
@@ -24,7 +26,8 @@ class Report:
     """All that an evaluation found. `strips` are pictures: targets' kind -> row -> images.
 
     `judging` says who judged. Where nobody did, there is no judge's accuracy and no figure 3.
-    `sliders` and `copies` are there where the map measures attributes and an audit was asked for.
+    `sliders` and `copies` are there where the map measures attributes and an audit was asked for,
+    `believed` where the map was fitted with reachability.
     """
 
     config: dict[str, Any]
@@ -41,6 +44,7 @@ class Report:
     perceptual_name: str | None = None
     sliders: Sliders | None = None
     copies: Copies | None = None
+    believed: Believed | None = None
     no_edits: str = ""  # why there is no figure 3
 
     def row(self, targets: str, name: str) -> InversionRow:
@@ -50,7 +54,8 @@ class Report:
     @property
     def parts(self) -> list[Part]:
         """The sections that stand by themselves."""
-        return [part for part in (self.sliders, self.copies) if part is not None]
+        parts = (self.sliders, self.believed, self.copies)
+        return [part for part in parts if part is not None]
 
     @property
     def shows_real(self) -> list[str]:
@@ -174,6 +179,8 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         kept = {f.name: getattr(value, f.name) for f in fields(value) if f.repr}
         return {name: _plain(item) for name, item in kept.items() if name != "strips"}
+    if isinstance(value, Spec):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _plain(value._asdict())
     if isinstance(value, Mapping):

@@ -12,6 +12,7 @@ from controlgen.figures.protocol import (
     loss_curves,
     sample_grid,
 )
+from controlgen.figures.reachability import refinement_curves, reliability_plot
 from controlgen.figures.sheets import (
     Column,
     Pairing,
@@ -41,6 +42,8 @@ __all__ = [
     "loss_curves",
     "nearest_distances",
     "point_clouds",
+    "refinement_curves",
+    "reliability_plot",
     "sample_grid",
     "slider_rows",
     "space_bars",

@@ -29,6 +29,7 @@ from controlgen.features import FeatureSpace
 from controlgen.images import grid, write_png
 from controlgen.networks import AnyGenerator
 from controlgen.progress import Bars, Reporter
+from controlgen.stages.believing import Believing
 from controlgen.stages.common import RESEARCH, name_of, provenance
 from controlgen.training.state import pays_bf16
 
@@ -57,6 +58,7 @@ def fit_map(
         config.attributes.check(shape)
     space: FeatureSpace = run.embed.space.open()
     estimator = config.map.build(config.seed)
+    believing = Believing.of(config.reachability, run.train.dataset)
     with store.making(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
         part = items.train
         steps = estimator.fit_steps(
@@ -86,6 +88,8 @@ def fit_map(
                 for name, value in zip(shown.names, shown.r2, strict=True)
             }
         editor = Editor(generator, space, estimator, statistics, shape)
+        if believing is not None:
+            facts |= believing.fit(editor, items, folder)
         _picture_of_map(editor, items, folder, ref)
         write_card(
             folder,

@@ -9,6 +9,7 @@ from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import write_json
 from controlgen.config import FitConfig, RunConfig
 from controlgen.control import Editor
+from controlgen.control.bundle import read_reachability
 from controlgen.evaluation import check_classes, write_report
 from controlgen.evaluation import evaluate as judge_editor
 from controlgen.features import EfficientNetLite0, FeatureSpace
@@ -42,6 +43,7 @@ def evaluate(
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
     audit: FeatureSpace = config.audit.open()
+    described = read_reachability(store.path(map_ref))
     perceptual = None
     if isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
         perceptual = PerceptualDistance(config.audit.image_size)
@@ -60,6 +62,7 @@ def evaluate(
                 prompts=prompts,
                 on_progress=lambda what, share: meter.to(round(100 * share), what),
                 perceptual=perceptual,
+                judged=described.judged if described else None,
             )
         write_report(found, folder, provenance(ref, "evaluation", config.seed))
         write_json(folder / "config.json", config.effective())

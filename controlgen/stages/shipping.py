@@ -59,6 +59,7 @@ PICTURES = (
     "sliders.png",
     "leakage.png",
     "flip-rate.png",
+    "reliability.png",
     "nearest-distances.png",
     "losses.png",
 )  # that a card shows, where they are there
