@@ -13,6 +13,7 @@ from torch import Tensor
 from controlgen import rng
 from controlgen.control import algebra, query
 from controlgen.control.attributes import AttributeModel, Made
+from controlgen.control.axes import Axis, AxisFinder
 from controlgen.control.bundle import load_bundle
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
@@ -204,6 +205,18 @@ class Editor:
             },
         )
         return self._holding(self.statistics.project(change), hold)
+
+    @cached_property
+    def axes(self) -> AxisFinder:
+        """The families of axes that need no label, each found once."""
+        return AxisFinder(self)
+
+    def axis(self, family: str, index: int) -> Axis:
+        """Axis `index`, counted from 1, of "sefa", "ganspace" or "pca"; see control/axes.py.
+
+        Raises ConfigError for an unknown family and for an index that there is not.
+        """
+        return self.axes.axis(family, index)
 
     def edit(
         self,
