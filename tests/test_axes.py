@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from controlgen import Editor
 from controlgen.control.axes import (
-    FAMILIES,
     AxisFinder,
     Ganspace,
     PrincipalComponents,
@@ -23,7 +21,6 @@ from controlgen.control.axes import (
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.networks import R3GANNetwork
-from controlgen.regressors import Ridge
 from controlgen.rng import normals, torch_stream
 
 UNUSED: Any = None
@@ -215,118 +212,6 @@ def test_consistency_is_a_share(n: int, d: int, seed: int) -> None:
     assert mean_change(np.zeros((n, d), np.float32)).consistency == 0
     opposed = mean_change(np.concatenate([changes, -changes]))
     assert opposed.consistency == pytest.approx(0, abs=1e-6)
-
-
-# --- the editor ---------------------------------------------------------------------------------
-
-
-class Quarters(Linear):
-    """Latent i moves the grey level of quarter i of a 4x4 picture, each as far as it is told."""
-
-    strengths = (0.05, 0.3, 0.1, 0.2)
-
-    def __init__(self) -> None:
-        super().__init__(np.diag(self.strengths), offset=0.0)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        quarters = self.first_activation(latents).clamp(-1, 1).reshape(-1, 1, 2, 2)
-        return quarters.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-
-class Grey:
-    """Features: the four quarters' means round a large constant, at unit length."""
-
-    size, fingerprint = 5, "grey"
-
-    def embed(self, pixels: Any, batch_size: int = 256) -> Any:
-        means = pixels.reshape(len(pixels), 2, 2, 2, 2).mean((2, 4)).reshape(-1, 4) / 255
-        rows = np.concatenate([means, np.full((len(means), 1), 3.0)], axis=1)
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def quarters_of(pixels: Any) -> Any:
-    return pixels[:, 0, ::2, ::2].reshape(-1, 4).astype(float)
-
-
-@pytest.fixture(scope="module")
-def editor() -> Editor:
-    generator: Any = Quarters()
-    made = Editor(generator, Grey(), UNUSED, UNUSED, (1, 4, 4))  # type: ignore[arg-type]
-    latents = normals(0, "bank", 0, 800, 4)
-    features = made.embed(made.generate(latents))
-    made.map = Ridge(alpha=1e-9).build().fit(features, latents)
-    made.statistics = Statistics.of(features)
-    return made
-
-
-@pytest.mark.parametrize("family", ["sefa", "ganspace"])
-@pytest.mark.parametrize(("index", "quarter"), [(1, 1), (2, 3), (3, 2), (4, 0)])
-def test_a_latent_axis_moves_its_quarter_in_latents_and_in_features(
-    editor: Editor, family: str, index: int, quarter: int
-) -> None:
-    axis = editor.axis(family, index)
-    assert axis.latent is not None and axis.consistency is not None
-    np.testing.assert_allclose(axis.latent, np.eye(4)[quarter], atol=0.06)
-    assert axis.consistency > 0.97
-    strengths = np.square(Quarters.strengths)
-    assert axis.share == pytest.approx(strengths[quarter] / strengths.sum(), abs=0.02)
-    source = editor.sample(12, seed=3)
-    before = quarters_of(source.pixels)
-    # By latents and by features: the same quarter gets brighter, by about one sigma of its own.
-    for edit in (
-        editor.edit_latents(source, axis.latent, 1.0),
-        editor.edit(source, axis.direction, 1.0, residual=True),
-    ):
-        change = (quarters_of(edit.pixels) - before).mean(0) / 127.5
-        assert change.argmax() == quarter
-        assert change[quarter] == pytest.approx(Quarters.strengths[quarter], rel=0.15)
-        assert np.abs(np.delete(change, quarter)).max() < 0.03
-
-
-def test_pca_axes_are_asked_for_in_features(editor: Editor) -> None:
-    axis = editor.axis("pca", 1)
-    assert axis.latent is None and axis.consistency is None
-    source = editor.sample(12, seed=3)
-    edit = editor.edit(source, axis.direction, 1.0, residual=True)
-    change = (quarters_of(edit.pixels) - quarters_of(source.pixels)).mean(0)
-    assert np.abs(change).argmax() == 1
-
-
-def test_families_and_axes_are_found_once(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted: list[str] = []
-    plain = Sefa.find
-
-    def find(self: Sefa, *arguments: Any) -> Any:
-        counted.append(self.kind)
-        return plain(self, *arguments)
-
-    monkeypatch.setattr(Sefa, "find", find)
-    fresh = Editor(editor.generator, editor.space, editor.map, editor.statistics, (1, 4, 4))
-    first = fresh.axis("sefa", 2)
-    assert fresh.axis("sefa", 2) is first and fresh.axis("sefa", 1) is not first
-    assert counted == ["sefa"]
-
-
-@pytest.mark.parametrize(
-    ("index", "says"),
-    [
-        (0, 'axis("sefa", 0): axes are counted from 1'),
-        (-1, 'axis("sefa", -1): axes are counted from 1'),
-        (5, 'axis("sefa", 5): there are 4 of them'),
-        (1.5, 'axis("sefa", 1.5): axes are counted in whole numbers from 1'),
-        (True, 'axis("sefa", True): axes are counted in whole numbers from 1'),
-    ],
-)
-def test_an_index_that_there_is_not_is_refused(editor: Editor, index: Any, says: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        editor.axis("sefa", index)
-    assert says in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_an_unknown_family_names_those_that_there_are(editor: Editor) -> None:
-    with pytest.raises(ConfigError, match="sefa, ganspace, pca"):
-        editor.axis("ica", 1)
-    assert set(FAMILIES) == {"sefa", "ganspace", "pca"}
 
 
 def test_where_nothing_varies_there_is_no_axis() -> None:

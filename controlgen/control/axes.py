@@ -263,22 +263,24 @@ def _sorted(
 
 def _activations(layer: Callable[[Tensor], Tensor], latents: Latents) -> Floats:
     # What a layer makes of latents (n z), one flat row each (n f).
+    rows: Floats | None = None
     with torch.no_grad():
-        parts = [
-            layer(part).flatten(1).double().cpu()
-            for part in torch.from_numpy(latents).split(AT_ONCE)
-        ]
-    return np.asarray(torch.cat(parts).numpy())
+        for first in range(0, len(latents), AT_ONCE):
+            part = layer(torch.from_numpy(latents[first : first + AT_ONCE])).flatten(1).cpu()
+            if rows is None:
+                rows = np.empty((len(latents), part.shape[1]))
+            rows[first : first + AT_ONCE] = part.numpy()
+    return np.empty((0, 0)) if rows is None else rows
 
 
 def _principal(rows: Floats, most: int) -> tuple[Floats, Floats]:
     # Principal coordinates (n k) of rows (n f) and their variances (k), k at most `most`. The
     # smaller of the two products has the same eigenvalues and is the cheaper one.
-    centred = rows - rows.mean(0)
-    n, f = centred.shape
-    product = centred.T @ centred if f <= n else centred @ centred.T
+    rows -= rows.mean(0)  # They are many; no copy is made.
+    n, f = rows.shape
+    product = rows.T @ rows if f <= n else rows @ rows.T
     kept = [max(len(product) - most, 0), len(product) - 1]
     values, vectors = eigh(product, subset_by_index=kept)
     values = np.maximum(values, 0)
-    coordinates = centred @ vectors if f <= n else vectors * np.sqrt(values)
+    coordinates = rows @ vectors if f <= n else vectors * np.sqrt(values)
     return np.asarray(coordinates), np.asarray(values / n)

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # sigmas that are pictured
 STEP = 1.0  # sigmas to either side between which a change is measured
 RANDOM = "random"
+SEEN = 0.005  # sigmas; a smaller change would be written as 0.00
 RULED_BY = 512  # samples whose spread is a sigma where the map has none
 
 
@@ -81,13 +82,15 @@ class Trial:
 class Effect:
     """What one axis does, of one sigma to either side, halved.
 
-    `share` of its family's variance is None for the random one. `consistency` of the features'
-    change over the sources as in control/axes.py. `changes`: attribute -> mean change in sigmas per
-    sigma of the axis, over the sources.
+    `share` of its family's variance is None for the random one. `moved` is the mean length of the
+    features' change over the sources (0 where the axis does nothing, unit features are at most 2
+    apart), `consistency` that of control/axes.py. `changes`: attribute -> mean change in sigmas
+    per sigma of the axis, over the sources.
     """
 
     name: str
     share: float | None
+    moved: Interval
     consistency: float
     changes: dict[str, Interval]
 
@@ -204,7 +207,8 @@ def _effect(
 ) -> Effect:
     ends = [moved(editor, latent, row, source, sign * STEP) for sign in (1, -1)]
     more, less = map(editor.embed, ends)
-    consistency = mean_change((more - less) / np.float32(2 * STEP)).consistency
+    turned = (more - less) / np.float32(2 * STEP)
+    lengths = interval(np.linalg.norm(turned, axis=1), trial.seed, trial.bootstraps)
     changes: dict[str, Interval] = {}
     if ruler is not None:
         change = ruler.in_sigmas(ruler.measure(ends[0]) - ruler.measure(ends[1])) / (2 * STEP)
@@ -212,13 +216,17 @@ def _effect(
             attribute: interval(column, trial.seed, trial.bootstraps)
             for attribute, column in zip(ruler.names, change.T, strict=True)
         }
-    return Effect(name, share, consistency, changes)
+    return Effect(name, share, lengths, mean_change(turned).consistency, changes)
 
 
 def _words(effect: Effect) -> str:
-    # The two largest changes whose interval leaves 0 out, below share and consistency.
+    # The two largest changes that can be seen and whose interval leaves 0 out.
     share = "" if effect.share is None else f"share {effect.share:.2f}, "
-    clear = [(name, c) for name, c in effect.changes.items() if c.low > 0 or c.high < 0]
+    clear = [
+        (name, change)
+        for name, change in effect.changes.items()
+        if (change.low > 0 or change.high < 0) and abs(change.mean) >= SEEN
+    ]
     clear.sort(key=lambda pair: -abs(pair[1].mean))
     said = ", ".join(f"{name} {change.mean:+.2f}" for name, change in clear[:2])
     return f"{share}consistent {effect.consistency:.2f}\n{said.replace('_', ' ')}"
@@ -232,12 +240,13 @@ def _markdown(report: FamilyReport) -> str:
         f"### {report.family}: {len(report.effects) - 1} of {report.known} axes",
         f"{how}; n {trial.sources} samples, seed {trial.seed}; one sigma to either side, halved. "
         f"Measured: {report.ruled_by}; 95 % bootstrap intervals over the samples, each for itself: "
-        "of many, one in twenty leaves 0 out by chance. Consistency: |mean change| over mean "
-        f"|change| of features; without a common part about {trial.sources**-0.5:.2f}.",
+        "of many, one in twenty leaves 0 out by chance. Share: of the family's variance. Moved: "
+        "mean |change| of features, consistency: |mean change| over it; without a common part "
+        f"about {trial.sources**-0.5:.2f}.",
         table(
-            ["axis", "share", "consistency", *(name.replace("_", " ") for name in names)],
+            ["axis", "share", "moved", "consistency", *(name.replace("_", " ") for name in names)],
             [
-                [effect.name, shown(effect.share), shown(effect.consistency, 2)]
+                [effect.name, shown(effect.share), shown(effect.moved), shown(effect.consistency)]
                 + [shown(effect.changes[name], 2) for name in names]
                 for effect in report.effects
             ],

@@ -39,7 +39,7 @@ def axis_sheet(
     """One row an axis, one block of columns a source, one column an amount in sigmas (k)."""
     blocks = len(rows[0].sources)
     width = blocks * (len(amounts) * CELL + 0.12) + 2 * WORDS
-    wrapped = textwrap.wrap(footer, int(width * 16))
+    wrapped = textwrap.wrap(footer, int(width * 19))
     figure = new_figure(width, len(rows) * (CELL + 0.06) + 0.55 + 0.14 * len(wrapped))
     figure.get_layout_engine().set(h_pad=0.01, w_pad=0.03, hspace=0, wspace=0)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(len(rows), blocks, squeeze=False)
