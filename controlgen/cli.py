@@ -197,6 +197,40 @@ def nearest(
 
 
 @app.command()
+def direction(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    expression: Annotated[str, typer.Argument(help='A change: text("...") - text("..."), ...')],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Name of a .safetensors file.")],
+    name: Annotated[str | None, typer.Option(help="Its name; the file's if left out.")] = None,
+    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Keep a direction as a small file, for direction("FILE") in any expression."""
+    from controlgen import direction_cli
+
+    print("\n".join(direction_cli.keep(_folder(map, store), expression, output, name, hold)))
+
+
+@app.command()
+def axes(
+    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder, or one family's PNG.")],
+    family: Annotated[
+        str | None, typer.Option(help="sefa, ganspace or pca; all of them if left out.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=64, help="Axes of each family.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Folder for the axes as directions.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Find axes without labels, picture each on samples, and measure what it does."""
+    from controlgen import axes_cli
+
+    request = axes_cli.Request(output, family, n, seed, save)
+    print("\n".join(axes_cli.draw(request, _folder(map, store))))
+
+
+@app.command()
 def project(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     images: Annotated[Path, typer.Argument(help="An image file, or a folder of them.")],

@@ -74,7 +74,7 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
     edit = write(editor, query, recipe, request.output)
     if request.save_recipe is not None:
         recipe.write(request.save_recipe)
-    return [*_told(edit, query.hold, request.output), *_version(recipe)]
+    return [*_told(edit, query, request.output), *_version(recipe)]
 
 
 def _again(request: Request) -> Recipe | None:
@@ -143,11 +143,13 @@ def _tree(request: Request) -> Node:
     return Combined("+", start, said)
 
 
-def _told(edit: Edit, held: tuple[str, ...], output: Path) -> list[str]:
+def _told(edit: Edit, query: Query, output: Path) -> list[str]:
     lines = [
         f"{output}: asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
         f"the change itself to {edit.progress[0]:.3f}",
     ]
+    if query.share:
+        lines.append(f"share of the change that the bank's images span: {query.share:.3f}")
     if edit.reachability is not None:
         said = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
         lines.append(f"it can be believed to {edit.reachability[0]:.2f} (reachability, 0..1){said}")
@@ -160,7 +162,7 @@ def _told(edit: Edit, held: tuple[str, ...], output: Path) -> list[str]:
     lines += ["", f"{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}"]
     for column, name in enumerate(names):
         values = f"{before[0, column]:>10.4g} {after[0, column]:>10.4g} {sigmas[column]:>+8.2f}"
-        lines.append(f"{name:<{width}} {values}" + ("  held" if name in held else ""))
+        lines.append(f"{name:<{width}} {values}" + ("  held" if name in query.hold else ""))
     return lines
 
 

@@ -47,6 +47,14 @@ DRAWN = {
     "curves": lambda path: figures.flip_curves(
         path, {"map": [figures.Point(x, x / 2, x / 3, x / 1.9) for x in (0.5, 1)]}, PROVENANCE
     ),
+    "axes": lambda path: figures.axis_sheet(
+        path,
+        [figures.AxisRow(str(i), "share .2\n$ink", [pictures(5), pictures(5)]) for i in (1, 2)],
+        (-2, -1, 0, 1, 2),
+        PROVENANCE,
+        "sefa: $two",
+        "words " * 40,
+    ),
     "matrix": lambda path: figures.flip_matrix(
         path, [[None, 0.5], [1.0, None]], ["a", "b"], PROVENANCE
     ),

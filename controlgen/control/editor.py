@@ -13,6 +13,7 @@ from torch import Tensor
 from controlgen import rng
 from controlgen.control import algebra, queries
 from controlgen.control.attributes import AttributeModel, Made
+from controlgen.control.axes import Axis, AxisFinder
 from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.expression import Node
 from controlgen.control.gallery import Gallery
@@ -269,7 +270,7 @@ class Editor:
         sigma. Raises ConfigError with the column of a mistake, DataError where a file cannot be
         read.
         """
-        return queries.as_direction(self, expression, _names(hold))
+        return queries.way(self, expression, _names(hold)).direction
 
     def query(self, expression: str | Node, hold: str | Sequence[str] = ()) -> Query:
         """Where a picture starts and which way it goes, as in seed(7) + 2 * attribute("ink").
@@ -306,6 +307,18 @@ class Editor:
     def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction:
         """The part (d) of a change that the bank's images span and that moves none of `hold`."""
         return self._holding(self.statistics.project(change), hold)
+
+    @cached_property
+    def axes(self) -> AxisFinder:
+        """The families of axes that need no label, each found once."""
+        return AxisFinder(self)
+
+    def axis(self, family: str, index: int) -> Axis:
+        """Axis `index`, counted from 1, of "sefa", "ganspace" or "pca"; see control/axes.py.
+
+        Raises ConfigError for an unknown family and for an index that there is not.
+        """
+        return self.axes.axis(family, index)
 
     def edit(
         self,

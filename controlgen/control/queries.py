@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.control import algebra, expression
+from controlgen.control.direction_files import load_direction
 from controlgen.control.meaning import Function, Value, Vocabulary, change, evaluate, held, picture
 from controlgen.errors import ConfigError, DataError
 from controlgen.images import SUFFIXES, image_files, read_image
@@ -28,13 +29,15 @@ class Query:
 
     expression: in one spelling, with all that is held. source: Latents (1 z) or Pixels (1 c h w)
     that the picture starts from. direction (d): the way from there, inside what the bank's images
-    span. hold: measured attributes to be left alone. start: where it starts, in words. files: what
-    was read.
+    span. share: squared length of the way that they span, 0..1, the rest was left out; 0 where
+    there is no way. hold: measured attributes to be left alone. start: where it starts, in words.
+    files: what was read.
     """
 
     expression: str
     source: Latents | Pixels
     direction: Direction
+    share: float = 1.0
     hold: tuple[str, ...] = ()
     start: str = ""
     files: tuple[Path, ...] = ()
@@ -61,13 +64,26 @@ class Reading:
             "attribute": Function((str,), self._attribute),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),
+            "axis": Function((str, int), self._axis),
         }
         if local:
-            functions["image"] = Function((str,), self._image)
+            functions |= {
+                "image": Function((str,), self._image),
+                "direction": Function((str,), self._direction),
+            }
         self.vocabulary = Vocabulary(functions, self._images if local else None)
 
     def _attribute(self, name: str) -> Value:
         return change(self.editor.direction(attribute=name, hold=self.hold))
+
+    def _axis(self, family: str, index: int) -> Value:
+        return change(self.editor.axis(family, index).direction)
+
+    def _direction(self, path: str) -> Value:
+        space = self.editor.space
+        saved = load_direction(Path(path), space.fingerprint, space.size)
+        self.files.append(Path(path))
+        return change(saved.direction)
 
     def _seed(self, seed: int, index: int = 0) -> Value:
         sample = self.editor.sample(1, seed, index)
@@ -136,20 +152,35 @@ def ask(
             "expression: a change, not a picture; add what it starts from, as in seed(7) + ..., "
             'image("FILE") + ...'
         )
-    direction = editor.within(np.asarray(wanted, np.float32), hold)
+    found = np.asarray(wanted, np.float32)
+    share, direction = editor.statistics.share_inside(found), editor.within(found, hold)
     written = expression.written(tree)
     if later := hold[len(own) :]:
         written += f" + hold({', '.join(map(expression.quoted, later))})"
-    return Query(written, start.source, direction, hold, start.words, tuple(reading.files))
+    files = tuple(reading.files)
+    return Query(written, start.source, direction, share, hold, start.words, files)
 
 
-def as_direction(editor: "Editor", text: str, hold: Sequence[str] = ()) -> Direction:
+class Way(NamedTuple):
+    """A change (d) inside what the bank's images span, and the share of its squared length that is.
+
+    expression: in one spelling.
+    """
+
+    direction: Direction
+    share: float
+    expression: str
+
+
+def way(editor: "Editor", text: str, hold: Sequence[str] = ()) -> Way:
     """An expression as a change (d): every picture in it counts as its feature."""
     tree = expression.parse(text)
     own = held(tree)
     hold = (*own, *(name for name in hold if name not in own))
     value = evaluate(tree, Reading(editor, hold).vocabulary)
-    return editor.within(np.asarray(value.row, np.float32), hold)
+    found = np.asarray(value.row, np.float32)
+    share = editor.statistics.share_inside(found)
+    return Way(editor.within(found, hold), share, expression.written(tree))
 
 
 def feature_of(editor: "Editor", text: str | expression.Node) -> Direction:

@@ -1,5 +1,6 @@
 """Every plot: Matplotlib without pyplot; each PNG says what it is."""
 
+from controlgen.figures.axes import AxisRow, axis_sheet
 from controlgen.figures.convergence import point_clouds, training_evidence
 from controlgen.figures.protocol import (
     Block,
@@ -24,6 +25,7 @@ from controlgen.figures.sliders import SliderRow, Steps, leakage_maps, slider_ro
 from controlgen.figures.spaces import Bar, space_bars
 
 __all__ = [
+    "AxisRow",
     "Bar",
     "Block",
     "Column",
@@ -31,6 +33,7 @@ __all__ = [
     "Point",
     "SliderRow",
     "Steps",
+    "axis_sheet",
     "closest_pairs",
     "contact_sheet",
     "edit_strip",

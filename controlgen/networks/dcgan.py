@@ -144,18 +144,33 @@ class Generator(_Network):
         self.to_image = Double(spec.widths[-1], channels * spec.patch**2, 1.0, rng)
         self.latent_size = spec.latent_size
 
+    def first_layer(self) -> Tensor:
+        """A (16 c, z): a move of the latent by v moves `first_activation` by exactly A v."""
+        return self.project.weight
+
+    def first_activation(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> their projection (n c 4 4), affine, before any ReLU."""
+        made: Tensor = self.project(latents).unflatten(1, (self.spec.widths[0], BASE, BASE))
+        return made
+
+    def first_stage(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> float32 activations (n c 4 4) where the 4x4 stage ends."""
+        return self._refined(self.first_activation(latents), 0)
+
     def forward(self, latents: Tensor) -> Tensor:
         # The latent becomes a 4x4 map; each further stage doubles the resolution.
-        x = self.project(latents).unflatten(1, (self.spec.widths[0], BASE, BASE))
-        for level, refine in enumerate(self.same):
-            if level > 0:
-                x = self.doublings[level - 1](self._typed(x, level))
-            x = pixel_norm(functional.relu(x))
-            for same in refine:  # type: ignore[attr-defined]
-                x = pixel_norm(functional.relu(same(x)))
+        x = self.first_stage(latents)
+        for level in range(1, len(self.same)):
+            x = self._refined(self.doublings[level - 1](self._typed(x, level)), level)
         # The last doubling makes the image.
         x = self.to_image(self._typed(x, len(self.spec.widths)))
         return torch.tanh(functional.pixel_shuffle(x, self.spec.patch).float())
+
+    def _refined(self, x: Tensor, level: int) -> Tensor:
+        x = pixel_norm(functional.relu(x))
+        for same in self.same[level]:  # type: ignore[attr-defined]
+            x = pixel_norm(functional.relu(same(x)))
+        return x
 
 
 class Critic(_Network):

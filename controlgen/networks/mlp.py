@@ -67,9 +67,14 @@ class _Network(nn.Module):
         self.spec = spec
         self.bf16 = bf16
 
+    def _entered(self, x: Tensor) -> Tensor:
+        # What the first hidden layer makes of (n inputs), before its ReLU.
+        first: Tensor = self.hidden[0](x.to(torch.bfloat16 if self.bf16 else torch.float32))
+        return first
+
     def _through(self, x: Tensor) -> Tensor:
-        x = x.to(torch.bfloat16 if self.bf16 else torch.float32)
-        for layer in self.hidden:
+        x = functional.leaky_relu(self._entered(x), SLOPE)
+        for layer in self.hidden[1:]:
             x = functional.leaky_relu(layer(x), SLOPE)
         ended: Tensor = self.last(x.float())
         return ended
@@ -82,6 +87,19 @@ class Generator(_Network):
         self.shape = (channels, spec.image_size, spec.image_size)
         super().__init__(spec, spec.latent_size, math.prod(self.shape), rng, bf16)
         self.latent_size = spec.latent_size
+
+    def first_layer(self) -> Tensor:
+        """A (width z): a move of the latent by v moves `first_activation` by exactly A v."""
+        weight: Tensor = self.hidden[0].weight  # type: ignore[assignment]
+        return weight
+
+    def first_activation(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> the first hidden layer (n width), affine, before its ReLU."""
+        return self._entered(latents)
+
+    def first_stage(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> float32 activations (n width) behind the first ReLU."""
+        return functional.leaky_relu(self._entered(latents), SLOPE).float()
 
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self._through(latents).unflatten(1, self.shape)

@@ -153,10 +153,26 @@ class Generator(_Stages):
         self.to_image = Conv(spec.widths[-1], channels * spec.patch**2, 1, 1.0, rng)
         self.latent_size = spec.latent_size
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def first_layer(self) -> Tensor:
+        """A (c z): a move of the latent by v moves `first_activation` by a change of norm |A v|.
+
+        A = diag(|B_c|) W: channel c is its 4x4 basis B_c, of Frobenius norm |B_c|, times (W z)_c.
+        """
+        made: Tensor = self.basis.flatten(1).norm(dim=1)[:, None] * self.linear.weight
+        return made
+
+    def first_activation(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> what the first layer alone makes of them (n c 4 4): no bias, linear."""
         # A learned 4x4 map is scaled channel by channel by a linear map of the latent.
-        x = self.basis * self.linear(latents)[:, :, None, None]
-        x = self._stage(x, 0)
+        made: Tensor = self.basis * self.linear(latents)[:, :, None, None]
+        return made
+
+    def first_stage(self, latents: Tensor) -> Tensor:
+        """Latents (n z) -> float32 activations (n c 4 4) where the 4x4 stage ends."""
+        return self._stage(self.first_activation(latents), 0)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.first_stage(latents)
         # Each further stage: change width where it changes, double the resolution, refine.
         for level in range(1, len(self.spec.widths)):
             if (name := str(level - 1)) in self.transitions:

@@ -117,3 +117,61 @@ def test_every_weight_learns(family: type[Any]) -> None:
     for network in (generator, critic):
         for name, weight in network.named_parameters():
             assert weight.grad is not None and weight.grad.any(), name
+
+
+# Where the generator's own modules see the first activation: a module, and its input or output.
+FIRST = {
+    "r3gan": ("stages.0.0", "input"),
+    "mlp": ("hidden.0", "output"),
+    "dcgan": ("project", "output"),
+}
+
+
+def shaken(generator: Any) -> Any:
+    """The generator with random biases: what starts at zero could hide a mistake."""
+    noise = torch_stream(0, "contract shake")
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=noise))
+    return generator
+
+
+def seen_inside(generator: Any, z: torch.Tensor) -> torch.Tensor:
+    """The first activation as it passes through the real forward pass."""
+    kept: list[torch.Tensor] = []
+    module, side = FIRST[generator.spec.kind]
+    hooked = generator.get_submodule(module)
+    if side == "input":
+        handle = hooked.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    else:
+        handle = hooked.register_forward_hook(lambda _, given, made: kept.append(made))
+    with torch.no_grad():
+        generator(z)
+    handle.remove()
+    (activation,) = kept
+    return activation.flatten(1)
+
+
+def test_the_first_layer_says_how_far_a_latent_moves_the_first_activation(
+    family: type[Any],
+) -> None:
+    spec = small(family)
+    generator = shaken(spec.generator(1, weights()))
+    layer, z = generator.first_layer().detach(), latents(spec)
+    assert layer.shape[1] == spec.latent_size
+    for t, v in zip((0.5, -2.0, 7.0), latents(spec, 3), strict=True):
+        change = seen_inside(generator, z + t * v) - seen_inside(generator, z)
+        wanted = torch.full((len(z),), abs(t)) * (layer @ v).norm()
+        torch.testing.assert_close(change.norm(dim=1), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_early_activations_are_those_of_the_forward_pass(family: type[Any]) -> None:
+    spec = small(family)
+    generator, z = shaken(spec.generator(1, weights())), latents(spec)
+    first = generator.first_activation(z).flatten(1)
+    torch.testing.assert_close(first.detach(), seen_inside(generator, z), rtol=0, atol=0)
+    # The stage's end is another array, one row an item, and nothing but a function of the latent.
+    stage = generator.first_stage(z)
+    assert stage.dtype == torch.float32 and len(stage) == len(z)
+    assert not torch.equal(stage.flatten(1), first)
+    torch.testing.assert_close(generator.first_stage(z[1:2]), stage[1:2], rtol=1e-4, atol=1e-5)
