@@ -186,6 +186,9 @@ def test_mistakes_are_one_line() -> None:
         EncoderConfig.parse({**SETTINGS, "labels": True})
     with pytest.raises(ConfigError, match="no-such-tower: no timm model"):
         EncoderState(TINY.model_copy(update={"tower": "no-such-tower"}), DATA.image_shape)
+    with pytest.raises(ConfigError, match="test_vit3: does not take 1x32x32 images") as caught:
+        EncoderState(TINY.model_copy(update={"tower": "test_vit3"}), DATA.image_shape)
+    assert "\n" not in str(caught.value)
     with pytest.raises(Incompatible, match="stain"):
         tissue = EncoderConfig.parse({**SETTINGS, "augment": {"kind": "tissue"}})
         EncoderState(tissue, DATA.image_shape)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from controlgen import rng
 from controlgen.config import EncoderConfig
-from controlgen.errors import Diverged, Incompatible
+from controlgen.errors import ConfigError, Diverged, Incompatible
 from controlgen.features.preprocessing import Preprocessing
 from controlgen.features.self_supervised import ENCODER, WEIGHTS, EncoderDescription
 from controlgen.images import to_unit
@@ -48,12 +48,15 @@ class EncoderState:
     """Encoder, expander, AdamW and `images_seen`: everything a run is between two steps."""
 
     def __init__(self, config: EncoderConfig, shape: Shape) -> None:
-        """Raises Incompatible where images of `shape` (c h w) do not fit, ConfigError: tower."""
+        """Raises Incompatible where images of `shape` (c h w) have no such views or channels.
+
+        Raises ConfigError where the tower is none of timm's or takes other images.
+        """
         config.augment.check(shape)
         self.device = pick_device(config.device)
         self.bf16 = pays_bf16(self.device)
         self.described = description(config, shape)
-        self.encoder = self.described.network(rng.key(config.seed, "initial weights"))
+        self.encoder = _encoder(self.described, rng.key(config.seed, "initial weights"))
         expander = _expander(config)
         self.model = nn.Sequential(OrderedDict(encoder=self.encoder, expander=expander))
         # torch's stubs lack this form of `to`.
@@ -196,6 +199,22 @@ def _refuse_non_finite(loss: Tensor, state: EncoderState) -> None:
             f"{state.images_seen} images; the last checkpoint, if there was one, is kept: lower "
             "learning_rate and run again"
         )
+
+
+def _encoder(described: EncoderDescription, seed: int) -> nn.Module:
+    # Some towers take one size of image only, which timm says in many ways.
+    height, width = described.preprocessing.size
+    try:
+        network = described.network(seed).eval()
+        with torch.no_grad():
+            network(torch.zeros(2, described.channels, height, width))
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"tower {described.tower}: does not take {described.channels}x{height}x{width} images "
+            f"({lines[0][:100]}); choose another, such as resnet10t"
+        ) from None
+    return network
 
 
 def _expander(config: EncoderConfig) -> nn.Sequential:
