@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from controlgen.attributes import AnyAttributes
-from controlgen.augmentations import AnyAugment, NoAugment
+from controlgen.augmentations import AnyAugment, AnyViews, NoAugment
 from controlgen.datasets import AnyDataset
 from controlgen.errors import ConfigError
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
@@ -185,6 +185,28 @@ class ClipConfig(Spec):
     seed: int = Seed
     device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
     checkpoint_images: int = runtime_field(50_000, ge=1)
+
+
+class EncoderConfig(Spec):
+    """How an encoder is trained on unlabelled images; `augment` is what its features forget."""
+
+    name: str = Field("encoder", pattern=NAME)
+    about: str = runtime_field("", description="of the images, for the card: origin and licence")
+    dataset: AnyDataset
+    augment: AnyViews
+    images: int = Field(100_000, ge=16, description="shown in all, each in two views")
+    batch_size: int = Field(256, ge=4)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    feature_size: int = Field(128, ge=8)
+    tower: str = Field("resnet10t", description="timm model")
+    expander: int = Field(512, ge=8, description="width of the layers that only the loss sees")
+    invariance: float = Field(25.0, ge=0, description="weight of its term")
+    variance: float = Field(25.0, ge=0, description="weight of its term")
+    covariance: float = Field(1.0, ge=0, description="weight of its term")
+    seed: int = Seed
+    device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
+    checkpoint_images: int = runtime_field(20_000, ge=1)
 
 
 Change = dict[str, Any]  # settings of a [train] that are other ones here

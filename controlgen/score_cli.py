@@ -18,7 +18,13 @@ from controlgen.evaluation.scorecard import (
     path_length_score,
     scorecard,
 )
-from controlgen.features import AnyFeatureSpace, EfficientNetLite0, InceptionV3, OpenClip
+from controlgen.features import (
+    AnyFeatureSpace,
+    EfficientNetLite0,
+    InceptionV3,
+    OpenClip,
+    SelfSupervised,
+)
 from controlgen.image_sources import Model, Source, open_pair
 from controlgen.progress import Bars
 from controlgen.types import Pixels
@@ -106,7 +112,7 @@ def parse_metrics(text: str) -> list[str]:
 
 
 def parse_extractor(text: str, weights: Path | None = None) -> AnyFeatureSpace:
-    """A feature space by kind and size, else a CLIP by name, folder or tag. Raises ConfigError."""
+    """A space by kind and size, an encoder by folder or name, else a CLIP. Raises ConfigError."""
     where = f"--extractor {text}"
     sized = SIZED.fullmatch(text)
     if sized and sized[1] == "inception-v3":
@@ -118,7 +124,8 @@ def parse_extractor(text: str, weights: Path | None = None) -> AnyFeatureSpace:
         return EfficientNetLite0.parse({"image_size": int(sized[2] or SIDE)}, where)
     if not text.strip():
         raise ConfigError("--extractor: is empty; name efficientnet-lite0, clip-mini, ...")
-    return OpenClip.parse({"model": text}, where)
+    encoder = SelfSupervised(path=Path(text))
+    return encoder if encoder.folder() else OpenClip.parse({"model": text}, where)
 
 
 def _count(request: Request, a: Source, b: Source) -> int:

@@ -90,9 +90,20 @@ def check_configs(words: list[str]) -> None:
 
 
 def load_config(path: Path, overrides: list[str]) -> None:
-    from controlgen.config import ClipConfig, CompareConfig, RunConfig, SpacesConfig
+    from controlgen.config import (
+        ClipConfig,
+        CompareConfig,
+        EncoderConfig,
+        RunConfig,
+        SpacesConfig,
+    )
 
-    kinds: dict[str, Any] = {"clip": ClipConfig, "spaces": SpacesConfig, "compare": CompareConfig}
+    kinds: dict[str, Any] = {
+        "clip": ClipConfig,
+        "spaces": SpacesConfig,
+        "compare": CompareConfig,
+        "encoder": EncoderConfig,
+    }
     settings = kinds.get(path.stem.partition("-")[0], RunConfig).load(path, overrides)
     assert settings.name == path.stem
 

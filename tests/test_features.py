@@ -12,7 +12,13 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError
-from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip, OpenClipSpace
+from controlgen.features import (
+    AnyFeatureSpace,
+    EfficientNetLite0,
+    OpenClip,
+    OpenClipSpace,
+    SelfSupervised,
+)
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.images import to_unit
 from controlgen.types import Pixels
@@ -79,6 +85,20 @@ def efficientnet() -> Any:
     return EfficientNetLite0(image_size=64).open()
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An untrained self-supervised encoder, through its folder."""
+    from controlgen.config import EncoderConfig
+    from controlgen.training.self_supervised import EncoderState, export
+
+    config = EncoderConfig.parse(
+        {"dataset": {"kind": "digits"}, "augment": {"kind": "digits"}, "tower": "test_resnet"}
+    )
+    folder = tmp_path_factory.mktemp("encoder")
+    export(EncoderState(config, (1, 32, 32)), folder)
+    return SelfSupervised(path=folder).open()
+
+
 def picture(channels: int, height: int, width: int) -> Pixels:
     """A blocky random image: edges, so that filters matter, but not only noise."""
     draws = np.random.default_rng(height * 1000 + width)
@@ -125,14 +145,18 @@ def test_blank_text_is_refused(space: OpenClipSpace, texts: list[str]) -> None:
         space.embed_text(texts)
 
 
-def test_two_greys_embed_differently(space: OpenClipSpace) -> None:
+@pytest.mark.parametrize("which", ["space", "encoder"])
+def test_two_greys_embed_differently(
+    which: str, request: pytest.FixtureRequest, space: OpenClipSpace
+) -> None:
+    space = request.getfixturevalue(which)
     greys = np.stack([np.full((1, 32, 32), shade, np.uint8) for shade in (0, 10, 20, 200, 255)])
     features = space.embed(greys)
     gram = features @ features.T
     assert (gram[~np.eye(5, dtype=bool)] < 1 - 1e-6).all()
 
 
-@pytest.mark.parametrize("which", ["space", "efficientnet"])
+@pytest.mark.parametrize("which", ["space", "efficientnet", "encoder"])
 def test_embeds_unit_rows_in_any_batch_size(
     which: str, request: pytest.FixtureRequest, space: OpenClipSpace
 ) -> None:
@@ -146,7 +170,7 @@ def test_embeds_unit_rows_in_any_batch_size(
         np.testing.assert_allclose(chosen.embed_images(to_unit(pixels)), features, atol=1e-5)
 
 
-@pytest.mark.parametrize("which", ["space", "efficientnet"])
+@pytest.mark.parametrize("which", ["space", "efficientnet", "encoder"])
 def test_gradient_reaches_the_image(
     which: str, request: pytest.FixtureRequest, space: OpenClipSpace
 ) -> None:
@@ -240,5 +264,7 @@ def test_the_union_reads_either_kind_and_refuses_others() -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(AnyFeatureSpace)
     assert adapter.validate_python({"kind": "open_clip"}) == OpenClip()
     assert adapter.validate_python({"kind": "efficientnet-lite0"}) == EfficientNetLite0()
+    chosen = adapter.validate_python({"kind": "self-supervised", "path": "mine"})
+    assert chosen == SelfSupervised(path=Path("mine"))
     with pytest.raises(ValueError, match="kind"):
         adapter.validate_python({"kind": "inception"})

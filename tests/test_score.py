@@ -12,7 +12,7 @@ from controlgen import score_cli
 from controlgen.datasets import Digits
 from controlgen.errors import ConfigError
 from controlgen.evaluation.scorecard import MEASURES
-from controlgen.features import EfficientNetLite0, InceptionV3, OpenClip
+from controlgen.features import EfficientNetLite0, InceptionV3, OpenClip, SelfSupervised
 from controlgen.image_sources import KINDS, READY, SPLITS, Folder, Model, halves, open_pair
 from controlgen.metrics.frechet import frechet_distance
 from controlgen.metrics.perceptual import PerceptualDistance
@@ -192,6 +192,8 @@ def test_extractors_by_name(tmp_path):
     assert parse("inception-v3-768", tmp_path) == InceptionV3(features=768, weights=tmp_path)
     assert parse("inception-v3").features == 2048
     assert parse("ViT-B-32/openai") == OpenClip(model="ViT-B-32/openai")
+    (tmp_path / "encoder.json").write_text("{}")
+    assert parse(str(tmp_path)) == SelfSupervised(path=tmp_path)
     for text, weights in (("inception-v3-7", None), ("", None), ("clip-mini", tmp_path)):
         with pytest.raises(ConfigError):
             parse(text, weights)

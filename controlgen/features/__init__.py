@@ -8,8 +8,11 @@ from controlgen.features.base import ClassSpace, FeatureSpace, RawSpace, TextSpa
 from controlgen.features.efficientnet import EfficientNetLite0
 from controlgen.features.inception import InceptionV3
 from controlgen.features.open_clip import OpenClip, OpenClipSpace
+from controlgen.features.self_supervised import SelfSupervised
 
-AnyFeatureSpace = Annotated[OpenClip | EfficientNetLite0 | InceptionV3, Field(discriminator="kind")]
+AnyFeatureSpace = Annotated[
+    OpenClip | EfficientNetLite0 | InceptionV3 | SelfSupervised, Field(discriminator="kind")
+]
 
 __all__ = [
     "AnyFeatureSpace",
@@ -20,5 +23,6 @@ __all__ = [
     "OpenClip",
     "OpenClipSpace",
     "RawSpace",
+    "SelfSupervised",
     "TextSpace",
 ]

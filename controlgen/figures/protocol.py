@@ -41,14 +41,15 @@ class Block(NamedTuple):
     rows: Mapping[str, Pixels]
 
 
-def loss_curves(path: Path, history: Sequence[Mapping[str, float]], provenance: Provenance) -> None:
-    """Critic and generator loss, score gap and penalty over images seen, lightly smoothed.
-
-    Rows hold images_seen, critic_loss, generator_loss, gap and penalty.
-    """
+def loss_curves(
+    path: Path,
+    history: Sequence[Mapping[str, float]],
+    provenance: Provenance,
+    names: Sequence[str] = ("critic_loss", "generator_loss", "gap", "penalty"),
+) -> None:
+    """Four curves over images seen, lightly smoothed; rows hold images_seen and `names`."""
     figure = new_figure(8, 5)
     panels = figure.subplots(2, 2, sharex=True).ravel()
-    names = ("critic_loss", "generator_loss", "gap", "penalty")
     seen = np.array([row["images_seen"] for row in history]) / 1000
     for axes, name, colour in zip(panels, names, COLOURS, strict=False):
         values = np.array([row[name] for row in history])

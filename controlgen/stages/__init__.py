@@ -7,10 +7,11 @@ changed setting makes a new artifact and an unchanged one is never made twice.
 from controlgen.stages.bank import draw_samples, embed_images
 from controlgen.stages.compare import Attempt, compare, train_member
 from controlgen.stages.embedded_clip import train_clip
+from controlgen.stages.encoder import train_encoder
 from controlgen.stages.gan import train_gan, train_run
 from controlgen.stages.map import fit_map
 from controlgen.stages.report import evaluate
-from controlgen.stages.shipping import ship, ship_clip, ship_comparison
+from controlgen.stages.shipping import ship, ship_clip, ship_comparison, ship_encoder
 from controlgen.stages.spaces import compare_spaces
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "ship",
     "ship_clip",
     "ship_comparison",
+    "ship_encoder",
     "train_clip",
+    "train_encoder",
     "train_gan",
     "train_member",
     "train_run",

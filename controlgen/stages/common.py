@@ -13,6 +13,7 @@ VERSION = {
     "map": 2,
     "report": 2,
     "clip": 1,
+    "encoder": 1,
     "spaces": 1,
     "comparison": 1,
 }
@@ -22,6 +23,10 @@ RESEARCH = "Synthetic images for research; they show what a small model learned,
 WHAT_CLIP = (
     "A small CLIP (image and text tower) for open_clip, trained on procedural captioned images "
     "only. It has seen no photograph, no scan and no label of any data set."
+)
+WHAT_ENCODER = (
+    "An encoder trained on unlabelled images alone (VICReg, Bardes et al. 2022): views of an image "
+    "get the same feature. `controlgen` opens it as the feature space `self-supervised`."
 )
 CLIP_LIMITS = (
     "Knows nothing but what its world draws; other pictures get meaningless features.",

@@ -20,13 +20,14 @@ from controlgen.artifacts.store import (
     write_json,
 )
 from controlgen.attributes import strokes
-from controlgen.config import ClipConfig, CompareConfig, RunConfig, SpacesConfig
+from controlgen.config import ClipConfig, CompareConfig, EncoderConfig, RunConfig, SpacesConfig
 from controlgen.control.bundle import save_bank
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
 from controlgen.metrics.bootstrap import interval
 from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.common import CLIP_LIMITS, RESEARCH, WHAT_CLIP
+from controlgen.stages.encoder import NEIGHBOURS, VIEWS, card
 from controlgen.worlds import Glyphs, Tissue
 
 WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped
@@ -86,6 +87,9 @@ def ship(
         _leave_out(folder / "report.md", private)
         save_bank(folder, run.sample.seed, run.sample.n)
         write_json(folder / "config.json", without_places(run.effective()))
+        if "space.json" in sources:
+            space = read_json(folder / "space.json")
+            write_json(folder / "space.json", without_places(space))
         targets = {one["name"]: _target_line(one) for one in report["targets"]}
         write_card(
             folder,
@@ -203,6 +207,22 @@ def ship_comparison(
     files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
     with shipping(target, ref.kind, files, store, {ref.kind: ref}) as folder:
         write_json(folder / "config.json", without_places(config.effective()))
+
+
+def ship_encoder(config: EncoderConfig, ref: Ref, store: Store, target: Path) -> None:
+    """Make a pretrained folder of an encoder; settings find it by the folder's name.
+
+    Images that belong to others are not passed on, and neither is where they lay.
+    """
+    source = store.open(ref)
+    private = () if config.dataset.kind in FREE else (NEIGHBOURS, VIEWS)
+    left_out = (MANIFEST, *private)
+    files = {path.name: path for path in source.iterdir() if path.name not in left_out}
+    with shipping(target, "encoder", files, store, {"encoder": ref}) as folder:
+        write_json(folder / "config.json", without_places(config.effective()))
+        scores, command = read_json(source / "scores.json"), f"configs/{config.name}.toml"
+        title = f"Encoder {target.name}"
+        card(folder, title, config, scores, f"{command} --ship {target.name}")
 
 
 def read_digits(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ count as right answers, in equal parts.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,17 @@ from torch import Tensor
 
 from controlgen import rng
 from controlgen.config import ClipConfig
-from controlgen.errors import ArtifactCorrupt, ConfigError, Diverged
+from controlgen.errors import ConfigError, Diverged
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.images import tensor_to_channels, to_unit
-from controlgen.training.state import MOMENTS, pays_bf16, pick_device
+from controlgen.training.adamw import (
+    adamw,
+    named_state,
+    restore_state,
+    set_rate,
+    warmed_cosine,
+)
+from controlgen.training.state import pays_bf16, pick_device
 from controlgen.worlds import World
 
 CONTEXT_LENGTH = 16
@@ -49,35 +56,16 @@ class ClipState:
         self.config = open_clip_config(config)
         self.model: Any = _build(self.config["model_cfg"], config)
         self.model.to(self.device, memory_format=torch.channels_last)
-        self.adam = _adamw(self.model, config.weight_decay)
+        self.adam = adamw(self.model, config.weight_decay)
         self.images_seen = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as named tensors, for safetensors."""
-        named = {"images_seen": torch.tensor(self.images_seen)}
-        for name, value in self.model.state_dict().items():
-            named[f"model/{name}"] = value.contiguous()
-        for name, parameter in self.model.named_parameters():
-            for moment, value in self.adam.state[parameter].items():
-                named[f"adam/{moment}/{name}"] = value.contiguous()
-        return named
+        return named_state(self.model, self.adam, self.images_seen)
 
     def restore(self, named: dict[str, Tensor]) -> None:
         """Continue from `tensors()`. Raises ArtifactCorrupt where they do not fit."""
-        prefix = "model/"
-        values = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
-        try:
-            self.model.load_state_dict(values)
-            for name, parameter in self.model.named_parameters():
-                keys = {moment: f"adam/{moment}/{name}" for moment in MOMENTS}
-                if keys["step"] in named:
-                    self.adam.state[parameter] = {
-                        moment: _like(named[key], parameter) if moment != "step" else named[key]
-                        for moment, key in keys.items()
-                    }
-            self.images_seen = int(named["images_seen"])
-        except (KeyError, RuntimeError) as error:
-            raise ArtifactCorrupt(f"training state does not fit the towers ({error})") from None
+        self.images_seen = restore_state(self.model, self.adam, named)
 
 
 def open_clip_config(config: ClipConfig) -> dict[str, Any]:
@@ -163,20 +151,15 @@ def export(state: ClipState, folder: Path) -> None:
 
 
 def learning_rate(config: ClipConfig, images_seen: int) -> float:
-    """A linear rise over the first 5 % of all images, then half a cosine down to a hundredth."""
-    position = images_seen / config.images
-    if position < 0.05:
-        return config.learning_rate * max(position, 1e-4) / 0.05
-    falling = (1 + math.cos(math.pi * min((position - 0.05) / 0.95, 1))) / 2
-    return config.learning_rate * (0.01 + 0.99 * falling)
+    """What `warmed_cosine` says after so many images."""
+    return warmed_cosine(config.learning_rate, images_seen / config.images)
 
 
 def _step(
     config: ClipConfig, state: ClipState, images: Tensor, texts: Tensor, owner: Tensor
 ) -> ClipProgress:
     rate = learning_rate(config, state.images_seen)
-    for group in state.adam.param_groups:
-        group["lr"] = rate
+    set_rate(state.adam, rate)
 
     # Both towers, then cosines of every image with every image's sentence.
     images = images.contiguous(memory_format=torch.channels_last)
@@ -216,20 +199,3 @@ def _build(model_cfg: dict[str, Any], config: ClipConfig) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.key(config.seed, "initial weights"))
         return open_clip.CLIP(**json.loads(json.dumps(model_cfg)))
-
-
-def _adamw(model: Any, weight_decay: float) -> torch.optim.AdamW:
-    # Gains, biases and the logit scale are not decayed (Radford et al., section 2.5).
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    free = [p for p in model.parameters() if p.ndim < 2]
-    groups: Sequence[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6, fused=True)
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    moved = value.to(parameter.device, copy=True)
-    channels_last = parameter.ndim == 4
-    return moved.contiguous(memory_format=torch.channels_last) if channels_last else moved

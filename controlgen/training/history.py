@@ -1,9 +1,11 @@
 """history.jsonl: what training showed, one row per stretch of images."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from controlgen.training.loop import Progress
+from controlgen.training.self_supervised import EncoderProgress
 
 Row = dict[str, float]
 
@@ -21,9 +23,9 @@ def to_text(rows: list[Row]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def mean_row(steps: list[Progress]) -> Row:
+def mean_row(steps: Sequence[Progress] | Sequence[EncoderProgress]) -> Row:
     """One row from consecutive steps: means, at the last step's images_seen."""
     row: Row = {"images_seen": steps[-1].images_seen}
-    for name in Progress._fields[1:]:
+    for name in steps[-1]._fields[1:]:
         row[name] = sum(getattr(step, name) for step in steps) / len(steps)
     return row

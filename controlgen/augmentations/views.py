@@ -1,0 +1,131 @@
+"""Random views of an image: what a self-supervised encoder is told is still the same picture.
+
+Two views of one image get the same feature, so whatever is drawn here the features forget. The
+transforms are those of Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
+Representations" (SimCLR), section 3, with ranges for small pictures. torchvision's transforms are
+not used: they draw from the global generator, and once for a whole batch.
+"""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as functional
+from pydantic import Field
+from torch import Tensor
+
+from controlgen.augmentations.colour import AnyColour, NoColour, StainColour
+from controlgen.augmentations.geometry import POSES, move
+from controlgen.errors import Incompatible
+from controlgen.spec import Spec
+from controlgen.types import Shape
+
+AMOUNTS = 10  # pose, shift (2), zoom, turn, blur, noise, colour (3)
+
+
+class Views(Spec):
+    """Every amount is drawn evenly and apart for each image; a setting of 0 keeps what it names."""
+
+    poses: bool = Field(description="any of the eight poses of a square")
+    shift: float = Field(0.1, ge=0, le=0.5, description="most, as a share of the side")
+    zoom: float = Field(0.2, ge=0, le=2, description="most enlarged, or reduced, by this share")
+    turn_degrees: float = Field(0.0, ge=0, le=180, description="most, either way")
+    blur: float = Field(1.0, ge=0, le=4, description="pixels, sigma of the strongest")
+    noise: float = Field(0.1, ge=0, le=1, description="sigma of the strongest, images in -1..1")
+    colour: AnyColour = NoColour()
+    beyond: Literal["border", "reflection"] = Field(description="what comes in over an edge")
+
+    def check(self, shape: Shape) -> None:
+        """Raise Incompatible where images of this shape (c h w) have no such views."""
+        if shape[1] != shape[2]:
+            raise Incompatible(
+                f"augment: views are of square images, these are {shape[1]}x{shape[2]}; cut "
+                "square ones"
+            )
+        try:
+            self.colour.check(shape[0])
+        except Incompatible:
+            raise Incompatible(
+                f"augment.colour {self.colour.kind}: does not fit images of {shape[0]} channel(s); "
+                'set augment.colour.kind to "plain" or "none"'
+            ) from None
+
+    def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """One view of each image: Images (n c s s) -> the same, clamped to -1..1.
+
+        `rng` is a CPU generator; how much is drawn from it depends on the images' shape alone.
+        """
+        amount = torch.rand(len(images), AMOUNTS, generator=rng, dtype=torch.float64)
+        grain = torch.randn(images.shape, generator=rng).to(images)
+        signed = 2 * amount - 1
+
+        # Poses are exact; all other moves are one bilinear look-up.
+        if self.poses:
+            pose = (amount[:, 0] * len(POSES)).long()
+            images = move(images, pose, torch.zeros(len(images), 2, dtype=torch.int64))
+        images = self._moved(images, signed[:, 1:5])
+
+        # Colour, then what optics and a sensor add.
+        images = self.colour.apply(images, signed[:, 7:])
+        images = images + _share(amount[:, 5], images) * (blurred(images, self.blur) - images)
+        return (images + self.noise * _share(amount[:, 6], images) * grain).clamp(-1, 1)
+
+    def _moved(self, images: Tensor, amounts: Tensor) -> Tensor:
+        # Of every output pixel, where it is read: coordinates are -1..1 from edge to edge.
+        if not (self.shift or self.zoom or self.turn_degrees):
+            return images
+        size = torch.exp(-amounts[:, 2] * math.log1p(self.zoom))
+        angle = amounts[:, 3] * math.radians(self.turn_degrees)
+        cosine, sine = size * angle.cos(), size * angle.sin()
+        across, down = (2 * self.shift * amounts[:, :2]).unbind(1)
+        rows = [torch.stack([cosine, -sine, across], 1), torch.stack([sine, cosine, down], 1)]
+        matrix = torch.stack(rows, 1).to(images)
+        grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+        return functional.grid_sample(
+            images, grid, mode="bilinear", padding_mode=self.beyond, align_corners=False
+        )
+
+
+class DigitViews(Views):
+    """For writing and other bright shapes with an up: moved, resized, blurred, never mirrored.
+
+    A turn changes the slant, which is off here; set `turn_degrees` to have it forgotten.
+    """
+
+    kind: Literal["digits"] = "digits"
+    poses: bool = False
+    beyond: Literal["border", "reflection"] = "border"
+
+
+class TissueViews(Views):
+    """For tissue, which has no up and is stained a little differently every day."""
+
+    kind: Literal["tissue"] = "tissue"
+    poses: bool = True
+    shift: float = Field(0.2, ge=0, le=0.5, description="most, as a share of the side")
+    zoom: float = Field(0.4, ge=0, le=2, description="most enlarged, or reduced, by this share")
+    colour: AnyColour = StainColour()
+    beyond: Literal["border", "reflection"] = "reflection"
+
+
+AnyViews = Annotated[DigitViews | TissueViews, Field(discriminator="kind")]
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Images (n c h w) behind a Gaussian of `sigma` pixels, edges repeated; as they are at 0."""
+    if sigma == 0:
+        return images
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, device=images.device)
+    weights = torch.exp(-((offsets / sigma) ** 2) / 2)
+    weights = (weights / weights.sum()).to(images.dtype)
+    flat = images.flatten(0, 1)[:, None]
+    flat = functional.pad(flat, (reach,) * 4, mode="replicate")
+    flat = functional.conv2d(
+        functional.conv2d(flat, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1)
+    )
+    return flat.view_as(images)
+
+
+def _share(column: Tensor, images: Tensor) -> Tensor:
+    return column.to(images)[:, None, None, None]
