@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from controlgen.regressors.cycle_mlp import (
-    CycleMLPRegressor,
-    half_whitening,
-    moment_difference,
-    moment_gap,
-)
+from controlgen.regressors._residual import half_whitening
+from controlgen.regressors.cycle_mlp import CycleMLPRegressor, moment_difference, moment_gap
 
 LATENT, SIZE, FEATURE = 4, 4, 5
 
