@@ -38,6 +38,8 @@ def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray
     Of a map with one answer only, that answer where k is 1. Raises ConfigError for k below 1, and
     above 1 of such a map.
     """
+    if k < 1:
+        raise ConfigError(f"answers: k must be at least 1, not {k}")
     if isinstance(map, Answering):
         return np.asarray(map.answers(features, k, seed), np.float32)
     if k == 1:
