@@ -10,8 +10,11 @@ from controlgen.regressors.flow import Flow, FlowRegressor
 from controlgen.regressors.gaussian import Gaussian, GaussianRegressor
 from controlgen.regressors.retrieval import Retrieval, RetrievalRegressor
 from controlgen.regressors.ridge import Ridge, RidgeRegressor
+from controlgen.regressors.variational import Variational, VariationalRegressor
 
-AnyMap = Annotated[CycleMLP | Flow | Ridge | Gaussian | Retrieval, Field(discriminator="kind")]
+AnyMap = Annotated[
+    CycleMLP | Variational | Flow | Ridge | Gaussian | Retrieval, Field(discriminator="kind")
+]
 
 # The kinds whose maps give many answers to one feature.
 MANY = tuple(
@@ -36,4 +39,6 @@ __all__ = [
     "Ridge",
     "RidgeRegressor",
     "RoundTrip",
+    "Variational",
+    "VariationalRegressor",
 ]

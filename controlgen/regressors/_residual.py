@@ -85,3 +85,22 @@ def half_whitening(features: Tensor) -> Tensor:
     level = (variances.clamp_min(0) / floored).mean().sqrt().clamp_min(1e-8)
     mixing: Tensor = axes / floored.sqrt() / level
     return mixing.float()
+
+
+def edited_targets(
+    features: Tensor, indices: Tensor, share: float, draws: torch.Generator
+) -> tuple[Tensor, int]:
+    """Rows `indices` (b) of features (n d), and how many of them, the first, were left alone.
+
+    The others, a `share` of all, are unit rows c + t (a - b) of random rows a, b and t in 0..1, as
+    an edit would ask for.
+    """
+    edited = int(share * len(indices))
+    plain = len(indices) - edited
+    asked = features[indices].clone()
+    if edited:
+        pairs = torch.randint(len(features), (2, edited), generator=draws)
+        amount = torch.rand(edited, 1, generator=draws)
+        asked[plain:] += amount * (features[pairs[0]] - features[pairs[1]])
+        asked[plain:] = functional.normalize(asked[plain:], dim=1)
+    return asked, plain

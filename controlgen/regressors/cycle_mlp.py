@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, residual_network
+from controlgen.regressors._residual import Scaling, edited_targets, residual_network
 from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -114,14 +114,7 @@ class CycleMLPRegressor(MapEstimator):
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
         # The last rows of the batch ask for c + (a - b), as an edit would.
-        edited = int(self.arithmetic_share * self.batch_size)
-        plain = self.batch_size - edited
-        asked = x[indices].clone()
-        if edited:
-            pairs = torch.randint(len(x), (2, edited), generator=draws)
-            amount = torch.rand(edited, 1, generator=draws)
-            asked[plain:] += amount * (x[pairs[0]] - x[pairs[1]])
-            asked[plain:] = functional.normalize(asked[plain:], dim=1)
+        asked, plain = edited_targets(x, indices, self.arithmetic_share, draws)
         answer, true = self.network_(asked), z[indices[:plain]]
         images = round_trip.generate(answer)
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
@@ -131,7 +124,7 @@ class CycleMLPRegressor(MapEstimator):
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         total += self.latent_weight * (answer[:plain] - true).square().mean()
         total += self.moment_weight * moment_gap(answer[:plain])
-        if edited > 1:
+        if len(asked) - plain > 1:
             spread = moment_difference(answer[plain:], answer[:plain].detach())
             total += self.edited_moment_weight * spread
         return total

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, residual_network
+from controlgen.regressors._residual import Scaling, edited_targets, residual_network
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -165,14 +165,7 @@ class FlowRegressor(ManyEstimator):
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
         # The last rows of the batch ask for c + (a - b), as an edit would.
-        edited = int(self.arithmetic_share * self.batch_size)
-        plain = self.batch_size - edited
-        asked = x[indices].clone()
-        if edited:
-            pairs = torch.randint(len(x), (2, edited), generator=draws)
-            amount = torch.rand(edited, 1, generator=draws)
-            asked[plain:] += amount * (x[pairs[0]] - x[pairs[1]])
-            asked[plain:] = functional.normalize(asked[plain:], dim=1)
+        asked, plain = edited_targets(x, indices, self.arithmetic_share, draws)
         noise = torch.randn(len(asked), z.shape[1], generator=draws)
         noise *= torch.rand(len(asked), 1, generator=draws) > self.centre_share
         condition = self.flow_.condition(asked)

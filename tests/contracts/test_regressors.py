@@ -14,6 +14,11 @@ MAPS = get_args(get_args(AnyMap)[0])
 MANY_ANSWERS = [member for member in MAPS if member.model_fields["kind"].default in MANY]
 QUICK = {
     "cycle-mlp": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
+    "variational": {
+        "mean": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
+        "width": 16,
+        "spread_steps": 40,
+    },
     "flow": {"width": 32, "depth": 1, "batch_size": 32, "match_steps": 200},
 }
 
