@@ -35,6 +35,7 @@ from controlgen.regressors import (
     Retrieval,
     RetrievalRegressor,
     Ridge,
+    Variational,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ LADDER = {
     "gaussian": Gaussian(),
     "least squares": CycleMLP(cycle_steps=0),
     "cycle-mlp": CycleMLP(),
+    "variational": Variational(),
     "flow": Flow(),
 }
 HEAD = [
@@ -76,11 +78,14 @@ def pairs_of(asked: argparse.Namespace, editor: Editor) -> Bank:
 
 def quicker(settings, share: float):
     """The same settings with that share of every phase's steps."""
-    steps = [name for name in type(settings).model_fields if name.endswith("_steps")]
-    fitting = [name for name in steps if name != "sampler_steps"]
-    return settings.model_copy(
-        update={name: round(getattr(settings, name) * share) for name in fitting}
-    )
+    fewer = {
+        name: round(getattr(settings, name) * share)
+        for name in type(settings).model_fields
+        if name.endswith("_steps") and name != "sampler_steps"
+    }
+    if isinstance(settings, Variational):
+        fewer["mean"] = quicker(settings.mean, share)
+    return settings.model_copy(update=fewer)
 
 
 class Trial:

@@ -82,7 +82,11 @@ class Velocity(Scaling):
 
 
 class FlowRegressor(ManyEstimator):
-    """Parameters as in `Flow`. Without `round_trip` only flow matching is run."""
+    """Parameters as in `Flow`. Without `round_trip` only flow matching is run.
+
+    `predict` follows noise 0, the centre of all answers: where z given f is normal, that ends at
+    its mean. Where it has several modes, what lies between them may be no answer; `answers` are.
+    """
 
     fitted_names = ("flow",)
 
@@ -91,10 +95,11 @@ class FlowRegressor(ManyEstimator):
         width: int = 384,
         depth: int = 3,
         batch_size: int = 256,
-        match_steps: int = 3000,
-        cycle_steps: int = 600,
+        match_steps: int = 1500,
+        cycle_steps: int = 900,
+        cycle_batch_size: int = 64,
         learning_rate: float = 2e-3,
-        sampler_steps: int = 4,
+        sampler_steps: int = 2,
         drop_share: float = 0.1,
         noise_share: float = 0.3,
         noise_most: float = 1.0,
@@ -109,6 +114,7 @@ class FlowRegressor(ManyEstimator):
         self.batch_size = batch_size
         self.match_steps = match_steps
         self.cycle_steps = cycle_steps
+        self.cycle_batch_size = cycle_batch_size
         self.learning_rate = learning_rate
         self.sampler_steps = sampler_steps
         self.drop_share = drop_share
@@ -125,16 +131,17 @@ class FlowRegressor(ManyEstimator):
     ) -> Iterator[float]:
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
         self.flow_ = Velocity(x, z, self.width, self.depth, self.seed)
-        phases = [("match", self.match_steps, self.learning_rate)]
+        phases = [("match", self.match_steps, self.batch_size, self.learning_rate)]
         if round_trip is not None:
-            phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
-        total, done = sum(steps for _, steps, _ in phases), 0
-        for phase, steps, rate in phases:
+            cycle = (self.cycle_steps, self.cycle_batch_size, self.learning_rate / 2)
+            phases.append(("cycle", *cycle))
+        total, done = sum(steps for _, steps, _, _ in phases), 0
+        for phase, steps, batch_size, rate in phases:
             adam = torch.optim.AdamW(self.flow_.parameters(), lr=rate, weight_decay=1e-3)
             decay = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps + 1, pct_start=0.1)
             for step in range(steps):
                 draws = rng.torch_stream(self.seed, f"flow {phase}", step)
-                indices = torch.randint(len(x), (self.batch_size,), generator=draws)
+                indices = torch.randint(len(x), (batch_size,), generator=draws)
                 loss = self._matching_loss(x[indices], z[indices], draws)
                 if phase == "cycle" and round_trip is not None:
                     loss = self.match_weight * loss
@@ -237,16 +244,17 @@ class FlowRegressor(ManyEstimator):
 
 
 class Flow(Spec):
-    """Settings of the map; steps are of `batch_size` items each."""
+    """Settings of the map; `batch_size` is that of flow matching."""
 
     kind: Literal["flow"] = "flow"
     width: int = Field(384, ge=8)
     depth: int = Field(3, ge=0, description="residual blocks")
     batch_size: int = Field(256, ge=8)
-    match_steps: int = Field(3000, ge=1, description="of flow matching")
-    cycle_steps: int = Field(600, ge=0, description="through sampler, generator, feature space")
+    match_steps: int = Field(1500, ge=1, description="of flow matching")
+    cycle_steps: int = Field(900, ge=0, description="through sampler, generator, feature space")
+    cycle_batch_size: int = Field(64, ge=8)
     learning_rate: float = Field(2e-3, gt=0)
-    sampler_steps: int = Field(4, ge=1, description="of the midpoint rule, two evaluations each")
+    sampler_steps: int = Field(2, ge=1, description="of the midpoint rule, two evaluations each")
     drop_share: float = Field(0.1, ge=0, lt=1, description="of conditions left out while learning")
     noise_share: float = Field(0.3, ge=0, lt=1, description="of conditions made noisy")
     noise_most: float = Field(1.0, ge=0, description="highest level; 1 is the features' own spread")

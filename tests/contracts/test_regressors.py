@@ -17,9 +17,9 @@ QUICK = {
     "variational": {
         "mean": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
         "width": 16,
-        "spread_steps": 40,
+        "spread_steps": 20,
     },
-    "flow": {"width": 32, "depth": 1, "batch_size": 32, "match_steps": 200},
+    "flow": {"width": 32, "depth": 1, "batch_size": 32, "match_steps": 80, "learning_rate": 1e-2},
 }
 
 
