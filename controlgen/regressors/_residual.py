@@ -1,4 +1,4 @@
-"""What the maps that are networks share: the residual block, weights from a seed, the scaling."""
+"""What the maps that are networks share: residual blocks, scaling, teaching."""
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,16 @@ def residual_network(inputs: int, outputs: int, width: int, depth: int, seed: in
         elif name.endswith("bias"):
             parameter.data.zero_()
     return network
+
+
+def one_cycle(
+    network: nn.Module, rate: float, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW and its rate, up to `rate` in a tenth of the steps and then down to nearly nothing."""
+    adam = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
+    # With ten in all, torch divides by a rise of length zero.
+    total = 11 if steps == 9 else steps + 1
+    return adam, torch.optim.lr_scheduler.OneCycleLR(adam, rate, total, pct_start=0.1)
 
 
 class Scaling(nn.Module):

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, residual_network
+from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
 from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -93,8 +93,7 @@ class CycleMLPRegressor(MapEstimator):
             phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
         total, done = sum(steps for _, steps, _ in phases), 0
         for phase, steps, rate in phases:
-            adam = torch.optim.AdamW(self.network_.parameters(), lr=rate, weight_decay=1e-3)
-            decay = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps + 1, pct_start=0.1)
+            adam, decay = one_cycle(self.network_, rate, steps)
             for step in range(steps):
                 draws = rng.torch_stream(self.seed, f"map {phase}", step)
                 indices = torch.randint(len(x), (self.batch_size,), generator=draws)

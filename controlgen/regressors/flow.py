@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, residual_network
+from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -137,8 +137,7 @@ class FlowRegressor(ManyEstimator):
             phases.append(("cycle", *cycle))
         total, done = sum(steps for _, steps, _, _ in phases), 0
         for phase, steps, batch_size, rate in phases:
-            adam = torch.optim.AdamW(self.flow_.parameters(), lr=rate, weight_decay=1e-3)
-            decay = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps + 1, pct_start=0.1)
+            adam, decay = one_cycle(self.flow_, rate, steps)
             for step in range(steps):
                 draws = rng.torch_stream(self.seed, f"flow {phase}", step)
                 indices = torch.randint(len(x), (batch_size,), generator=draws)

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, residual_network
+from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.regressors.cycle_mlp import CycleMLP, CycleMLPRegressor
 from controlgen.spec import Spec
@@ -106,12 +106,7 @@ class VariationalRegressor(ManyEstimator):
 
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
         self.spread_ = Spread(x, z, self.width, self.seed)
-        adam = torch.optim.AdamW(
-            self.spread_.parameters(), lr=self.learning_rate, weight_decay=1e-3
-        )
-        decay = torch.optim.lr_scheduler.OneCycleLR(
-            adam, self.learning_rate, self.spread_steps + 1, pct_start=0.1
-        )
+        adam, decay = one_cycle(self.spread_, self.learning_rate, self.spread_steps)
         for step in range(self.spread_steps):
             draws = rng.torch_stream(self.seed, "map spread", step)
             indices = torch.randint(len(x), (self.batch_size,), generator=draws)
