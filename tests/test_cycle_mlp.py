@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from controlgen.regressors.cycle_mlp import (
-    CycleMLPRegressor,
-    half_whitening,
-    moment_difference,
-    moment_gap,
-)
+from controlgen.regressors._residual import half_whitening, one_cycle
+from controlgen.regressors.cycle_mlp import CycleMLPRegressor, moment_difference, moment_gap
 
 LATENT, SIZE, FEATURE = 4, 4, 5
 
@@ -116,3 +112,18 @@ def test_half_whitening_of_features_without_spread_is_finite() -> None:
     one_axis[:, 0] = torch.arange(10)
     made = (one_axis - one_axis.mean(0)) @ half_whitening(one_axis)
     assert torch.isfinite(made).all() and made.std() < 3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 9, 10, 11, 300])
+def test_the_rate_rises_and_falls_to_nearly_nothing_in_any_number_of_steps(steps: int) -> None:
+    adam, decay = one_cycle(torch.nn.Linear(1, 1), 0.5, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(decay.get_last_lr()[0])
+        adam.step()
+        decay.step()
+    assert max(rates) <= 0.5 and min(rates) > 0
+    if steps > 20:
+        assert max(rates) == pytest.approx(0.5, rel=0.01)
+        assert np.argmax(rates) == pytest.approx(0.1 * steps, abs=2)
+        assert rates[-1] < 0.001

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from controlgen import rng
 from controlgen.control import algebra, queries
+from controlgen.control.answers import Answers, latents_of, ranked
 from controlgen.control.attributes import AttributeModel, Made
 from controlgen.control.axes import Axis, AxisFinder
 from controlgen.control.bundle import BankDescription, load_bundle
@@ -198,11 +199,17 @@ class Editor:
 
     def invert(self, features: Features) -> Latents:
         """Features (n d) -> Latents (n z) by the map."""
-        if features.ndim != 2 or features.shape[1] != self.space.size:
-            raise Incompatible(
-                f"features of shape {features.shape}: this map takes (n, {self.space.size})"
-            )
+        _check_features(features, self.space.size)
         return np.asarray(self.map.predict(features), np.float32)
+
+    def answers(self, features: Features, k: int, seed: int = 0) -> Answers:
+        """k answers of the map to each of n features (n d), ranked by round trip, best first.
+
+        Draw j depends on the seed, the feature and j alone. Raises Incompatible for features of
+        another size, ConfigError for k below 1, or above 1 where the map gives one answer only.
+        """
+        _check_features(features, self.space.size)
+        return ranked(self, features, latents_of(self.map, features, k, seed))
 
     def refine(self, latents: Latents, asked: Features, steps: int) -> Latents:
         """Latents (n z) taken nearer to the features asked for (n d), by gradients; 0 does nothing.
@@ -461,6 +468,11 @@ def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
     if corrections < 0 or (corrections and not len(hold)):
         raise ConfigError(f"corrections = {corrections}: give 0 or more, and name what to hold")
     return corrections
+
+
+def _check_features(features: Features, size: int) -> None:
+    if features.ndim != 2 or features.shape[1] != size:
+        raise Incompatible(f"features of shape {features.shape}: this map takes (n, {size})")
 
 
 def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:

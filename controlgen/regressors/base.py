@@ -1,7 +1,7 @@
 """What feature -> latent maps share: input checks, and saving as plain arrays."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,12 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from controlgen.errors import ArtifactCorrupt
+from controlgen import rng
+from controlgen.errors import ArtifactCorrupt, ConfigError
 
 Table = NDArray[Any]  # floats, one row an item
 Arrays = dict[str, NDArray[Any]]
+ANSWERS = "answers"  # the stream that the noise of answer j comes from
 
 
 class RoundTrip(Protocol):
@@ -44,6 +46,13 @@ class Regressor(Protocol):
     def arrays(self) -> Arrays: ...
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self: ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A map that knows many latents for one feature: draws of p(z | f)."""
+
+    def answers(self, features: Any, k: int, seed: int = 0) -> NDArray[Any]: ...
 
 
 class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -107,6 +116,31 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
 
     def _input_size(self) -> int:
         raise TypeError(f"{type(self).__name__} must define _input_size")
+
+
+class ManyEstimator(MapEstimator):
+    """Base of the maps that give many answers: subclasses give `_answers` and `_latent_size`."""
+
+    def answers(self, features: Any, k: int, seed: int = 0) -> NDArray[Any]:
+        """k latents (n k z) for each of the features (n d), in float64.
+
+        Answer j is made from noise row j of the seed, the same for every feature. So it depends on
+        the seed, the feature and j alone, and moves continuously with the feature. Raises
+        ConfigError for k below 1, ValueError on unusable arrays.
+        """
+        check_is_fitted(self, f"{self.fitted_names[0]}_")
+        if k < 1:
+            raise ConfigError(f"answers: k must be at least 1, not {k}")
+        checked = np.asarray(validate_data(self, features, reset=False), np.float64)
+        noise = rng.normals(seed, ANSWERS, 0, k, self._latent_size()).astype(np.float64)
+        return self._answers(checked, noise)
+
+    def _latent_size(self) -> int:
+        raise TypeError(f"{type(self).__name__} must define _latent_size")
+
+    def _answers(self, features: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
+        # Features (n d) and noise (k z) -> latents (n k z).
+        raise TypeError(f"{type(self).__name__} must define _answers")
 
 
 def to_shell(latents: NDArray[Any]) -> NDArray[Any]:

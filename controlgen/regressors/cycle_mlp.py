@@ -21,77 +21,20 @@ from torch.nn import functional
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
+from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
 from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, width)
-        self.reduce = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.reduce(functional.gelu(self.expand(self.norm(x))))
-        return x + change
-
-
-def _network(inputs: int, outputs: int, width: int, depth: int, seed: int) -> nn.Sequential:
-    blocks = (_Residual(width) for _ in range(depth))
-    network = nn.Sequential(
-        nn.Linear(inputs, width), *blocks, nn.LayerNorm(width), nn.Linear(width, outputs)
-    )
-    # Initialised from the seed alone: torch's own initialisers draw from global state.
-    draws = rng.torch_stream(seed, "map weights")
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 2:
-            std = parameter.shape[1] ** -0.5
-            parameter.data = torch.randn(parameter.shape, generator=draws) * std
-        elif name.endswith("bias"):
-            parameter.data.zero_()
-    return network
-
-
-class _Scaled(nn.Module):
-    """The network between half-whitened features and the latents' own scale.
-
-    Features spread far along a few directions and little along most. Each principal component is
-    divided by the square root of its deviation, so that the small ones are heard as well.
-    """
-
-    shift: Tensor
-    mixing: Tensor
-    latent_shift: Tensor
-    latent_scale: Tensor
+class _Scaled(Scaling):
+    """The network between half-whitened features and the latents' own scale."""
 
     def __init__(self, network: nn.Module, features: Tensor, latents: Tensor) -> None:
-        super().__init__()
+        super().__init__(features, latents)
         self.network = network
-        self.register_buffer("shift", features.mean(0))
-        self.register_buffer("mixing", half_whitening(features))
-        spread = latents.std(0, correction=0)
-        self.register_buffer("latent_shift", latents.mean(0))
-        self.register_buffer("latent_scale", torch.where(spread > 1e-8, spread, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        standard: Tensor = self.network((features - self.shift) @ self.mixing)
-        return standard * self.latent_scale + self.latent_shift
-
-
-def half_whitening(features: Tensor) -> Tensor:
-    """Matrix (d d) that takes centred features (n d) to components of deviation ~ sqrt of theirs.
-
-    The answers have variance 1 on average; deviations below a hundredth of the largest count as
-    that hundredth, so that what the features never show is not blown up.
-    """
-    centred = (features - features.mean(0)).double()
-    variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
-    deviations = variances.clamp_min(0).sqrt()
-    floored = torch.maximum(deviations, deviations[-1] / 100).clamp_min(1e-8)
-    level = (variances.clamp_min(0) / floored).mean().sqrt().clamp_min(1e-8)
-    mixing: Tensor = axes / floored.sqrt() / level
-    return mixing.float()
+        return self.unscaled(self.network(self.condition(features)))
 
 
 def moment_gap(latents: Tensor) -> Tensor:
@@ -141,7 +84,7 @@ class CycleMLPRegressor(MapEstimator):
         self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
-        network = _network(x.shape[1], z.shape[1], self.width, self.depth, self.seed)
+        network = residual_network(x.shape[1], z.shape[1], self.width, self.depth, self.seed)
         self.network_ = _Scaled(network, x, z)
 
         # Least squares first: cheap steps that bring every latent near its own. Then the cycle.
@@ -150,8 +93,7 @@ class CycleMLPRegressor(MapEstimator):
             phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
         total, done = sum(steps for _, steps, _ in phases), 0
         for phase, steps, rate in phases:
-            adam = torch.optim.AdamW(self.network_.parameters(), lr=rate, weight_decay=1e-3)
-            decay = torch.optim.lr_scheduler.OneCycleLR(adam, rate, steps + 1, pct_start=0.1)
+            adam, decay = one_cycle(self.network_, rate, steps)
             for step in range(steps):
                 draws = rng.torch_stream(self.seed, f"map {phase}", step)
                 indices = torch.randint(len(x), (self.batch_size,), generator=draws)
@@ -171,14 +113,7 @@ class CycleMLPRegressor(MapEstimator):
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
         # The last rows of the batch ask for c + (a - b), as an edit would.
-        edited = int(self.arithmetic_share * self.batch_size)
-        plain = self.batch_size - edited
-        asked = x[indices].clone()
-        if edited:
-            pairs = torch.randint(len(x), (2, edited), generator=draws)
-            amount = torch.rand(edited, 1, generator=draws)
-            asked[plain:] += amount * (x[pairs[0]] - x[pairs[1]])
-            asked[plain:] = functional.normalize(asked[plain:], dim=1)
+        asked, plain = edited_targets(x, indices, self.arithmetic_share, draws)
         answer, true = self.network_(asked), z[indices[:plain]]
         images = round_trip.generate(answer)
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
@@ -188,7 +123,7 @@ class CycleMLPRegressor(MapEstimator):
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         total += self.latent_weight * (answer[:plain] - true).square().mean()
         total += self.moment_weight * moment_gap(answer[:plain])
-        if edited > 1:
+        if len(asked) - plain > 1:
             spread = moment_difference(answer[plain:], answer[:plain].detach())
             total += self.edited_moment_weight * spread
         return total
@@ -210,7 +145,7 @@ class CycleMLPRegressor(MapEstimator):
         named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         try:
             inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
-            network = _network(inputs, outputs, self.width, self.depth, self.seed)
+            network = residual_network(inputs, outputs, self.width, self.depth, self.seed)
             self.network_ = _Scaled(network, torch.zeros(2, inputs), torch.zeros(2, outputs))
             self.network_.load_state_dict(named)
         except (KeyError, IndexError, RuntimeError) as error:

@@ -18,7 +18,7 @@ class RidgeRegressor(MapEstimator):
     Least squares answers E[z|f], whose norm is too small wherever features leave z undecided.
     """
 
-    fitted_names = ("weight", "intercept")
+    fitted_names: tuple[str, ...] = ("weight", "intercept")
 
     def __init__(self, alpha: float = 1e-3, rescale: bool = False) -> None:
         self.alpha = alpha

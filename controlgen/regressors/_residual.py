@@ -1,0 +1,116 @@
+"""What the maps that are networks share: residual blocks, scaling, teaching."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from controlgen import rng
+
+
+class Residual(nn.Module):
+    """x + W2 gelu(W1 norm(x)) on rows (n width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width)
+        self.reduce = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows (n width) -> rows (n width)."""
+        change: Tensor = self.reduce(functional.gelu(self.expand(self.norm(x))))
+        return x + change
+
+
+def residual_network(inputs: int, outputs: int, width: int, depth: int, seed: int) -> nn.Sequential:
+    """Rows (n inputs) -> rows (n outputs) by `depth` residual blocks; weights from the seed."""
+    blocks = (Residual(width) for _ in range(depth))
+    network = nn.Sequential(
+        nn.Linear(inputs, width), *blocks, nn.LayerNorm(width), nn.Linear(width, outputs)
+    )
+    # Initialised from the seed alone: torch's own initialisers draw from global state.
+    draws = rng.torch_stream(seed, "map weights")
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 2:
+            std = parameter.shape[1] ** -0.5
+            parameter.data = torch.randn(parameter.shape, generator=draws) * std
+        elif name.endswith("bias"):
+            parameter.data.zero_()
+    return network
+
+
+def one_cycle(
+    network: nn.Module, rate: float, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW and its rate, up to `rate` in a tenth of the steps and then down to nearly nothing."""
+    adam = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
+    # With ten in all, torch divides by a rise of length zero.
+    total = 11 if steps == 9 else steps + 1
+    return adam, torch.optim.lr_scheduler.OneCycleLR(adam, rate, total, pct_start=0.1)
+
+
+class Scaling(nn.Module):
+    """From features to half-whitened ones, and from latents of deviation 1 to their own scale.
+
+    Features spread far along a few directions and little along most. Each principal component is
+    divided by the square root of its deviation, so that the small ones are heard as well.
+    """
+
+    shift: Tensor
+    mixing: Tensor
+    latent_shift: Tensor
+    latent_scale: Tensor
+
+    def __init__(self, features: Tensor, latents: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", features.mean(0))
+        self.register_buffer("mixing", half_whitening(features))
+        spread = latents.std(0, correction=0)
+        self.register_buffer("latent_shift", latents.mean(0))
+        self.register_buffer("latent_scale", torch.where(spread > 1e-8, spread, 1.0))
+
+    def condition(self, features: Tensor) -> Tensor:
+        """Features (n d), half-whitened (n d)."""
+        return (features - self.shift) @ self.mixing
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Latents (n z) brought to mean 0 and deviation 1 per coordinate."""
+        return (latents - self.latent_shift) / self.latent_scale
+
+    def unscaled(self, standard: Tensor) -> Tensor:
+        """The inverse of `scaled`."""
+        return standard * self.latent_scale + self.latent_shift
+
+
+def half_whitening(features: Tensor) -> Tensor:
+    """Matrix (d d) that takes centred features (n d) to components of deviation ~ sqrt of theirs.
+
+    The answers have variance 1 on average; deviations below a hundredth of the largest count as
+    that hundredth, so that what the features never show is not blown up.
+    """
+    centred = (features - features.mean(0)).double()
+    variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+    deviations = variances.clamp_min(0).sqrt()
+    floored = torch.maximum(deviations, deviations[-1] / 100).clamp_min(1e-8)
+    level = (variances.clamp_min(0) / floored).mean().sqrt().clamp_min(1e-8)
+    mixing: Tensor = axes / floored.sqrt() / level
+    return mixing.float()
+
+
+def edited_targets(
+    features: Tensor, indices: Tensor, share: float, draws: torch.Generator
+) -> tuple[Tensor, int]:
+    """Rows `indices` (b) of features (n d), and how many of them, the first, were left alone.
+
+    The others, a `share` of all, are unit rows c + t (a - b) of random rows a, b and t in 0..1, as
+    an edit would ask for.
+    """
+    edited = int(share * len(indices))
+    plain = len(indices) - edited
+    asked = features[indices].clone()
+    if edited:
+        pairs = torch.randint(len(features), (2, edited), generator=draws)
+        amount = torch.rand(edited, 1, generator=draws)
+        asked[plain:] += amount * (features[pairs[0]] - features[pairs[1]])
+        asked[plain:] = functional.normalize(asked[plain:], dim=1)
+    return asked, plain
