@@ -118,6 +118,9 @@ def edit(
     plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    answers: Annotated[
+        int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
+    ] = 0,
     recipe: Annotated[
         Path | None, typer.Option(help="Make again what a recipe, or a PNG that has one, says.")
     ] = None,
@@ -133,7 +136,20 @@ def edit(
     from controlgen import edit_cli
 
     _check_png(output)
-    said = expression, add, output, seed, image, amount, steps, residual, plain, hold, refine
+    said = (
+        expression,
+        add,
+        output,
+        seed,
+        image,
+        amount,
+        steps,
+        residual,
+        plain,
+        hold,
+        refine,
+        answers,
+    )
     request = edit_cli.Request(map, *said, recipe, save_recipe, generator)
     print("\n".join(edit_cli.draw(request, lambda name: _folder(name, store))))
 

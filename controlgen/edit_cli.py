@@ -12,22 +12,23 @@ from controlgen.control.expression import Call, Combined, Node, Number, Words, p
 from controlgen.control.queries import Query
 from controlgen.control.recipe import check_name, digests
 from controlgen.errors import ConfigError
-from controlgen.figures import edit_strip
+from controlgen.figures import Column, contact_sheet, edit_strip
 from controlgen.images import write_png
 from controlgen.sheet_cli import parse_names
 
-ASKED = (
-    "add",
-    "expression",
-    "seed",
-    "image",
-    "amount",
-    "steps",
-    "residual",
-    "plain",
-    "hold",
-    "refine",
-)
+ASKED: dict[str, object] = {
+    "add": None,
+    "expression": None,
+    "seed": None,
+    "image": None,
+    "amount": None,
+    "steps": None,
+    "residual": False,
+    "plain": False,
+    "hold": "",
+    "refine": 0,
+    "answers": 0,
+}  # what a recipe says as well, and how each looks where nothing was said
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Request:
     plain: bool
     hold: str
     refine: int
+    answers: int
     recipe: Path | None
     save_recipe: Path | None
     generator: str | None
@@ -80,9 +82,9 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
 def _again(request: Request) -> Recipe | None:
     if request.recipe is None:
         return None
-    said = [f"--{name}" for name in ASKED if getattr(request, name) not in (None, "", False, 0)]
-    if said:
-        raise ConfigError(f"--recipe says all of it; leave {said[0]} out")
+    for name, unsaid in ASKED.items():
+        if getattr(request, name) != unsaid:
+            raise ConfigError(f"--recipe says all of it; leave --{name} out")
     return Recipe.read(request.recipe)
 
 
@@ -96,6 +98,7 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         picture="result" if request.plain else "strip",
         residual=request.residual,
         refine=request.refine,
+        answers=request.answers or 1,
         files=digests(query.files),
         controlgen=__version__,
     )
@@ -110,7 +113,7 @@ def write(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
         "recipe": recipe.effective(),
         "version": __version__,
     }
-    steps = recipe.steps if recipe.picture == "strip" else 1
+    steps = recipe.steps if recipe.picture == "strip" and recipe.answers == 1 else 1
     amounts = [recipe.amount * step / steps for step in range(1, steps + 1)]
     rounds = recipe.corrections if query.hold else None
     edits = [editor.answer(query, one, recipe.residual, rounds, recipe.refine) for one in amounts]
@@ -118,10 +121,21 @@ def write(editor: Editor, query: Query, recipe: Recipe, output: Path) -> Edit:
         write_png(output, edits[-1].pixels, provenance)
         return edits[-1]
 
+    title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
+    if recipe.answers > 1:
+        many = editor.answers(edits[-1].asked, recipe.answers)
+        columns = [Column("source", edits[0].source_pixels), Column("edit", edits[-1].pixels)]
+        columns += [
+            Column(f"answer {at + 1}\n{many.agreement[0, at]:.3f}", many.pixels[:, at])
+            for at in range(recipe.answers)
+        ]
+        words = "Answers to one feature, ranked by the cosine of what was asked and obtained."
+        contact_sheet(output, columns, provenance, title, words)
+        return edits[-1]
+
     # The strip starts with the source itself; each further image goes one step further.
     pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
     labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
-    title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
     edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
     return edits[-1]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from controlgen import __version__
 from controlgen.control import Editor
-from controlgen.control.editor import Edit, Samples
+from controlgen.control.edits import Edit, Samples
 from controlgen.datasets import ImageFolder
 from controlgen.errors import ConfigError
 from controlgen.features import EfficientNetLite0, FeatureSpace

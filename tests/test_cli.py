@@ -17,6 +17,7 @@ from PIL import Image
 from controlgen import Editor, __version__, stages
 from controlgen.artifacts import Store
 from controlgen.attributes import Strokes
+from controlgen.regressors import Gaussian
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -202,6 +203,29 @@ def test_a_mistake_about_attributes_is_one_line(
 ) -> None:
     refused(controlgen("edit", measured_map, *options, "-o", tmp_path / "a.png"), says)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_answers_are_drawn_best_first(
+    controlgen: Callable[..., Any], line: Any, tmp_path: Path
+) -> None:
+    root, output = tmp_path / "store", tmp_path / "answers.png"
+    shutil.copytree(line.store.root, root)
+    fit = line.run.fit.model_copy(update={"map": Gaussian()})
+    run, store = line.run.model_copy(update={"fit": fit}), Store(root)
+    folder = store.path(stages.fit_map(run, line.gan, line.bank, line.features, store))
+    told = controlgen("edit", folder, f"seed(3) + {EIGHT}", "--answers", 3, "-o", output)
+    assert (told.code, told.err) == (0, ""), told
+    again = tmp_path / "again.png"
+    told = controlgen("edit", "--recipe", output, "-o", again)
+    assert (told.code, told.err) == (0, ""), told
+    assert again.read_bytes() == output.read_bytes()
+    with Image.open(output) as opened:
+        assert json.loads(opened.text["recipe"])["answers"] == 3  # type: ignore[attr-defined]
+        assert opened.width > 1.5 * opened.height
+    # A map with one answer says which kinds have more, and nothing is written.
+    command = ("edit", line.map_folder, f"seed(3) + {EIGHT}", "--answers", 3)
+    refused(controlgen(*command, "-o", tmp_path / "none.png"), "fit one that gives many")
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from controlgen.types import Features, Latents
 if TYPE_CHECKING:
     import pandas as pd
 
-    from controlgen.control.editor import Edit
+    from controlgen.control.edits import Edit
 
 
 def rows_frame(
