@@ -180,9 +180,9 @@ def nearest(
     """Write the bank items nearest to an expression as a sheet; returns lines to be printed."""
     tree = parse(expression)
     editor = Editor.load(folder)
-    if editor.bank is not None:
-        among = min(among, editor.bank.n)
     feature = editor.feature(tree)
+    editor.bank_items(0, 1)  # a map that cannot draw its bank again says so before any bar
+    among = min(among, editor.bank.n) if editor.bank is not None else among
     with Bars().meter(f"bank of {folder.name}", among, unit="images") as meter:
         found = editor.gallery.nearest(feature, n, among, meter.to)
     columns = [
