@@ -307,6 +307,32 @@ def test_stopping_is_not_asking_again(tiny_config: Callable[..., TrainConfig]) -
     assert progress == [first, *rest]
 
 
+def test_a_fixed_latent_map_stays_as_it_was_drawn(tiny_config: Callable[..., TrainConfig]) -> None:
+    network = tiny_config().network.model_copy(update={"latent_map": "fixed"})
+    config = tiny_config(network=network.effective(), total_images=32)
+    fresh = TrainState(config, (1, 32, 32))
+    state, _ = uninterrupted(config)
+    for part in ("generator", "average"):
+        before, after = (getattr(one, part).state_dict() for one in (fresh, state))
+        still = {name for name in before if torch.equal(before[name], after[name])}
+        assert still == {"linear.weight"}
+    # Learned, the same network moves it; and a fixed one goes on from where it stopped.
+    learned, _ = uninterrupted(tiny_config(total_images=32))
+    drawn = fresh.generator.state_dict()["linear.weight"]
+    assert not torch.equal(learned.generator.state_dict()["linear.weight"], drawn)
+    dataset, again = config.dataset.open(), TrainState(config, (1, 32, 32))
+    halfway = TrainState(config, (1, 32, 32))
+    for progress in train(config, dataset, halfway):
+        if progress.images_seen == 16:
+            break
+    again.restore({name: value.clone() for name, value in halfway.tensors().items()})
+    assert len(list(train(config, dataset, again))) == 2
+    assert_same_bits(again.tensors(), state.tensors())
+    # A network that says nothing of it keeps the name it had.
+    assert "latent_map" not in tiny_config().network.identity()
+    assert network.identity()["latent_map"] == "fixed"
+
+
 @pytest.mark.parametrize("objective", [{"kind": "r3gan"}, WGAN_GP], ids=lambda o: o["kind"])
 def test_a_wild_learning_rate_diverges_and_keeps_the_state_before(
     objective: dict[str, Any], tiny_config: Callable[..., TrainConfig]
