@@ -20,6 +20,7 @@ CHECKED = (
 install_import_hook(CHECKED, "beartype.beartype")
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,9 +32,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from controlgen import cli
+from controlgen import cli, stages
 from controlgen.artifacts import Ref, Store
-from controlgen.config import RunConfig, TrainConfig
+from controlgen.config import FitConfig, RunConfig, TrainConfig
 
 # A loaded machine must not fail a property; what it found is reproducible all the same.
 settings.register_profile("controlgen", deadline=None)
@@ -101,6 +102,13 @@ class Line:
     def map_folder(self) -> Path:
         return self.store.path(self.map)
 
+    def refitted(self, root: Path, **changes: Any) -> Path:
+        """The folder of the map fitted again with other settings, in a store of its own."""
+        shutil.copytree(self.store.root, root)
+        fit = FitConfig.parse({**self.run.fit.effective(), **changes})
+        run, store = self.run.model_copy(update={"fit": fit}), Store(root)
+        return store.path(stages.fit_map(run, self.gan, self.bank, self.features, store))
+
 
 @pytest.fixture(scope="session")
 def toy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -147,7 +155,6 @@ def toy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """configs/tiny.toml with a quicker map and report, run once, by the stages alone."""
-    from controlgen import stages
 
     overrides = [
         f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}',

@@ -17,7 +17,6 @@ from PIL import Image
 from controlgen import Editor, __version__, stages
 from controlgen.artifacts import Store
 from controlgen.attributes import Strokes
-from controlgen.regressors import Gaussian
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -141,10 +140,7 @@ def test_edit_of_an_image_file(
 def measured_map(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny line's map, fitted again with measured attributes."""
     root = tmp_path_factory.mktemp("measured") / "store"
-    shutil.copytree(line.store.root, root)
-    fit = line.run.fit.model_copy(update={"attributes": Strokes()})
-    run, store = line.run.model_copy(update={"fit": fit}), Store(root)
-    return store.path(stages.fit_map(run, line.gan, line.bank, line.features, store))
+    return Path(line.refitted(root, attributes={"kind": "strokes"}))
 
 
 def test_edit_by_attribute_prints_what_was_measured(
@@ -208,11 +204,8 @@ def test_a_mistake_about_attributes_is_one_line(
 def test_many_answers_are_drawn_best_first(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:
-    root, output = tmp_path / "store", tmp_path / "answers.png"
-    shutil.copytree(line.store.root, root)
-    fit = line.run.fit.model_copy(update={"map": Gaussian()})
-    run, store = line.run.model_copy(update={"fit": fit}), Store(root)
-    folder = store.path(stages.fit_map(run, line.gan, line.bank, line.features, store))
+    output = tmp_path / "answers.png"
+    folder = line.refitted(tmp_path / "store", map={"kind": "gaussian"})
     told = controlgen("edit", folder, f"seed(3) + {EIGHT}", "--answers", 3, "-o", output)
     assert (told.code, told.err) == (0, ""), told
     again = tmp_path / "again.png"

@@ -22,7 +22,7 @@ from sklearn.neighbors import NearestNeighbors
 from controlgen import Editor, stages
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.store import finish
-from controlgen.config import FitConfig, ReachabilityConfig, RunConfig
+from controlgen.config import FitConfig, ReachabilityConfig
 from controlgen.control import algebra
 from controlgen.control.bundle import read_reachability
 from controlgen.control.calibration import Trip, calibrate, first_half
@@ -322,11 +322,9 @@ def believed(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "stored": 50,
         "audit": {"kind": "efficientnet-lite0", "image_size": 32},
     }
-    fit = FitConfig.parse({**line.run.fit.effective(), "reachability": values})
-    run: RunConfig = line.run.model_copy(update={"fit": fit})
-    ref = stages.fit_map(run, line.gan, line.bank, line.features, line.store)
-    assert ref != line.map
-    return Path(line.store.path(ref))
+    folder: Path = line.refitted(tmp_path_factory.mktemp("believed") / "store", reachability=values)
+    assert folder.name != line.map.name
+    return folder
 
 
 def test_a_map_fitted_with_it_gives_every_edit_a_number(believed: Path, line: Any) -> None:
@@ -450,9 +448,9 @@ def test_an_evaluation_is_told_where_the_map_has_it(
         raise Told(judged)
 
     monkeypatch.setattr(importlib.import_module("controlgen.stages.report"), "judge_editor", told)
-    described = read_reachability(believed)
+    described, store = read_reachability(believed), Store(believed.parents[1])
     assert described is not None
     for name, wanted in ((believed.name, described.judged), (line.map.name, None)):
         with pytest.raises(Told) as caught:
-            stages.evaluate(line.run, Ref("map", name), line.bank, line.features, line.store)
+            stages.evaluate(line.run, Ref("map", name), line.bank, line.features, store)
         assert caught.value.args == (wanted,)

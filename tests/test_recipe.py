@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from controlgen import Editor, stages
-from controlgen.artifacts import Store
+from controlgen import Editor
 from controlgen.control import Recipe
 from controlgen.control.recipe import digests
 from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
@@ -87,11 +85,7 @@ def test_a_recipe_refuses_other_files_and_other_models(
         recipe.check(weights)
     # The same through the command line, where the map is another one.
     recipe.model_copy(update={"files": {}}).write(Path("recipe.toml"))
-    store = Store(tmp_path / "other")
-    fit = line.run.fit.model_copy(update={"seed": 5})
-    other = line.run.model_copy(update={"fit": fit})
-    shutil.copytree(line.store.root, store.root)
-    folder = store.path(stages.fit_map(other, line.gan, line.bank, line.features, store))
+    folder = line.refitted(tmp_path / "other", seed=5)
     told = controlgen("edit", folder, "--recipe", "recipe.toml", "-o", "never.png")
     assert (told.code, told.out) == (2, "")
     assert "name the model it was made with" in told.err

@@ -136,7 +136,7 @@ REFUSED = {
     "no folder": (["--images", "EMPTY/none"], "no such folder"),
     "no image": (["--images", "TEXT"], "cannot be read as an image"),
     "no tiles": (["--tiles", "EMPTY/none"], "no such folder"),
-    "direction": (["--add", "eight"], "is not understood"),
+    "direction": (["--add", "eight"], "column 6: expected ( after eight"),
 }
 
 
