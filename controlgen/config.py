@@ -128,16 +128,19 @@ class FitConfig(Spec):
     reachability: ReachabilityConfig | None = Field(
         None, description="a score of how far each answer can be believed"
     )
+    real: int = Field(
+        0, ge=0, le=20_000, description="training images that the cycle asks for as well; no labels"
+    )
     seed: int = Seed
 
     def identity(self) -> dict[str, Any]:
         """As of any Spec, but no attributes are no setting: such maps keep the names they had.
 
-        Likewise no reachability.
+        Likewise no reachability, and no real images.
         """
         kept = super().identity()
-        for name in ("attributes", "reachability"):
-            if getattr(self, name) is None:
+        for name in ("attributes", "reachability", "real"):
+            if not getattr(self, name):
                 del kept[name]
         return kept
 

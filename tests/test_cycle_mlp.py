@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from controlgen.regressors import RealTargets
 from controlgen.regressors._residual import half_whitening, one_cycle
 from controlgen.regressors.cycle_mlp import CycleMLPRegressor, moment_difference, moment_gap
 
@@ -18,6 +19,8 @@ class Toy:
     The images depend on |z_0|: two latents share each image, so that least squares answers the
     mean of both, which makes another image.
     """
+
+    real: RealTargets | None = None
 
     def __init__(self, seen: int = SIZE * SIZE) -> None:
         draws = torch.Generator().manual_seed(0)
@@ -127,3 +130,21 @@ def test_the_rate_rises_and_falls_to_nearly_nothing_in_any_number_of_steps(steps
         assert max(rates) == pytest.approx(0.5, rel=0.01)
         assert np.argmax(rates) == pytest.approx(0.1 * steps, abs=2)
         assert rates[-1] < 0.001
+
+
+def test_real_images_outside_the_pairs_are_learned_by_the_cycle_alone() -> None:
+    """Pairs are known of one half of the images; real ones are of the other half."""
+    toy, fitted = Toy(), {}
+    features, latents, images = toy.pairs(4000, 1)
+    known = latents[:, 1] > 0.3
+    unseen = ~known & (latents[:, 1] < -0.3)
+    asked, _, shown = toy.pairs(1000, 2)
+    fresh = toy.pairs(1000, 2)[1][:, 1] < -0.3
+    for real in (None, RealTargets(features[unseen], images[unseen])):
+        toy.real = real
+        regressor = CycleMLPRegressor(
+            width=48, depth=1, batch_size=64, warm_steps=200, cycle_steps=300
+        ).fit(features[known].numpy(), latents[known].numpy(), toy)
+        made = toy.generate(torch.from_numpy(regressor.predict(asked[fresh].numpy())).float())
+        fitted[real is not None] = float((made - shown[fresh]).square().mean())
+    assert fitted[True] < 0.6 * fitted[False]

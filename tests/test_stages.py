@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from controlgen import stages
+from controlgen import Editor, stages
 from controlgen.artifacts import Ref, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, SampleConfig, TrainConfig
 from controlgen.control.bundle import load_generator
@@ -320,3 +320,19 @@ def test_cards_name_limits_and_a_command(line: Any) -> None:
             assert part in card
         shown = {name for name in os.listdir(line.store.path(ref)) if f"({name})" in card}
         assert shown
+
+
+def test_real_images_take_part_in_a_map_that_asks_for_them(line: Any, tmp_path: Path) -> None:
+    plain = FitConfig.parse({**line.run.fit.effective(), "real": 0})
+    assert plain.fingerprint() == line.run.fit.fingerprint()
+    folder = line.refitted(tmp_path / "store", real=64)
+    assert folder.name != line.map.name
+    # The cycle comes nearer to those images than one that never saw any.
+    pixels = line.run.train.dataset.open().pixels(np.arange(64))
+    agreements = []
+    for one in (folder, line.map_folder):
+        editor = Editor.load(one)
+        features = editor.embed(pixels)
+        answers = editor.embed(editor.generate(editor.invert(features)))
+        agreements.append(float((answers * features).sum(1).mean()))
+    assert agreements[0] > agreements[1]

@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from controlgen.regressors.base import Answering, Regressor, RoundTrip
+from controlgen.regressors.base import Answering, RealTargets, Regressor, RoundTrip
 from controlgen.regressors.cycle_mlp import CycleMLP, CycleMLPRegressor
 from controlgen.regressors.flow import Flow, FlowRegressor
 from controlgen.regressors.gaussian import Gaussian, GaussianRegressor
@@ -33,6 +33,7 @@ __all__ = [
     "FlowRegressor",
     "Gaussian",
     "GaussianRegressor",
+    "RealTargets",
     "Regressor",
     "Retrieval",
     "RetrievalRegressor",

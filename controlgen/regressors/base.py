@@ -1,7 +1,7 @@
 """What feature -> latent maps share: input checks, and saving as plain arrays."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,20 @@ Arrays = dict[str, NDArray[Any]]
 ANSWERS = "answers"  # the stream that the noise of answer j comes from
 
 
+class RealTargets(NamedTuple):
+    """Real images that take part in the cycle: features (m d), unit rows, and Images (m c h w)."""
+
+    features: Tensor
+    images: Tensor
+
+
 class RoundTrip(Protocol):
     """The frozen generator and feature space behind the pairs; both differentiable."""
+
+    @property
+    def real(self) -> RealTargets | None:
+        """What is asked for beside the pairs, though no latent of it is known; None: nothing."""
+        ...
 
     def generate(self, latents: Tensor) -> Tensor:
         """Latents (n z) -> Images (n c h w)."""

@@ -5,7 +5,7 @@ feature that was asked for, 1 - cos(f(G(h(c))), c), and, where c is the feature 
 G(z), look like it, |G(h(c)) - G(z)|^2. A moment term draws the predicted latents towards standard
 normal. Part of the targets are sums of bank features, c + (a - b), because such targets are what
 edits ask for; their answers are held to the mean and variance of the plain ones, or they would
-leave the shell that the generator knows.
+leave the shell that the generator knows. Real images may be asked for as well, by the cycle alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,8 +22,10 @@ from torch.nn import functional
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt
 from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
-from controlgen.regressors.base import Arrays, MapEstimator, RoundTrip, Table
+from controlgen.regressors.base import Arrays, MapEstimator, RealTargets, RoundTrip, Table
 from controlgen.spec import Spec
+
+REAL_SHARE = 0.25  # real images for each generated one of a batch, where there are any
 
 
 class _Scaled(Scaling):
@@ -126,6 +128,21 @@ class CycleMLPRegressor(MapEstimator):
         if len(asked) - plain > 1:
             spread = moment_difference(answer[plain:], answer[:plain].detach())
             total += self.edited_moment_weight * spread
+        if round_trip.real is not None:
+            total += REAL_SHARE * self._real_loss(round_trip.real, draws, round_trip)
+        return total
+
+    def _real_loss(
+        self, real: RealTargets, draws: torch.Generator, round_trip: RoundTrip
+    ) -> Tensor:
+        # No latent of a real image is known, so that only what it makes can be compared.
+        count = max(int(REAL_SHARE * self.batch_size), 2)
+        rows = torch.randint(len(real.features), (count,), generator=draws)
+        asked, answer = real.features[rows], self.network_(real.features[rows])
+        images = round_trip.generate(answer)
+        total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
+        total += self.pixel_weight * (images - real.images[rows]).square().mean()
+        total += self.moment_weight * moment_gap(answer)
         return total
 
     def _freeze(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from controlgen import rng
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.card import write_card
@@ -26,9 +27,10 @@ from controlgen.control.bundle import (
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
-from controlgen.images import grid, write_png
+from controlgen.images import grid, to_unit, write_png
 from controlgen.networks import AnyGenerator
 from controlgen.progress import Bars, Reporter
+from controlgen.regressors import RealTargets
 from controlgen.stages.believing import Believing
 from controlgen.stages.common import RESEARCH, name_of, provenance
 from controlgen.training.state import pays_bf16
@@ -64,7 +66,7 @@ def fit_map(
         steps = estimator.fit_steps(
             np.array(items.features[part]),
             np.array(items.latents[part]),
-            _Frozen(generator, space),
+            _Frozen(generator, space, _real_targets(run, space)),
         )
         with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
             for share in steps:
@@ -106,8 +108,10 @@ def fit_map(
 class _Frozen:
     """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
 
-    def __init__(self, generator: AnyGenerator, space: FeatureSpace) -> None:
-        self._generator, self._space = copy.deepcopy(generator), space
+    def __init__(
+        self, generator: AnyGenerator, space: FeatureSpace, real: RealTargets | None
+    ) -> None:
+        self._generator, self._space, self.real = copy.deepcopy(generator), space, real
         self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
 
     def generate(self, latents: torch.Tensor) -> torch.Tensor:
@@ -117,6 +121,16 @@ class _Frozen:
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             return self._space.embed_images(images).float()
+
+
+def _real_targets(run: RunConfig, space: FeatureSpace) -> RealTargets | None:
+    # A share of the images that the generator was trained on, in the order they lie.
+    if not run.fit.real:
+        return None
+    dataset = run.train.dataset.open()
+    order = rng.stream(run.fit.seed, "real targets").permutation(len(dataset))
+    pixels = dataset.pixels(np.sort(order[: run.fit.real]))
+    return RealTargets(torch.from_numpy(space.embed(pixels)), to_unit(pixels))
 
 
 def _fit_attributes(
