@@ -178,6 +178,7 @@ def sections() -> dict[str, str]:
     return {
         "numbers": digits(ROOT / SHIPPED),
         "spaces": spaces(ROOT / SPACES),
+        "tissue": tissue(ROOT / TISSUE),
     }
 
 

@@ -101,6 +101,7 @@ def ship(
                 "real images shown": _shown_images(run),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
+                **_memorisation(report),
                 **targets,
             },
             [
@@ -111,6 +112,18 @@ def ship(
             f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
             [name for name in PICTURES if (folder / name).is_file()],
         )
+
+
+def _memorisation(report: Mapping[str, Any]) -> dict[str, str]:
+    # The audit's verdict in words, where there was an audit.
+    if report.get("copies") is None:
+        return {}
+    found = report["copies"]["found"]
+    share = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**found["share"])
+    return {
+        "memorisation": f"{found['verdict']}: {share} of {found['samples']} samples lie nearer to "
+        "a training image than 99 % of held-out ones do"
+    }
 
 
 def _shown_images(run: RunConfig) -> str:
