@@ -108,6 +108,13 @@ class Editor:
         """Pixels (n c h w) -> Features (n d), rows of unit length."""
         return self.space.embed(pixels)
 
+    def attribute(self, name: str, hold: str | Sequence[str] = ()) -> Direction:
+        """The most likely change (d) worth one sigma of a measured attribute, `hold` left alone.
+
+        Raises ConfigError for one not known, not held apart, or not measured for this map.
+        """
+        return self._model().direction(name, hold)
+
     def embed_text(self, text: str | Sequence[str]) -> Direction:
         """The mean unit feature (d) of texts.
 
@@ -177,7 +184,7 @@ class Editor:
             if value is not None
         }
         if attribute is not None and given == {"attribute"}:
-            return self._model().direction(attribute, hold)
+            return self.attribute(attribute, hold)
         if text is not None and neutral is not None and given == {"text", "neutral"}:
             change = self.embed_text(text) - self.embed_text(neutral)
         elif more is not None and less is not None and given == {"more", "less"}:

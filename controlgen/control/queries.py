@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from controlgen.control import algebra, expression
 from controlgen.control.direction_files import load_direction
 from controlgen.control.meaning import Function, Value, Vocabulary, change, evaluate, held, picture
+from controlgen.control.model import Model
 from controlgen.errors import ConfigError, DataError
 from controlgen.images import SUFFIXES, image_files, read_image
 from controlgen.types import Direction, Latents, Pixels
-
-if TYPE_CHECKING:
-    from controlgen.control.editor import Editor
 
 MOST_FILES = 10_000  # that one pattern may match
 BLOCK = 256  # files read and embedded at once
@@ -51,16 +49,16 @@ class Start(NamedTuple):
 
 
 class Reading:
-    """The names of the language for one editor; `files` gathers what they read.
+    """The names of the language for one model; `files` gathers what they read.
 
     hold: attributes that attribute("NAME") then leaves alone. local: whether files may be read.
     """
 
-    def __init__(self, editor: "Editor", hold: Sequence[str] = (), local: bool = True) -> None:
-        self.editor, self.hold = editor, tuple(hold)
+    def __init__(self, model: Model, hold: Sequence[str] = (), local: bool = True) -> None:
+        self.model, self.hold = model, tuple(hold)
         self.files: list[Path] = []
         functions = {
-            "text": Function((str,), lambda words: picture(editor.embed_text(words))),
+            "text": Function((str,), lambda words: picture(model.embed_text(words))),
             "attribute": Function((str,), self._attribute),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),
@@ -74,40 +72,40 @@ class Reading:
         self.vocabulary = Vocabulary(functions, self._images if local else None)
 
     def _attribute(self, name: str) -> Value:
-        return change(self.editor.direction(attribute=name, hold=self.hold))
+        return change(self.model.attribute(name, self.hold))
 
     def _axis(self, family: str, index: int) -> Value:
-        return change(self.editor.axis(family, index).direction)
+        return change(self.model.axis(family, index).direction)
 
     def _direction(self, path: str) -> Value:
-        space = self.editor.space
+        space = self.model.space
         saved = load_direction(Path(path), space.fingerprint, space.size)
         self.files.append(Path(path))
         return change(saved.direction)
 
     def _seed(self, seed: int, index: int = 0) -> Value:
-        sample = self.editor.sample(1, seed, index)
+        sample = self.model.sample(1, seed, index)
         words = f"{seed}, sample {index}" if index else f"{seed}"
-        return picture(self.editor.embed(sample.pixels)[0], Start(sample.latents, words))
+        return picture(self.model.embed(sample.pixels)[0], Start(sample.latents, words))
 
     def _bank(self, index: int) -> Value:
-        sample = self.editor.bank_items(index, index + 1)
+        sample = self.model.bank_items(index, index + 1)
         start = Start(sample.latents, f"bank item {index}")
-        return picture(self.editor.embed(sample.pixels)[0], start)
+        return picture(self.model.embed(sample.pixels)[0], start)
 
     def _image(self, path: str) -> Value:
-        pixels = read_image(path, self.editor.image_shape)
+        pixels = read_image(path, self.model.image_shape)
         self.files.append(Path(path))
         start = Start(pixels, f"image {Path(path).name}")
-        return picture(self.editor.embed(pixels)[0], start)
+        return picture(self.model.embed(pixels)[0], start)
 
     def _images(self, pattern: str) -> NDArray[np.float32]:
         files = matching(pattern)
         self.files += files
-        shape, parts = self.editor.image_shape, []
+        shape, parts = self.model.image_shape, []
         for first in range(0, len(files), BLOCK):
             pixels = [read_image(path, shape) for path in files[first : first + BLOCK]]
-            parts.append(self.editor.embed(np.concatenate(pixels)))
+            parts.append(self.model.embed(np.concatenate(pixels)))
         return np.concatenate(parts)
 
 
@@ -128,9 +126,9 @@ def matching(pattern: str) -> list[Path]:
 
 
 def ask(
-    editor: "Editor", text: str | expression.Node, hold: Sequence[str] = (), local: bool = True
+    model: Model, text: str | expression.Node, hold: Sequence[str] = (), local: bool = True
 ) -> Query:
-    """What an expression asks of this editor's model, `hold` beside the expression's own hold().
+    """What an expression asks of this model, `hold` beside the expression's own hold().
 
     The picture starts from the first image, seed or bank item that is added as it stands; without
     one, from the bank's average. Raises ConfigError where the expression is a change of nothing.
@@ -138,14 +136,14 @@ def ask(
     tree = expression.parse(text) if isinstance(text, str) else text
     own = held(tree)
     hold = (*own, *(name for name in hold if name not in own))
-    reading = Reading(editor, hold, local)
+    reading = Reading(model, hold, local)
     value = evaluate(tree, reading.vocabulary)
     if value.start is not None:
         row, start = value.start
         wanted = value.row - row
     elif value.weight > 0 and not value.is_change:
-        start = Start(editor.invert(algebra.unit(editor.statistics.mean)[None]), "average")
-        row = editor.embed(editor.generate(start.source))[0].astype(np.float64)
+        start = Start(model.invert(algebra.unit(model.statistics.mean)[None]), "average")
+        row = model.embed(model.generate(start.source))[0].astype(np.float64)
         wanted = value.row / value.weight - row
     else:
         raise ConfigError(
@@ -153,7 +151,7 @@ def ask(
             'image("FILE") + ...'
         )
     found = np.asarray(wanted, np.float32)
-    share, direction = editor.statistics.share_inside(found), editor.within(found, hold)
+    share, direction = model.statistics.share_inside(found), model.within(found, hold)
     written = expression.written(tree)
     if later := hold[len(own) :]:
         written += f" + hold({', '.join(map(expression.quoted, later))})"
@@ -172,21 +170,21 @@ class Way(NamedTuple):
     expression: str
 
 
-def way(editor: "Editor", text: str, hold: Sequence[str] = ()) -> Way:
+def way(model: Model, text: str, hold: Sequence[str] = ()) -> Way:
     """An expression as a change (d): every picture in it counts as its feature."""
     tree = expression.parse(text)
     own = held(tree)
     hold = (*own, *(name for name in hold if name not in own))
-    value = evaluate(tree, Reading(editor, hold).vocabulary)
+    value = evaluate(tree, Reading(model, hold).vocabulary)
     found = np.asarray(value.row, np.float32)
-    share = editor.statistics.share_inside(found)
-    return Way(editor.within(found, hold), share, expression.written(tree))
+    share = model.statistics.share_inside(found)
+    return Way(model.within(found, hold), share, expression.written(tree))
 
 
-def feature_of(editor: "Editor", text: str | expression.Node) -> Direction:
+def feature_of(model: Model, text: str | expression.Node) -> Direction:
     """An expression as one unit feature (d). Raises ConfigError where it is a change."""
     tree = expression.parse(text) if isinstance(text, str) else text
-    value = evaluate(tree, Reading(editor).vocabulary)
+    value = evaluate(tree, Reading(model).vocabulary)
     if value.is_change or value.weight < 0:
         raise ConfigError("expression: a change, not a picture; add what it starts from")
     return np.asarray(picture(value.row).row, np.float32)
