@@ -84,7 +84,8 @@ def _again(request: Request) -> Recipe | None:
         return None
     for name, unsaid in ASKED.items():
         if getattr(request, name) != unsaid:
-            raise ConfigError(f"--recipe says all of it; leave --{name} out")
+            said = "the expression" if name == "expression" else f"--{name}"
+            raise ConfigError(f"--recipe says all of it; leave {said} out")
     return Recipe.read(request.recipe)
 
 

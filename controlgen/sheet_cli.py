@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from controlgen import __version__
 from controlgen.control import Editor
 from controlgen.control.edits import Edit, Samples
+from controlgen.control.queries import way
 from controlgen.datasets import ImageFolder
 from controlgen.errors import ConfigError
 from controlgen.features import EfficientNetLite0, FeatureSpace
@@ -59,14 +60,14 @@ def draw(request: Request, folder: Path) -> list[str]:
 
     Raises ConfigError, DataError and what opening the map raises, before the first edit is made.
     """
-    amounts, hold = parse_amounts(request.amounts), parse_names(request.hold)
+    amounts, asked = parse_amounts(request.amounts), parse_names(request.hold)
     editor = Editor.load(folder)
-    if hold and editor.attributes is None:
+    if asked and editor.attributes is None:
         raise ConfigError(
             f"--hold {request.hold}: {folder} measures no attributes; fit a map with "
             "fit.attributes set, or leave --hold out"
         )
-    direction = editor.parse(request.add, hold)
+    direction, hold = way(editor, request.add, asked)[:2]
     rows = _rows(request, editor)
     training = None if request.tiles is None else open_tiles(request.tiles, editor.image_shape)
     audit = None if training is None else AUDIT.open()

@@ -32,7 +32,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from controlgen import cli, stages
+from controlgen import Editor, cli, stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import FitConfig, RunConfig, TrainConfig
 
@@ -176,6 +176,12 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     return Line(run, overrides, store, gan, bank, features, fitted)
+
+
+@pytest.fixture(scope="module")
+def editor(line: Line) -> Editor:
+    """The tiny line's own."""
+    return Editor.load(line.map_folder)
 
 
 class Answer(NamedTuple):

@@ -26,11 +26,6 @@ def quoted(expression: str) -> str:
     return '"' + expression.replace('"', '""') + '"'
 
 
-@pytest.fixture(scope="module")
-def editor(line: Any) -> Editor:
-    return Editor.load(line.map_folder)
-
-
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     rows = [

@@ -29,11 +29,6 @@ EIGHT = 'text("a digit eight") - text("a digit three")'
 
 
 @pytest.fixture(scope="module")
-def editor(line: Any) -> Editor:
-    return Editor.load(line.map_folder)
-
-
-@pytest.fixture(scope="module")
 def real(line: Any) -> Any:
     return line.run.train.dataset.open().pixels(np.arange(12))
 

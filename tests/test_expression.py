@@ -251,6 +251,12 @@ def test_any_text_is_answered_or_refused(expression: str) -> None:
         assert "\n" not in str(error)
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        written(Words("\udcff.png"))
+    assert written(Words("\U0001f600é")) == '"\U0001f600é"'
+
+
 def test_nothing_longer_than_the_limit_is_read() -> None:
     longest = 'text("a")'.ljust(LONGEST)
     assert value_of(longest).weight == 1

@@ -142,11 +142,6 @@ def test_the_baseline_of_evaluation_walks_the_same_path() -> None:
 
 
 @pytest.fixture(scope="module")
-def editor(line: Any) -> Editor:
-    return Editor.load(line.map_folder)
-
-
-@pytest.fixture(scope="module")
 def real(line: Any) -> Any:
     return line.run.train.dataset.open().pixels(np.arange(12))
 

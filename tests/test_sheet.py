@@ -260,6 +260,10 @@ def test_held_attributes_reach_the_editor(colour_editor, line, tmp_path, monkeyp
     assert seen == [("slant", "width")]
     with Image.open(output) as opened:
         assert "hold slant, width" in opened.text["recipe"]
+    # What the expression itself holds is held by the edit as well, and named once.
+    wanted[1] += ' + hold("width")'
+    code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
+    assert (code, seen[1:]) == (0, [("width", "slant")]), err
     wanted[3] = "shade"
     code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
     assert (code, out) == (2, "")

@@ -37,6 +37,11 @@ class Made(NamedTuple):
     pixels: Pixels
 
 
+def in_sigmas(change: Values, spread: Values) -> Values:
+    """A change (n a) over the attributes' spread (a); 0 where an attribute never varied."""
+    return np.where(spread > 0, change / np.where(spread > 0, spread, 1.0), 0.0)
+
+
 @dataclass(frozen=True)
 class AttributeModel:
     """A linear model of measured attributes on features; a attributes, d features.
@@ -138,8 +143,7 @@ class AttributeModel:
 
     def in_sigmas(self, change: Values) -> Values:
         """A change of the attributes (n a), each in its own unit, in bank sigmas."""
-        safe = np.where(self.spread > 0, self.spread, 1.0)
-        return np.where(self.spread > 0, change / safe, 0.0)
+        return in_sigmas(change, self.spread)
 
     def columns(self, names: str | Sequence[str]) -> list[int]:
         """Where these attributes stand. Raises ConfigError for one unknown or named twice."""

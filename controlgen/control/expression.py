@@ -108,7 +108,12 @@ def written(node: Node) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string as it stands in an expression."""
+    """A string as it stands in an expression. Raises ConfigError where it is no text.
+
+    Names of files that are not UTF-8 come with stand-ins for their bytes, which no recipe can hold.
+    """
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f"expression: {text!a} is not text in UTF-8; rename the file")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

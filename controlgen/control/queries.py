@@ -134,8 +134,7 @@ def ask(
     one, from the bank's average. Raises ConfigError where the expression is a change of nothing.
     """
     tree = expression.parse(text) if isinstance(text, str) else text
-    own = held(tree)
-    hold = (*own, *(name for name in hold if name not in own))
+    own, hold = held(tree), _held(tree, hold)
     reading = Reading(model, hold, local)
     value = evaluate(tree, reading.vocabulary)
     if value.start is not None:
@@ -162,10 +161,11 @@ def ask(
 class Way(NamedTuple):
     """A change (d) inside what the bank's images span, and the share of its squared length that is.
 
-    expression: in one spelling.
+    hold: measured attributes to be left alone. expression: in one spelling.
     """
 
     direction: Direction
+    hold: tuple[str, ...]
     share: float
     expression: str
 
@@ -173,12 +173,11 @@ class Way(NamedTuple):
 def way(model: Model, text: str, hold: Sequence[str] = ()) -> Way:
     """An expression as a change (d): every picture in it counts as its feature."""
     tree = expression.parse(text)
-    own = held(tree)
-    hold = (*own, *(name for name in hold if name not in own))
+    hold = _held(tree, hold)
     value = evaluate(tree, Reading(model, hold).vocabulary)
     found = np.asarray(value.row, np.float32)
     share = model.statistics.share_inside(found)
-    return Way(model.within(found, hold), share, expression.written(tree))
+    return Way(model.within(found, hold), hold, share, expression.written(tree))
 
 
 def feature_of(model: Model, text: str | expression.Node) -> Direction:
@@ -188,3 +187,9 @@ def feature_of(model: Model, text: str | expression.Node) -> Direction:
     if value.is_change or value.weight < 0:
         raise ConfigError("expression: a change, not a picture; add what it starts from")
     return np.asarray(picture(value.row).row, np.float32)
+
+
+def _held(tree: expression.Node, hold: Sequence[str]) -> tuple[str, ...]:
+    # What the expression itself holds comes first.
+    own = held(tree)
+    return (*own, *(name for name in hold if name not in own))

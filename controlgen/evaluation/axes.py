@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from controlgen import rng
 from controlgen.attributes import Attributes, Strokes
 from controlgen.control import Editor, Samples
+from controlgen.control.attributes import in_sigmas
 from controlgen.control.axes import Axes, mean_change
 from controlgen.control.statistics import Statistics
 from controlgen.evaluation.tables import shown, table
@@ -63,8 +64,7 @@ class SampleRuler:
 
     def in_sigmas(self, change: Floats) -> Floats:
         """A change (n a) in sigmas; 0 where an attribute never varied."""
-        safe = np.where(self.spread > 0, self.spread, 1.0)
-        return np.where(self.spread > 0, change / safe, 0.0)
+        return in_sigmas(change, self.spread)
 
 
 @dataclass(frozen=True)

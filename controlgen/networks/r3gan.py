@@ -156,9 +156,8 @@ class Generator(_Stages):
     """Latents (n z) float32 -> Images (n c h w) float32, about -1..1 (no tanh: may overshoot).
 
     Over tens of thousands of steps of small batches, Adam makes the linear map of the latent nearly
-    singular: of 64 latent directions a few are seen (1.3 on tissue, 3.9 on MNIST, as the
-    participation ratio of the squared singular values), and what there is to show lies in jumps.
-    A `fixed` map stays as it was drawn, so that every direction goes on being seen.
+    singular: few latent directions are seen, and what there is to show lies in jumps. A `fixed` map
+    stays as it was drawn, so that every direction goes on being seen.
     """
 
     def __init__(self, spec: R3GANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:

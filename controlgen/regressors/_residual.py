@@ -1,10 +1,18 @@
-"""What the maps that are networks share: residual blocks, scaling, teaching."""
+"""What the maps that are networks share: residual blocks, scaling, teaching, arrays."""
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from controlgen import rng
+from controlgen.errors import ArtifactCorrupt
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class Residual(nn.Module):
@@ -47,6 +55,48 @@ def one_cycle(
     # With ten in all, torch divides by a rise of length zero.
     total = 11 if steps == 9 else steps + 1
     return adam, torch.optim.lr_scheduler.OneCycleLR(adam, rate, total, pct_start=0.1)
+
+
+def taught(
+    network: nn.Module, loss_of: Callable[[int], Tensor], rate: float, steps: int
+) -> Iterator[int]:
+    """Descend the loss of each step by `one_cycle`, yielding how many steps are done."""
+    adam, decay = one_cycle(network, rate, steps)
+    for step in range(steps):
+        loss = loss_of(step)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        decay.step()
+        yield step + 1
+
+
+def frozen(network: N) -> N:
+    """The network, learned: in float64, so that no answer depends on the batch it comes in."""
+    return network.double().requires_grad_(False)
+
+
+def saved(network: nn.Module) -> dict[str, NDArray[Any]]:
+    """The network's weights and scales by name, in float32."""
+    return {name: value.float().numpy() for name, value in network.state_dict().items()}
+
+
+def restored(
+    arrays: Mapping[str, NDArray[Any]], make: Callable[[Tensor, Tensor], N]
+) -> tuple[N, int]:
+    """The frozen network that `saved` came from, and its number of inputs.
+
+    `make` builds one of the right shape for features (n d) and latents (n z). Raises
+    ArtifactCorrupt on a misfit.
+    """
+    named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    try:
+        inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
+        network = make(torch.zeros(2, inputs), torch.zeros(2, outputs))
+        network.load_state_dict(named)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
+    return frozen(network), inputs
 
 
 class Scaling(nn.Module):

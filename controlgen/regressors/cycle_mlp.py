@@ -9,6 +9,7 @@ leave the shell that the generator knows. Real images may be asked for as well, 
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,8 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
+from controlgen.regressors._residual import (
+    Scaling,
+    edited_targets,
+    frozen,
+    residual_network,
+    restored,
+    saved,
+    taught,
+)
 from controlgen.regressors.base import Arrays, MapEstimator, RealTargets, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -86,30 +94,34 @@ class CycleMLPRegressor(MapEstimator):
         self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
-        network = residual_network(x.shape[1], z.shape[1], self.width, self.depth, self.seed)
-        self.network_ = _Scaled(network, x, z)
+        self.network_ = self._network(x, z)
 
         # Least squares first: cheap steps that bring every latent near its own. Then the cycle.
         phases = [("warm", self.warm_steps, self.learning_rate)]
         if round_trip is not None:
             phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
-        total, done = sum(steps for _, steps, _ in phases), 0
+        total, before = sum(steps for _, steps, _ in phases), 0
         for phase, steps, rate in phases:
-            adam, decay = one_cycle(self.network_, rate, steps)
-            for step in range(steps):
-                draws = rng.torch_stream(self.seed, f"map {phase}", step)
-                indices = torch.randint(len(x), (self.batch_size,), generator=draws)
-                if phase == "warm" or round_trip is None:
-                    loss = (self.network_(x[indices]) - z[indices]).square().mean()
-                else:
-                    loss = self._cycle_loss(x, z, indices, draws, round_trip)
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                decay.step()
-                done += 1
-                yield done / total
-        self._freeze()
+            loss = partial(self._loss, x, z, round_trip, phase)
+            for done in taught(self.network_, loss, rate, steps):
+                yield (before + done) / total
+            before += steps
+        frozen(self.network_)
+
+    def _network(self, features: Tensor, latents: Tensor) -> _Scaled:
+        sizes = features.shape[1], latents.shape[1]
+        network = residual_network(*sizes, self.width, self.depth, self.seed)
+        return _Scaled(network, features, latents)
+
+    def _loss(
+        self, x: Tensor, z: Tensor, round_trip: RoundTrip | None, phase: str, step: int
+    ) -> Tensor:
+        draws = rng.torch_stream(self.seed, f"map {phase}", step)
+        indices = torch.randint(len(x), (self.batch_size,), generator=draws)
+        if phase == "warm" or round_trip is None:
+            loss: Tensor = (self.network_(x[indices]) - z[indices]).square().mean()
+            return loss
+        return self._cycle_loss(x, z, indices, draws, round_trip)
 
     def _cycle_loss(
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
@@ -145,31 +157,18 @@ class CycleMLPRegressor(MapEstimator):
         total += self.moment_weight * moment_gap(answer)
         return total
 
-    def _freeze(self) -> None:
-        # Answers are computed in float64, so that they do not depend on the batch they come in.
-        self.network_.double().requires_grad_(False)
-
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(self.network_(torch.tensor(features, dtype=torch.float64)).numpy())
 
     def arrays(self) -> Arrays:
         """The network's weights and scales by name."""
         check_is_fitted(self, "network_")
-        return {name: value.float().numpy() for name, value in self.network_.state_dict().items()}
+        return saved(self.network_)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
-        named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-        try:
-            inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
-            network = residual_network(inputs, outputs, self.width, self.depth, self.seed)
-            self.network_ = _Scaled(network, torch.zeros(2, inputs), torch.zeros(2, outputs))
-            self.network_.load_state_dict(named)
-        except (KeyError, IndexError, RuntimeError) as error:
-            raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
-        self._freeze()
+        self.network_, self.n_features_in_ = restored(arrays, self._network)
         self.one_output_ = False
-        self.n_features_in_ = inputs
         return self
 
 

@@ -12,6 +12,7 @@ of it. Flow matching goes on beside it, which keeps the answers apart.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -23,8 +24,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
+from controlgen.regressors._residual import (
+    Scaling,
+    edited_targets,
+    frozen,
+    residual_network,
+    restored,
+    saved,
+    taught,
+)
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
@@ -130,28 +138,37 @@ class FlowRegressor(ManyEstimator):
         self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
-        self.flow_ = Velocity(x, z, self.width, self.depth, self.seed)
+        self.flow_ = self._network(x, z)
         phases = [("match", self.match_steps, self.batch_size, self.learning_rate)]
         if round_trip is not None:
             cycle = (self.cycle_steps, self.cycle_batch_size, self.learning_rate / 2)
             phases.append(("cycle", *cycle))
-        total, done = sum(steps for _, steps, _, _ in phases), 0
+        total, before = sum(steps for _, steps, _, _ in phases), 0
         for phase, steps, batch_size, rate in phases:
-            adam, decay = one_cycle(self.flow_, rate, steps)
-            for step in range(steps):
-                draws = rng.torch_stream(self.seed, f"flow {phase}", step)
-                indices = torch.randint(len(x), (batch_size,), generator=draws)
-                loss = self._matching_loss(x[indices], z[indices], draws)
-                if phase == "cycle" and round_trip is not None:
-                    loss = self.match_weight * loss
-                    loss += self._cycle_loss(x, z, indices, draws, round_trip)
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                decay.step()
-                done += 1
-                yield done / total
-        self._freeze()
+            loss = partial(self._loss, x, z, round_trip, phase, batch_size)
+            for done in taught(self.flow_, loss, rate, steps):
+                yield (before + done) / total
+            before += steps
+        frozen(self.flow_)
+
+    def _network(self, features: Tensor, latents: Tensor) -> Velocity:
+        return Velocity(features, latents, self.width, self.depth, self.seed)
+
+    def _loss(
+        self,
+        x: Tensor,
+        z: Tensor,
+        round_trip: RoundTrip | None,
+        phase: str,
+        batch_size: int,
+        step: int,
+    ) -> Tensor:
+        draws = rng.torch_stream(self.seed, f"flow {phase}", step)
+        indices = torch.randint(len(x), (batch_size,), generator=draws)
+        loss = self._matching_loss(x[indices], z[indices], draws)
+        if phase == "match" or round_trip is None:
+            return loss
+        return self.match_weight * loss + self._cycle_loss(x, z, indices, draws, round_trip)
 
     def _matching_loss(self, features: Tensor, latents: Tensor, draws: torch.Generator) -> Tensor:
         # Some conditions are dropped, some are noisy, the others are plain (level 0).
@@ -183,10 +200,6 @@ class FlowRegressor(ManyEstimator):
                 shown = round_trip.generate(z[indices[:plain]])
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         return total
-
-    def _freeze(self) -> None:
-        # Answers are computed in float64, so that they do not depend on the batch they come in.
-        self.flow_.double().requires_grad_(False)
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         return self.sampled(features, np.zeros((1, self._latent_size())))[:, 0]
@@ -224,21 +237,12 @@ class FlowRegressor(ManyEstimator):
     def arrays(self) -> Arrays:
         """The network's weights and scales by name."""
         check_is_fitted(self, "flow_")
-        return {name: value.float().numpy() for name, value in self.flow_.state_dict().items()}
+        return saved(self.flow_)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
-        named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-        try:
-            inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
-            blank = torch.zeros(2, inputs), torch.zeros(2, outputs)
-            self.flow_ = Velocity(*blank, self.width, self.depth, self.seed)
-            self.flow_.load_state_dict(named)
-        except (KeyError, IndexError, RuntimeError) as error:
-            raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
-        self._freeze()
+        self.flow_, self.n_features_in_ = restored(arrays, self._network)
         self.one_output_ = False
-        self.n_features_in_ = inputs
         return self
 
 

@@ -12,6 +12,7 @@ of maximum likelihood of the latents around the mean.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,8 +25,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.errors import ArtifactCorrupt
-from controlgen.regressors._residual import Scaling, edited_targets, one_cycle, residual_network
+from controlgen.regressors._residual import (
+    Scaling,
+    edited_targets,
+    frozen,
+    residual_network,
+    restored,
+    saved,
+    taught,
+)
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.regressors.cycle_mlp import CycleMLP, CycleMLPRegressor
 from controlgen.spec import Spec
@@ -105,22 +113,22 @@ class VariationalRegressor(ManyEstimator):
             yield share * before / total
 
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
-        self.spread_ = Spread(x, z, self.width, self.seed)
-        adam, decay = one_cycle(self.spread_, self.learning_rate, self.spread_steps)
-        for step in range(self.spread_steps):
-            draws = rng.torch_stream(self.seed, "map spread", step)
-            indices = torch.randint(len(x), (self.batch_size,), generator=draws)
-            if round_trip is None:
-                residuals = self.spread_.scaled(z[indices]) - self._standard_means(x[indices])
-                loss = surprise(residuals, self.spread_(x[indices]))
-            else:
-                loss = self._round_trip_loss(x, indices, draws, round_trip)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            decay.step()
-            yield (before + step + 1) / total
-        self._freeze()
+        self.spread_ = self._network(x, z)
+        loss = partial(self._loss, x, z, round_trip)
+        for done in taught(self.spread_, loss, self.learning_rate, self.spread_steps):
+            yield (before + done) / total
+        frozen(self.spread_)
+
+    def _network(self, features: Tensor, latents: Tensor) -> Spread:
+        return Spread(features, latents, self.width, self.seed)
+
+    def _loss(self, x: Tensor, z: Tensor, round_trip: RoundTrip | None, step: int) -> Tensor:
+        draws = rng.torch_stream(self.seed, "map spread", step)
+        indices = torch.randint(len(x), (self.batch_size,), generator=draws)
+        if round_trip is not None:
+            return self._round_trip_loss(x, indices, draws, round_trip)
+        residuals = self.spread_.scaled(z[indices]) - self._standard_means(x[indices])
+        return surprise(residuals, self.spread_(x[indices]))
 
     def _unfitted_mean(self) -> CycleMLPRegressor:
         made: CycleMLPRegressor = clone(CycleMLPRegressor() if self.mean is None else self.mean)
@@ -142,10 +150,6 @@ class VariationalRegressor(ManyEstimator):
         gap = 1 - functional.cosine_similarity(found, asked).mean()
         return self.insistence * gap + normal_gap(root)
 
-    def _freeze(self) -> None:
-        # Answers are computed in float64, so that they do not depend on the batch they come in.
-        self.spread_.double().requires_grad_(False)
-
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         return self.mean_.predict(features).reshape(len(features), -1)
 
@@ -165,10 +169,9 @@ class VariationalRegressor(ManyEstimator):
     def arrays(self) -> Arrays:
         """The mean's arrays and the spread's, by name."""
         check_is_fitted(self, "spread_")
-        spread = self.spread_.state_dict()
         return {
             **{MEAN + name: value for name, value in self.mean_.arrays().items()},
-            **{SPREAD + name: value.float().numpy() for name, value in spread.items()},
+            **{SPREAD + name: value for name, value in saved(self.spread_).items()},
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -178,17 +181,8 @@ class VariationalRegressor(ManyEstimator):
             for first in (MEAN, SPREAD)
         )
         self.mean_ = self._unfitted_mean().restore(mean)
-        named = {name: torch.from_numpy(np.array(value)) for name, value in spread.items()}
-        try:
-            inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
-            blank = torch.zeros(2, inputs), torch.zeros(2, outputs)
-            self.spread_ = Spread(*blank, self.width, self.seed)
-            self.spread_.load_state_dict(named)
-        except (KeyError, IndexError, RuntimeError) as error:
-            raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
-        self._freeze()
+        self.spread_, self.n_features_in_ = restored(spread, self._network)
         self.one_output_ = False
-        self.n_features_in_ = inputs
         return self
 
 
