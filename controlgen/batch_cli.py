@@ -15,7 +15,6 @@ from controlgen import __version__
 from controlgen.control import Editor, Recipe
 from controlgen.control.expression import Node, parse
 from controlgen.control.frames import columns_of
-from controlgen.control.recipe import digests
 from controlgen.edit_cli import write
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
@@ -151,7 +150,7 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
             amount=row.amount,
             picture="result",
             residual=row.residual,
-            files=digests(query.files),
+            files=dict(query.files),
             controlgen=__version__,
         )
         edit = write(editor, query, recipe, output / f"{row.name}.png")

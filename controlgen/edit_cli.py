@@ -10,7 +10,7 @@ from controlgen import __version__
 from controlgen.control import Edit, Editor, Recipe
 from controlgen.control.expression import Call, Combined, Node, Number, Words, parse
 from controlgen.control.queries import Query
-from controlgen.control.recipe import check_name, digests
+from controlgen.control.recipe import check_name
 from controlgen.errors import ConfigError
 from controlgen.figures import Column, contact_sheet, edit_strip
 from controlgen.images import write_png
@@ -100,7 +100,7 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         residual=request.residual,
         refine=request.refine,
         answers=request.answers or 1,
-        files=digests(query.files),
+        files=dict(query.files),
         controlgen=__version__,
     )
 

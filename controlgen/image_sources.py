@@ -13,8 +13,9 @@ from PIL import Image
 
 from controlgen.control.bundle import load_generator, open_generator
 from controlgen.datasets import AnyDataset, ImageFolder
+from controlgen.decoding import UNREADABLE, USUAL
 from controlgen.errors import ArtifactMissing, ConfigError, DataError, Incompatible
-from controlgen.images import SUFFIXES, UNREADABLE, generated
+from controlgen.images import generated
 from controlgen.metrics.judge import sources_of
 from controlgen.rng import key, normals, stream
 from controlgen.types import Dataset, Indices, Pixels, Shape
@@ -217,11 +218,11 @@ def _drawn(data: Dataset, n: int, seed: int) -> Pixels:
 
 def _shape_below(root: Path) -> Shape:
     # The first file that can be read at all; what is wrong with others is the folder's to say.
-    for file in sorted(one for one in root.rglob("*") if one.suffix.lower() in SUFFIXES):
+    for file in sorted(one for one in root.rglob("*") if one.suffix.lower() in USUAL):
         try:
             with Image.open(file) as opened:
                 side = min(*opened.size, LARGEST)
                 return (1 if opened.mode in ("1", "L", "I;16") else 3, side, side)
         except UNREADABLE:
             continue
-    raise DataError(f"{root}: holds no image file ({', '.join(SUFFIXES)})")
+    raise DataError(f"{root}: holds no image file ({', '.join(USUAL)})")

@@ -8,22 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from controlgen.errors import DataError
 from controlgen.types import Latents, Pixels
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
 Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
-UNREADABLE = (
-    OSError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")  # of image files in a folder
-LARGEST_FILE = 64_000_000  # pixels of an image file that is still decoded; Pillow warns above 89 M
 
 
 def to_unit(pixels: Pixels) -> Tensor:
@@ -96,37 +87,3 @@ def write_png(path: Path, pixels: Pixels, provenance: dict[str, Any], zoom: int 
     partial = path.with_name(f".{path.name}.partial")
     picture.save(partial, format="PNG", pnginfo=chunks)
     partial.replace(path)
-
-
-def read_image(path: str | Path, shape: tuple[int, int, int]) -> Pixels:
-    """Read an image file as Pixels (1 c h w) of `shape` (c h w), resized bicubically if needed.
-
-    Raises DataError where the file is missing, no image, or too large to be trusted.
-    """
-    channels, height, width = shape
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > LARGEST_FILE:
-                raise DataError(
-                    f"{path}: {opened.width}x{opened.height} is too large, it could be a "
-                    f"decompression bomb; give at most {LARGEST_FILE} pixels"
-                )
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such image file") from None
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    plane = np.asarray(picture, np.uint8)
-    return plane[None, None] if channels == 1 else plane.transpose(2, 0, 1)[None]
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder by name, not of those below it. Raises DataError where none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; name one that holds image files")
-    files = sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(f"{folder}: holds no image file ({', '.join(SUFFIXES)})")
-    return files

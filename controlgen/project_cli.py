@@ -6,11 +6,11 @@ import numpy as np
 
 from controlgen import __version__
 from controlgen.control import Editor
+from controlgen.decoding import image_files, read_image
 from controlgen.evaluation.faithfulness import FaithfulnessRow, faithfulness
 from controlgen.evaluation.tables import shown
 from controlgen.features import EfficientNetLite0
 from controlgen.figures import inversion_strips
-from controlgen.images import image_files, read_image
 from controlgen.metrics.perceptual import PerceptualDistance
 
 MOST_IMAGES = 1_000

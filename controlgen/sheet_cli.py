@@ -12,10 +12,10 @@ from controlgen.control import Editor
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.queries import way
 from controlgen.datasets import ImageFolder
+from controlgen.decoding import image_files, read_image
 from controlgen.errors import ConfigError
 from controlgen.features import EfficientNetLite0, FeatureSpace
 from controlgen.figures import Column, contact_sheet
-from controlgen.images import image_files, read_image
 from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
 from controlgen.progress import Bars
 from controlgen.types import Dataset, Pixels, Shape

@@ -111,7 +111,7 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ('"image(""none.png"")",,,', "line 3: expression, column 1: none.png: no such image"),
+        ('"image(""none.png"")",,,', "line 3: expression, column 1: none.png: no such file"),
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
     ],

@@ -208,7 +208,7 @@ def test_real_images_go_in_as_pixels_and_files(
     parsed = editor.parse(f'image("{tmp_path / "real.png"}")')
     project = editor.statistics.project
     np.testing.assert_allclose(parsed, project(editor.embed(real[:1])[0]), atol=1e-6)
-    with pytest.raises(DataError, match="no such image"):
+    with pytest.raises(DataError, match="no such file"):
         editor.parse('image("nothing.png")')
 
 

@@ -48,7 +48,6 @@ WORDS = Vocabulary(
     },
     files,
 )
-CLOSED = Vocabulary({"text": WORDS.functions["text"]})
 
 
 def value_of(expression: str) -> Value:
@@ -295,12 +294,6 @@ def test_errors_say_where(expression: str, column: int, says: str) -> None:
 def test_what_a_name_raises_keeps_its_kind() -> None:
     with pytest.raises(DataError, match="column 6: old/"):
         value_of('mean("old/*")')
-
-
-def test_where_no_file_may_be_read_none_is() -> None:
-    for expression in ('mean("new/*")', 'image("new/a.png")'):
-        with pytest.raises(ConfigError, match=r"no files are read|unknown name 'image'"):
-            evaluate(parse(expression), CLOSED)
 
 
 NAMES = st.sampled_from(["text", "mean", "seed", "hold", "naïve_1"])

@@ -1,23 +1,18 @@
-"""Pixel ranges, grey and RGB, grids, and image files that lie."""
+"""Pixel ranges, grey and RGB, grids, and PNG files."""
 
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from controlgen import images
-from controlgen.errors import DataError
+from controlgen import decoding
 from controlgen.images import (
     grid,
-    read_image,
     tensor_to_channels,
     to_channels,
     to_pixels,
@@ -101,76 +96,12 @@ def test_png_round_trip_and_provenance(tmp_path: Path) -> None:
         assert opened.info["synthetic"] == "true"
         assert opened.info["seed"] == "7"
         assert opened.info["recipe"] == '{"amount": 1.5}'
-    np.testing.assert_array_equal(read_image(path, (3, 6, 4)), pixels)
+    np.testing.assert_array_equal(decoding.read_image(path, (3, 6, 4)), pixels)
     assert [item.name for item in tmp_path.iterdir()] == ["edit.png"]
 
 
 def test_png_grey_and_zoom(tmp_path: Path) -> None:
     pixels = np.array([[[[0, 255], [9, 128]]]], np.uint8)
     write_png(tmp_path / "a.png", pixels, {}, zoom=3)
-    found = read_image(tmp_path / "a.png", (1, 6, 6))
+    found = decoding.read_image(tmp_path / "a.png", (1, 6, 6))
     np.testing.assert_array_equal(found, pixels.repeat(3, 2).repeat(3, 3))
-
-
-def test_read_image_converts_and_resizes(tmp_path: Path) -> None:
-    Image.new("RGBA", (9, 5), (255, 0, 0, 255)).save(tmp_path / "red.png")
-    assert (
-        read_image(tmp_path / "red.png", (1, 8, 8)).tolist() == np.full((1, 1, 8, 8), 76).tolist()
-    )
-    found = read_image(tmp_path / "red.png", (3, 4, 6))
-    assert found.shape == (1, 3, 4, 6)
-    assert (found == np.array([255, 0, 0], np.uint8)[None, :, None, None]).all()
-
-
-def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("not an image")
-    (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"nowhere\.png: no such image file"):
-        read_image(tmp_path / "nowhere.png", (1, 8, 8))
-    for name in ("text.png", "empty.png", "."):
-        with pytest.raises(DataError, match="cannot be read as an image"):
-            read_image(tmp_path / name, (1, 8, 8))
-
-
-@pytest.mark.parametrize("shrink", [1.5, 4])
-def test_a_decompression_bomb_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrink: float
-) -> None:
-    """Pillow warns above its limit and raises above twice the limit; both are refused here."""
-    Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(64 * 64 / shrink))
-    monkeypatch.setattr(images, "LARGEST_FILE", 64 * 64 - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(DataError, match="bomb"):
-            read_image(tmp_path / "bomb.png", (1, 8, 8))
-    with pytest.raises(DataError, match="bomb"):
-        read_image(tmp_path / "bomb.png", (1, 8, 8))
-
-
-def picture_bytes(kind: str) -> bytes:
-    buffer = io.BytesIO()
-    plane = np.random.default_rng(1).integers(0, 256, (16, 16), np.uint8)
-    Image.fromarray(plane).save(buffer, format=kind)
-    return buffer.getvalue()
-
-
-FILES = {kind: picture_bytes(kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "BMP")}
-
-
-@settings(max_examples=150)
-@given(st.sampled_from(sorted(FILES)), st.data())
-def test_a_damaged_file_gives_pixels_or_a_data_error(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
-) -> None:
-    content = bytearray(FILES[kind])
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / "damaged"
-    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks about odd metadata
-        try:
-            assert read_image(path, (1, 16, 16)).shape == (1, 1, 16, 16)
-        except DataError as error:
-            assert str(path) in str(error)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from controlgen import Editor
 from controlgen.control import Recipe
-from controlgen.control.recipe import digests
+from controlgen.control.files import digest
 from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +71,7 @@ def test_a_recipe_refuses_other_files_and_other_models(
     controlgen: Callable[..., Any], line: Any, group: Path, tmp_path: Path
 ) -> None:
     weights = Editor.load(line.map_folder).weights
-    files = digests((group / "0.png", group / "1.png", group / "0.png"))
-    assert len(files) == 2
+    files = {str(path): digest(path.read_bytes()) for path in (group / "0.png", group / "1.png")}
     recipe = PLAIN.model_copy(update={"weights": weights, "files": files})
     recipe.check(weights)
     with pytest.raises(Incompatible, match=f"fingerprint {weights}, this one's is 111"):

@@ -134,7 +134,7 @@ REFUSED = {
     "both": (["--seed", "0", "--images", "EMPTY"], "give one of them"),
     "empty": (["--images", "EMPTY"], "holds no image file"),
     "no folder": (["--images", "EMPTY/none"], "no such folder"),
-    "no image": (["--images", "TEXT"], "cannot be read as an image"),
+    "no image": (["--images", "TEXT"], "text, not an image"),
     "no tiles": (["--tiles", "EMPTY/none"], "no such folder"),
     "direction": (["--add", "eight"], "column 6: expected ( after eight"),
 }

@@ -201,7 +201,7 @@ def blank(path: Path) -> None:
     ("make", "said"),
     [
         (lambda path: None, "cannot be read"),
-        (lambda path: path.write_text("no image"), "cannot be read as an image"),
+        (lambda path: path.write_text("no image"), "text, not an image"),
         (blank, "too little stained tissue"),
     ],
     ids=["missing", "no image", "blank"],

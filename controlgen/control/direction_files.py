@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 
 from controlgen import __version__
 from controlgen.config import NAME
-from controlgen.errors import ArtifactCorrupt, ConfigError, DataError, Incompatible
+from controlgen.control.files import LocalFiles
+from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
 from controlgen.spec import Spec
 from controlgen.types import Direction
 
@@ -102,37 +103,26 @@ def load_direction(path: str | Path, space: str, size: int) -> SavedDirection:
     Raises DataError where there is no such file or one too large, ArtifactCorrupt where it is no
     direction file or one byte of it is off, Incompatible where it belongs to another space.
     """
-    path = Path(path)
-    content = _read(path)
-    numbers, note = _parsed(path, content)
+    return direction_of(LocalFiles().read(str(path), LARGEST_FILE), str(path), space, size)
+
+
+def direction_of(content: bytes, name: str, space: str, size: int) -> SavedDirection:
+    """The same of a file's content; `name` is what errors call it."""
+    numbers, note = _parsed(name, content)
     if note.space != space:
         raise Incompatible(
-            f"{path}: direction {note.name} belongs to feature space {note.space}, this one is "
+            f"{name}: direction {note.name} belongs to feature space {note.space}, this one is "
             f"{space}; make it again here ({note.made_by})"
         )
     if note.size != size:
         raise Incompatible(
-            f"{path}: direction {note.name} has {note.size} numbers, this feature space {size}; "
+            f"{name}: direction {note.name} has {note.size} numbers, this feature space {size}; "
             "make it again here"
         )
     return SavedDirection(numbers, note)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        # A pipe or a device would block or never end.
-        if not path.is_file():
-            raise DataError(f"{path}: no such direction file")
-        with path.open("rb") as opened:
-            content = opened.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise DataError(f"{path}: is larger than any direction file ({LARGEST_FILE} bytes)")
-    return content
-
-
-def _parsed(path: Path, content: bytes) -> tuple[Direction, DirectionNote]:
+def _parsed(path: str, content: bytes) -> tuple[Direction, DirectionNote]:
     # The numbers and the note, both as they were written.
     try:
         tensors = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
@@ -151,7 +141,7 @@ def _parsed(path: Path, content: bytes) -> tuple[Direction, DirectionNote]:
     return numbers, note
 
 
-def _note(path: Path, content: bytes) -> tuple[DirectionNote, Any]:
+def _note(path: str, content: bytes) -> tuple[DirectionNote, Any]:
     # The header was read without complaint before: eight bytes of its length, then JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     try:

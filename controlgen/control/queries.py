@@ -1,23 +1,22 @@
 """What an expression asks of one model: where the picture starts, and which way it goes."""
 
-import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.control import algebra, expression
-from controlgen.control.direction_files import load_direction
+from controlgen.control.direction_files import LARGEST_FILE, direction_of
+from controlgen.control.files import Files, LocalFiles, digest
 from controlgen.control.meaning import Function, Value, Vocabulary, change, evaluate, held, picture
 from controlgen.control.model import Model
+from controlgen.decoding import LARGEST_BYTES, image_of
 from controlgen.errors import ConfigError, DataError
-from controlgen.images import SUFFIXES, image_files, read_image
 from controlgen.types import Direction, Latents, Pixels
 
-MOST_FILES = 10_000  # that one pattern may match
 BLOCK = 256  # files read and embedded at once
 
 
@@ -29,7 +28,7 @@ class Query:
     that the picture starts from. direction (d): the way from there, inside what the bank's images
     span. share: squared length of the way that they span, 0..1, the rest was left out; 0 where
     there is no way. hold: measured attributes to be left alone. start: where it starts, in words.
-    files: what was read.
+    files: what was read, by name with its SHA-256.
     """
 
     expression: str
@@ -38,7 +37,7 @@ class Query:
     share: float = 1.0
     hold: tuple[str, ...] = ()
     start: str = ""
-    files: tuple[Path, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Start(NamedTuple):
@@ -49,27 +48,25 @@ class Start(NamedTuple):
 
 
 class Reading:
-    """The names of the language for one model; `files` gathers what they read.
+    """The names of the language for one model; `read` gathers what they read, with its SHA-256.
 
-    hold: attributes that attribute("NAME") then leaves alone. local: whether files may be read.
+    hold: attributes that attribute("NAME") then leaves alone. files: where names of files lead.
     """
 
-    def __init__(self, model: Model, hold: Sequence[str] = (), local: bool = True) -> None:
+    def __init__(self, model: Model, hold: Sequence[str] = (), files: Files | None = None) -> None:
         self.model, self.hold = model, tuple(hold)
-        self.files: list[Path] = []
+        self.files = files or LocalFiles()
+        self.read: dict[str, str] = {}
         functions = {
             "text": Function((str,), lambda words: picture(model.embed_text(words))),
             "attribute": Function((str,), self._attribute),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),
             "axis": Function((str, int), self._axis),
+            "image": Function((str,), self._image),
+            "direction": Function((str,), self._direction),
         }
-        if local:
-            functions |= {
-                "image": Function((str,), self._image),
-                "direction": Function((str,), self._direction),
-            }
-        self.vocabulary = Vocabulary(functions, self._images if local else None)
+        self.vocabulary = Vocabulary(functions, self._images)
 
     def _attribute(self, name: str) -> Value:
         return change(self.model.attribute(name, self.hold))
@@ -79,8 +76,8 @@ class Reading:
 
     def _direction(self, path: str) -> Value:
         space = self.model.space
-        saved = load_direction(Path(path), space.fingerprint, space.size)
-        self.files.append(Path(path))
+        content = self._content(path, LARGEST_FILE)
+        saved = direction_of(content, path, space.fingerprint, space.size)
         return change(saved.direction)
 
     def _seed(self, seed: int, index: int = 0) -> Value:
@@ -94,39 +91,35 @@ class Reading:
         return picture(self.model.embed(sample.pixels)[0], start)
 
     def _image(self, path: str) -> Value:
-        pixels = read_image(path, self.model.image_shape)
-        self.files.append(Path(path))
-        start = Start(pixels, f"image {Path(path).name}")
+        pixels = self._pixels(path)
+        start = Start(pixels, f"image {PurePath(path).name}")
         return picture(self.model.embed(pixels)[0], start)
 
     def _images(self, pattern: str) -> NDArray[np.float32]:
-        files = matching(pattern)
-        self.files += files
-        shape, parts = self.model.image_shape, []
-        for first in range(0, len(files), BLOCK):
-            pixels = [read_image(path, shape) for path in files[first : first + BLOCK]]
+        names, parts = self.files.matching(pattern), []
+        for first in range(0, len(names), BLOCK):
+            pixels = [self._pixels(name) for name in names[first : first + BLOCK]]
             parts.append(self.model.embed(np.concatenate(pixels)))
         return np.concatenate(parts)
 
+    def _pixels(self, name: str) -> Pixels:
+        content = self._content(name)
+        try:
+            return image_of(content, PurePath(name).suffix, self.model.image_shape)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
 
-def matching(pattern: str) -> list[Path]:
-    """The image files that a pattern such as new/*.png matches, or a folder holds, by name.
-
-    Raises DataError where there is none, or more than 10 000.
-    """
-    if Path(pattern).is_dir():
-        return image_files(Path(pattern))
-    found = sorted(Path(one) for one in glob.iglob(pattern, recursive=True))
-    files = [one for one in found if one.suffix.lower() in SUFFIXES and one.is_file()]
-    if not files:
-        raise DataError(f"{pattern}: matches no image file ({', '.join(SUFFIXES)})")
-    if len(files) > MOST_FILES:
-        raise DataError(f"{pattern}: matches {len(files)} files, at most {MOST_FILES} are read")
-    return files
+    def _content(self, name: str, most: int = LARGEST_BYTES) -> bytes:
+        content = self.files.read(name, most)
+        self.read[name] = digest(content)
+        return content
 
 
 def ask(
-    model: Model, text: str | expression.Node, hold: Sequence[str] = (), local: bool = True
+    model: Model,
+    text: str | expression.Node,
+    hold: Sequence[str] = (),
+    files: Files | None = None,
 ) -> Query:
     """What an expression asks of this model, `hold` beside the expression's own hold().
 
@@ -135,7 +128,7 @@ def ask(
     """
     tree = expression.parse(text) if isinstance(text, str) else text
     own, hold = held(tree), _held(tree, hold)
-    reading = Reading(model, hold, local)
+    reading = Reading(model, hold, files)
     value = evaluate(tree, reading.vocabulary)
     if value.start is not None:
         row, start = value.start
@@ -154,8 +147,7 @@ def ask(
     written = expression.written(tree)
     if later := hold[len(own) :]:
         written += f" + hold({', '.join(map(expression.quoted, later))})"
-    files = tuple(reading.files)
-    return Query(written, start.source, direction, share, hold, start.words, files)
+    return Query(written, start.source, direction, share, hold, start.words, reading.read)
 
 
 class Way(NamedTuple):
@@ -170,20 +162,20 @@ class Way(NamedTuple):
     expression: str
 
 
-def way(model: Model, text: str, hold: Sequence[str] = ()) -> Way:
+def way(model: Model, text: str, hold: Sequence[str] = (), files: Files | None = None) -> Way:
     """An expression as a change (d): every picture in it counts as its feature."""
     tree = expression.parse(text)
     hold = _held(tree, hold)
-    value = evaluate(tree, Reading(model, hold).vocabulary)
+    value = evaluate(tree, Reading(model, hold, files).vocabulary)
     found = np.asarray(value.row, np.float32)
     share = model.statistics.share_inside(found)
     return Way(model.within(found, hold), hold, share, expression.written(tree))
 
 
-def feature_of(model: Model, text: str | expression.Node) -> Direction:
+def feature_of(model: Model, text: str | expression.Node, files: Files | None = None) -> Direction:
     """An expression as one unit feature (d). Raises ConfigError where it is a change."""
     tree = expression.parse(text) if isinstance(text, str) else text
-    value = evaluate(tree, Reading(model).vocabulary)
+    value = evaluate(tree, Reading(model, files=files).vocabulary)
     if value.is_change or value.weight < 0:
         raise ConfigError("expression: a change, not a picture; add what it starts from")
     return np.asarray(picture(value.row).row, np.float32)

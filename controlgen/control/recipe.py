@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 from PIL import Image
 from pydantic import Field
 
-from controlgen.artifacts.store import digest_of, write_text
+from controlgen.artifacts.store import write_text
+from controlgen.control.files import Files, LocalFiles, digest
+from controlgen.decoding import UNREADABLE
 from controlgen.errors import ConfigError, DataError, Incompatible
-from controlgen.images import UNREADABLE
 from controlgen.spec import Spec
 
 CHUNK = "recipe"  # the PNG text chunk that holds it, as JSON
@@ -71,17 +72,16 @@ class Recipe(Spec):
             lines += [f"{_toml(name)} = {_toml(digest)}" for name, digest in files.items()]
         return "\n".join(lines) + "\n"
 
-    def check(self, weights: str) -> None:
+    def check(self, weights: str, files: Files | None = None) -> None:
         """Raise Incompatible where the model or a file is another than the recipe's."""
         if weights != self.weights:
             raise Incompatible(
                 f"the recipe was made with a model of fingerprint {self.weights}, this one's is "
                 f"{weights}; name the model it was made with"
             )
-        for name, digest in self.files.items():
-            if not Path(name).is_file():
-                raise DataError(f"{name}: no such file; the recipe reads it")
-            if digest_of(Path(name)) != digest:
+        files = files or LocalFiles()
+        for name, wanted in self.files.items():
+            if digest(files.read(name)) != wanted:
                 raise Incompatible(f"{name}: is another file than the one the recipe was made with")
 
 
@@ -91,11 +91,6 @@ def check_name(path: Path) -> None:
         raise ConfigError(f"{path}: a recipe's name ends in .toml or .json")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: the folder {path.parent} does not exist")
-
-
-def digests(files: tuple[Path, ...]) -> dict[str, str]:
-    """SHA-256 of each file, by its name as it was given."""
-    return {str(path): digest_of(path) for path in dict.fromkeys(files)}
 
 
 def _chunk(path: Path) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from controlgen.datasets._files import Picture
+from controlgen.decoding import Picture
 from controlgen.errors import DataError
 
 Cut = Literal["whole", "tiles"]

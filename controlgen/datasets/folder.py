@@ -10,12 +10,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from controlgen.datasets._cutting import Cut, pieces, pieces_of
-from controlgen.datasets._files import decode, listed, read_bytes
+from controlgen.datasets._files import listed
 from controlgen.datasets._sources import GROUPS, Source, in_short, in_test, joined, read_groups
 from controlgen.datasets._survey import TABLE, Seen, Survey, kept_survey, reports
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.idx import default_cache
 from controlgen.datasets.prepared import canonical, prepared, prepared_folder, write_whole
+from controlgen.decoding import decode, read_bytes
 from controlgen.errors import DataError
 from controlgen.progress import Bars
 from controlgen.spec import Spec, runtime_field

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from controlgen.decoding import decode, read_bytes
 from controlgen.errors import DataError, Incompatible
-from controlgen.images import LARGEST_FILE, UNREADABLE
 from controlgen.spec import Spec
 from controlgen.types import Pixels
 
@@ -138,14 +137,8 @@ def _digest(path: Path, changed: int, size: int) -> str:
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int, size: int) -> Pixels:
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > LARGEST_FILE:
-                raise DataError(
-                    f"{path}: {opened.width}x{opened.height} is too large for a stain reference; "
-                    f"give at most {LARGEST_FILE} pixels"
-                )
-            plane = np.asarray(opened.convert("RGB"), np.uint8)
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); name another") from None
+        plane = decode(read_bytes(path), path.suffix, channels=3).picture
+    except DataError as error:
+        raise DataError(f"{path}: {error}; name another stain reference") from None
     plane.flags.writeable = False
-    return plane.transpose(2, 0, 1)[None]
+    return plane[None]
