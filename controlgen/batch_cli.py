@@ -15,7 +15,7 @@ from controlgen import __version__
 from controlgen.control import Editor, Recipe
 from controlgen.control.expression import Node, parse
 from controlgen.control.frames import columns_of
-from controlgen.edit_cli import write
+from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
 from controlgen.progress import Bars
@@ -153,7 +153,7 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
             files=dict(query.files),
             controlgen=__version__,
         )
-        edit = write(editor, query, recipe, output / f"{row.name}.png")
+        edit = draw_edit(editor, query, recipe, output / f"{row.name}.png")
     except ControlGenError as error:
         raise type(error)(f"line {row.line}: {error}") from None
     numbers = {name: float(values[0]) for name, values in columns_of(edit).items()}

@@ -1,9 +1,10 @@
 """The only place that knows pixel ranges: bytes 0..255, floats -1..1; grids, grey and RGB, PNG."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from controlgen.types import Latents, Pixels
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
+Target = Path | IO[bytes]  # where a PNG is written
 Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
 
 
@@ -74,7 +76,18 @@ def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> Sheet:
     return sheet
 
 
-def write_png(path: Path, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:
+@contextmanager
+def whole(target: Target) -> Iterator[Target]:
+    """Where to write: a stream as it is, a path beside itself until all of it is written."""
+    if not isinstance(target, Path):
+        yield target
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    yield partial
+    partial.replace(target)
+
+
+def write_png(target: Target, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:
     """Write one image (1 c h w) with its provenance as PNG text chunks, whole or not at all.
 
     Every PNG says `synthetic`, the model and how it was made (seed, recipe, version).
@@ -84,6 +97,5 @@ def write_png(path: Path, pixels: Pixels, provenance: dict[str, Any], zoom: int 
     chunks = PngImagePlugin.PngInfo()
     for key, value in provenance.items():
         chunks.add_text(key, value if isinstance(value, str) else json.dumps(value))
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG", pnginfo=chunks)
-    partial.replace(path)
+    with whole(target) as output:
+        picture.save(output, format="PNG", pnginfo=chunks)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from controlgen.images import grid
+from controlgen.images import Target, grid, whole
 from controlgen.types import Pixels
 
 INK, MUTED, PAPER = "#1f2933", "#7b8794", "#ffffff"
@@ -28,15 +27,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, provenance: Provenance) -> None:
+def save(figure: Figure, target: Target, provenance: Provenance) -> None:
     """Write a PNG that says what it is: `provenance` and `synthetic` become its text chunks."""
-    # Replaced whole or not at all.
     metadata = {"synthetic": "true"}
     for key, value in provenance.items():
         metadata[key] = value if isinstance(value, str) else json.dumps(value)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", metadata=metadata)
-    partial.replace(path)
+    with whole(target) as output:
+        figure.savefig(output, format="png", metadata=metadata)
 
 
 def show(axes: Axes, sheet: Pixels, **placed: Any) -> None:

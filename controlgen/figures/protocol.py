@@ -20,7 +20,7 @@ from controlgen.figures.parts import (
     smooth,
     strip,
 )
-from controlgen.images import grid
+from controlgen.images import Target, grid
 from controlgen.types import Pixels
 
 
@@ -88,7 +88,7 @@ def inversion_strips(
 
 
 def edit_strip(
-    path: Path, pixels: Pixels, labels: Sequence[str], provenance: Provenance, title: str = ""
+    path: Target, pixels: Pixels, labels: Sequence[str], provenance: Provenance, title: str = ""
 ) -> None:
     """One edit from left to right, each image (n c h w) under its own label."""
     figure = new_figure(max(len(pixels) * 1.1, 2.5), 1.5 + (0.25 if title else 0))

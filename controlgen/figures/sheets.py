@@ -20,6 +20,7 @@ from controlgen.figures.parts import (
     save,
     show,
 )
+from controlgen.images import Target
 from controlgen.types import Pixels
 
 TILE_INCHES = 0.92  # side of one image
@@ -45,7 +46,7 @@ class Pairing(NamedTuple):
 
 
 def contact_sheet(
-    path: Path,
+    path: Target,
     columns: Sequence[Column],
     provenance: Provenance,
     title: str = "",
