@@ -282,6 +282,30 @@ def score(
     print("\n".join(score_cli.score(request, lambda name: _folder(name, store))))
 
 
+@app.command()
+def serve(
+    maps: Annotated[list[str], typer.Argument(help="Map artifacts, each under its folder's name.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token: Annotated[
+        str, typer.Option(help="Asked of every request; CONTROLGEN_TOKEN hides it better.")
+    ] = "",
+    directions: Annotated[
+        Path | None, typer.Option(help="Folder of saved directions to be offered.")
+    ] = None,
+    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="A request may take.")] = 30.0,
+    studio: Annotated[bool, typer.Option(help="Serve the page as well.")] = True,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Serve models over HTTP: an API at /v1, and the studio, a page, at /."""
+    from controlgen import serve_cli
+
+    folders = [_folder(name, store) for name in maps]
+    asked = (host, port, token, directions, waiting, seconds, studio)
+    serve_cli.serve(serve_cli.Request(folders, *asked))
+
+
 def _check_png(output: Path) -> None:
     if output.suffix.lower() != ".png" or output.is_dir():
         raise ConfigError(f"-o {output}: name a file that ends in .png")

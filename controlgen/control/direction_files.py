@@ -71,9 +71,21 @@ def save_direction(
     says of the direction. Raises ConfigError for a name other than small letters, digits and
     dashes, a direction that is no finite vector, and a path that cannot be written.
     """
-    path, numbers = Path(path), np.ascontiguousarray(direction, "<f4")
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise ConfigError(f"{path}: name a file that ends in {SUFFIX}")
+    content = direction_bytes(
+        direction, name=name, made_by=made_by, space=space, share_inside=share_inside
+    )
+    _write(path, content)
+    return _note(str(path), content)[0]
+
+
+def direction_bytes(
+    direction: Direction, *, name: str, made_by: str, space: str, share_inside: float
+) -> bytes:
+    """The content of such a file. Raises likewise."""
+    numbers = np.ascontiguousarray(direction, "<f4")
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise ConfigError(f"direction {name}: must be one row of finite numbers")
     note = DirectionNote.parse(
@@ -93,8 +105,7 @@ def save_direction(
     content = safetensors.numpy.save({TENSOR: numbers}, metadata)
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"direction {name}: {len(numbers)} numbers are too many for one file")
-    _write(path, content)
-    return note
+    return bytes(content)
 
 
 def load_direction(path: str | Path, space: str, size: int) -> SavedDirection:

@@ -1,0 +1,318 @@
+"""A small client of the HTTP API, with the names and answers of Editor."""
+
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from controlgen.control.edits import Edit, Measured, Samples
+from controlgen.errors import ConfigError, ControlGenError, DataError
+from controlgen.images import write_png
+from controlgen.types import Direction, Features, Latents, Pixels, Shape
+
+if TYPE_CHECKING:
+    import httpx
+
+AGAIN = (429, 503)  # answers after which the same request may be sent again
+
+
+class Refused(ControlGenError):
+    """The server said no; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answered(Edit):
+    """An Edit made elsewhere: what was measured there is told, not measured again."""
+
+    told: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """What the picture was made from; None for an edit of arrays."""
+        recipe: Mapping[str, Any] | None = self.told["pictures"][0]["recipe"]
+        return recipe
+
+    @property
+    def png(self) -> bytes:
+        """The first picture as a PNG file, which carries its recipe."""
+        return base64.b64decode(self.told["pictures"][0]["image"])
+
+    @property
+    def reachability(self) -> NDArray[np.float32] | None:
+        """See Edit."""
+        values = [one["reachability"] for one in self.told["pictures"]]
+        return None if None in values else np.asarray(values, np.float32)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See Edit."""
+        return tuple(one["warning"] for one in self.told["pictures"])
+
+    @property
+    def attributes(self) -> Measured | None:
+        """See Edit."""
+        rows = [one["measured"] for one in self.told["pictures"]]
+        if not rows[0]:
+            return None
+        before, after = (
+            np.array([[row[name][side] for name in rows[0]] for row in rows])
+            for side in ("before", "after")
+        )
+        return Measured(tuple(rows[0]), before, after)
+
+
+class Client:
+    """Speaks to `controlgen serve`. Answers and arrays are those of an Editor, bit for bit.
+
+    `patience` seconds is how long a busy server is asked again. Raises Refused with the server's
+    own line, ConfigError where httpx is not installed, DataError where nobody answers.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        model: str | None = None,
+        token: str = "",
+        patience: float = 60.0,
+        timeout: float = 60.0,
+        http: "httpx.Client | None" = None,
+    ) -> None:
+        self.url, self.model, self.patience = url, model, patience
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._httpx = _httpx()
+        self._http = http or self._httpx.Client(base_url=url, timeout=timeout, trust_env=False)
+        self._http.headers.update(headers)
+        about = self._described()
+        self.model = about["name"]
+        self.image_shape: Shape = tuple(about["image_shape"])
+        self.latent_size: int = about["latent_size"]
+        self.about: Mapping[str, Any] = about
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
+    def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples:
+        """See Editor.sample."""
+        told = self._post("sample", n=n, seed=seed, start=start, arrays="npy")
+        return Samples(_array(told["latents"]), _pixels(told["images"]))
+
+    def generate(self, latents: Latents) -> Pixels:
+        """See Editor.generate."""
+        return _pixels(self._post("generate", latents=_npy(latents))["images"])
+
+    def embed(self, pixels: Pixels) -> Features:
+        """See Editor.embed."""
+        return _array(self._post("embed", images=_pngs(pixels), arrays="npy")["features"])
+
+    def embed_text(self, text: str | Sequence[str]) -> Direction:
+        """See Editor.embed_text."""
+        texts = [text] if isinstance(text, str) else list(text)
+        features = _array(self._post("embed", texts=texts, arrays="npy")["features"])
+        return np.asarray(features[0])
+
+    def invert(self, features: Features) -> Latents:
+        """See Editor.invert."""
+        return _array(self._post("invert", features=_npy(features), arrays="npy")["latents"])
+
+    def direction(
+        self,
+        *,
+        text: str | Sequence[str] | None = None,
+        neutral: str | Sequence[str] | None = None,
+        more: Pixels | None = None,
+        less: Pixels | None = None,
+        attribute: str | None = None,
+        hold: str | Sequence[str] = (),
+        name: str | None = None,
+    ) -> Direction:
+        """See Editor.direction; one with a `name` is kept there, for direction("NAME.safetensors").
+
+        Only `attribute` may be given alone.
+        """
+        asked: dict[str, Any] = {}
+        if attribute is not None:
+            asked["expression"] = f'attribute("{attribute}")'
+        for side, words in (("text", text), ("neutral", neutral)):
+            if words is not None:
+                asked[side] = [words] if isinstance(words, str) else list(words)
+        for side, pixels in (("more", more), ("less", less)):
+            if pixels is not None:
+                asked[side] = _pngs(pixels)
+        told = self._post("directions", **asked, hold=_names(hold), name=name, arrays="npy")
+        return _array(told["direction"])
+
+    def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:
+        """See Editor.parse; only texts, seeds and what the server keeps can be in it."""
+        told = self._post("directions", expression=expression, hold=_names(hold), arrays="npy")
+        return _array(told["direction"])
+
+    def edit(
+        self,
+        source: Latents | Pixels | Samples,
+        direction: Direction,
+        amount: float = 1.0,
+        residual: bool = False,
+        hold: str | Sequence[str] = (),
+        corrections: int | None = None,
+        refine: int = 0,
+    ) -> Answered:
+        """See Editor.edit."""
+        if isinstance(source, Samples):
+            source = source.latents
+        given = {"latents": _npy(source)} if source.ndim == 2 else {"images": _pngs(source)}
+        return self._moved(
+            source=given,
+            direction=_npy(direction),
+            amount=amount,
+            residual=residual,
+            hold=_names(hold),
+            corrections=corrections,
+            refine=refine,
+        )
+
+    def answer(
+        self,
+        query: str,
+        amount: float = 1.0,
+        residual: bool = False,
+        corrections: int | None = None,
+        refine: int = 0,
+        images: Mapping[str, bytes | Path] | None = None,
+    ) -> Answered:
+        """See Editor.answer. `images` are files by the names that the expression calls them."""
+        return self._moved(
+            expression=query,
+            amount=amount,
+            residual=residual,
+            corrections=corrections,
+            refine=refine,
+            images=_files(images or {}),
+        )
+
+    def nearest(
+        self, query: str, n: int = 12, among: int = 4_000
+    ) -> list[tuple[int, float, Pixels]]:
+        """Items of the bank by likeness: index, cosine and Pixels (1 c h w), the nearest first."""
+        told = self._post("nearest", expression=query, n=n, among=among)["neighbours"]
+        return [(one["item"], one["cosine"], _pixels([one["image"]])) for one in told]
+
+    def direction_file(self, name: str) -> bytes:
+        """A kept direction as a file, for `controlgen edit` and others."""
+        path = f"/v1/models/{self.model}/directions/{name}.safetensors"
+        return bytes(self._send("GET", path).content)
+
+    def _moved(self, **asked: Any) -> Answered:
+        told = self._post("edit", **asked, arrays="npy")
+        return Answered(
+            pixels=_pixels([one["image"] for one in told["pictures"]]),
+            latents=_array(told["latents"]),
+            asked=_array(told["asked"]),
+            obtained=_array(told["obtained"]),
+            source_pixels=_pixels(told["sources"]),
+            source_latents=_array(told["source_latents"]),
+            source_features=_array(told["source_features"]),
+            told=told,
+        )
+
+    def _described(self) -> dict[str, Any]:
+        if self.model is None:
+            served = self._send("GET", "/v1/models").json()
+            if len(served) != 1:
+                names = ", ".join(one["name"] for one in served)
+                raise ConfigError(f"{self.url}: serves {names}; say which, model=...")
+            about: dict[str, Any] = served[0]
+            return about
+        described: dict[str, Any] = self._send("GET", f"/v1/models/{self.model}").json()
+        return described
+
+    def _post(self, path: str, **asked: Any) -> dict[str, Any]:
+        answer = self._send("POST", f"/v1/{path}", {"model": self.model, **asked})
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def _send(self, method: str, path: str, asked: Any = None) -> Any:
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                answer = self._http.request(method, path, json=asked)
+            except self._httpx.TransportError as error:
+                raise DataError(
+                    f"{self.url}: no answer ({error}); start `controlgen serve MODEL` there"
+                ) from None
+            wait = float(answer.headers.get("retry-after", 1))
+            if answer.status_code not in AGAIN or time.monotonic() + wait > end:
+                break
+            time.sleep(wait)
+        if answer.is_success:
+            return answer
+        try:
+            said = answer.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            said = f"answered {answer.status_code}"
+        raise Refused(f"{self.url}: {said}", answer.status_code)
+
+
+def _names(hold: str | Sequence[str]) -> list[str]:
+    return [hold] if isinstance(hold, str) and hold else list(hold)
+
+
+def _npy(array: NDArray[np.float32]) -> dict[str, str]:
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array, np.float32), allow_pickle=False)
+    return {"npy": base64.b64encode(stream.getvalue()).decode()}
+
+
+def _array(told: Mapping[str, str]) -> NDArray[np.float32]:
+    stream = io.BytesIO(base64.b64decode(told["npy"]))
+    return np.asarray(np.load(stream, allow_pickle=False), np.float32)
+
+
+def _pngs(pixels: Pixels) -> list[str]:
+    images = []
+    for one in pixels:
+        stream = io.BytesIO()
+        write_png(stream, one[None], {})
+        images.append(base64.b64encode(stream.getvalue()).decode())
+    return images
+
+
+def _pixels(images: Sequence[str]) -> Pixels:
+    planes = []
+    for text in images:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as opened:
+            plane = np.asarray(opened, np.uint8)
+        planes.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
+    return np.stack(planes)
+
+
+def _files(images: Mapping[str, bytes | Path]) -> dict[str, str]:
+    contents = {
+        name: one.read_bytes() if isinstance(one, Path) else one for name, one in images.items()
+    }
+    return {name: base64.b64encode(content).decode() for name, content in contents.items()}
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise ConfigError("the client needs httpx: pip install 'controlgen[serve]'") from None
+    return httpx

@@ -1,0 +1,256 @@
+"""The FastAPI application: paths, and errors as problem+json."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, File, Form, Path, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from controlgen import __version__
+from controlgen.errors import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ConfigError,
+    ControlGenError,
+    DataError,
+    Incompatible,
+)
+from controlgen.serve import codec
+from controlgen.serve.guards import LOG, PROBLEM, Bounded, SameHost, Token, Traced, problem
+from controlgen.serve.limits import Limits
+from controlgen.serve.models import Served, chosen
+from controlgen.serve.schemas import (
+    Answer,
+    Arrays,
+    DirectionOut,
+    DirectionRequest,
+    EditRequest,
+    EmbedRequest,
+    FeaturesOut,
+    GenerateRequest,
+    Health,
+    ImagesOut,
+    InvertRequest,
+    ModelCard,
+    ModelOut,
+    NearestRequest,
+    Neighbours,
+    Problem,
+    SampleRequest,
+    SweepRequest,
+)
+from controlgen.serve.service import Service
+from controlgen.serve.work import Busy, Deadline, TooSlow, Work
+
+T = TypeVar("T")
+STATUS: dict[type[ControlGenError], tuple[int, str]] = {
+    TooSlow: (503, "Too slow"),
+    Busy: (429, "Too many requests"),
+    ArtifactMissing: (404, "Not found"),
+    Incompatible: (409, "Does not belong together"),
+    DataError: (422, "Data cannot be used"),
+    ConfigError: (422, "Cannot be done as asked"),
+    ArtifactCorrupt: (422, "Damaged"),
+}
+SAID = {
+    400: "not readable",
+    404: "no such model, direction or path",
+    409: "does not fit this model",
+    413: "too large",
+    422: "cannot be done as asked",
+    429: "too many requests wait; Retry-After says when to ask again",
+    503: "no answer within the time of a request",
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "model": Problem, "content": {PROBLEM: {}}}
+    for status, said in SAID.items()
+}
+PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+
+
+def create_app(
+    models: Mapping[str, Served],
+    limits: Limits | None = None,
+    token: str = "",
+    hosts: Collection[str] = (),
+) -> FastAPI:
+    """The application for these models.
+
+    `token`, where given, is asked of every request but /health; `hosts`, where given, are the only
+    Host names that are answered.
+    """
+    limits = limits or Limits()
+    service, work = Service(models, limits), Work(limits)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        # What was begun is finished.
+        await asyncio.get_running_loop().run_in_executor(None, work.close)
+
+    app = FastAPI(
+        title="controlgen",
+        version=__version__,
+        summary="Controlled image generation without labels",
+        lifespan=lifespan,
+        docs_url=None,  # its page needs a script from elsewhere
+        redoc_url=None,
+        responses=PROBLEMS,
+    )
+    app.state.service, app.state.work = service, work
+    _tell_errors(app)
+    _look(app, service, work)
+    _ask(app, service, work)
+    app.add_middleware(Bounded, limits=limits)
+    if token:
+        app.add_middleware(Token, token=token)
+    app.add_middleware(SameHost, hosts=hosts)
+    app.add_middleware(Traced)
+    return app
+
+
+def _look(app: FastAPI, service: Service, work: Work) -> None:
+    # What can be told without any work of a model.
+    @app.get("/health", tags=["look"])
+    async def health() -> Health:
+        """Whether it works, and how many requests wait."""
+        return Health(version=__version__, models=list(service.models), waiting=work.admitted)
+
+    @app.get("/v1/models", tags=["look"])
+    async def models() -> list[ModelOut]:
+        """The models served."""
+        return [one.described() for one in service.models.values()]
+
+    @app.get("/v1/models/{name}", tags=["look"])
+    async def model(name: Annotated[str, Path(max_length=200)]) -> ModelCard:
+        """One model, with its card."""
+        served = chosen(service.models, name)
+        return ModelCard(**served.described().model_dump(), card=served.card)
+
+    @app.get(
+        "/v1/models/{name}/directions/{file}",
+        tags=["look"],
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+    )
+    async def direction_file(
+        name: Annotated[str, Path(max_length=200)], file: Annotated[str, Path(max_length=200)]
+    ) -> Response:
+        """A kept direction as the file that `controlgen` reads everywhere."""
+        served = chosen(service.models, name)
+        if file not in served.directions:
+            raise ArtifactMissing(f"direction {file!r}: not kept for {name}")
+        return Response(served.directions[file], media_type="application/octet-stream")
+
+
+def _ask(app: FastAPI, service: Service, work: Work) -> None:
+    # What a model works for: each goes through the queue.
+    def doing(method: Callable[[Any, Deadline], T], asked: Any) -> Callable[[Deadline], T]:
+        return lambda deadline: method(asked, deadline)
+
+    @app.post("/v1/sample", tags=["work"])
+    async def sample(asked: SampleRequest) -> ImagesOut:
+        """Samples of a seed; sample i of a seed is always the same image."""
+        return await work.run(doing(service.sample, asked))
+
+    @app.post("/v1/generate", tags=["work"])
+    async def generate(asked: GenerateRequest) -> ImagesOut:
+        """Latents to images."""
+        return await work.run(doing(service.generate, asked))
+
+    @app.post("/v1/embed", tags=["work"])
+    async def embed(asked: EmbedRequest) -> FeaturesOut:
+        """Images to features, or texts to their mean feature."""
+        return await work.run(doing(service.embed, asked))
+
+    @app.post("/v1/invert", tags=["work"])
+    async def invert(asked: InvertRequest) -> ImagesOut:
+        """Features or images to latents, and the images that these generate."""
+        return await work.run(doing(service.invert, asked))
+
+    @app.post("/v1/invert/upload", tags=["work"])
+    async def invert_upload(
+        image: Annotated[UploadFile, File(description="PNG, JPEG, TIFF or WebP")],
+        model: Annotated[str | None, Form(max_length=200)] = None,
+        arrays: Annotated[Arrays, Form()] = "json",
+    ) -> ImagesOut:
+        """The same for one uploaded file."""
+        content = await image.read(service.limits.image_bytes + 1)
+        text = codec.to_base64(codec.checked_image(content, "image", service.limits))
+        asked = InvertRequest(model=model, images=[text], arrays=arrays)
+        return await work.run(doing(service.invert, asked))
+
+    @app.post("/v1/edit", tags=["work"], response_model=Answer, responses=PICTURE)
+    async def edit(asked: EditRequest, request: Request) -> Any:
+        """Move sources in feature space; see what was asked and what came out.
+
+        With `Accept: image/png` the first picture alone, which carries its recipe.
+        """
+        return _as_asked(request, await work.run(doing(service.edit, asked)))
+
+    @app.post("/v1/sweep", tags=["work"], response_model=Answer, responses=PICTURE)
+    async def sweep(asked: SweepRequest, request: Request) -> Any:
+        """The same edit at several amounts, as a slider moves."""
+        return _as_asked(request, await work.run(doing(service.sweep, asked)))
+
+    @app.post("/v1/nearest", tags=["work"])
+    async def nearest(asked: NearestRequest) -> Neighbours:
+        """Items of the bank that are most like what an expression asks for."""
+        return await work.run(doing(service.nearest, asked))
+
+    @app.post("/v1/directions", tags=["work"], status_code=201)
+    async def directions(asked: DirectionRequest) -> DirectionOut:
+        """Make a direction of texts, groups of images or an expression, and keep it by name."""
+        return await work.run(doing(service.direction, asked))
+
+
+def _as_asked(request: Request, answer: Answer) -> Any:
+    if request.headers.get("accept", "").split(",")[0].split(";")[0].strip() != "image/png":
+        return answer
+    image = codec.from_base64(answer.pictures[0].image, "image")
+    return Response(image, media_type="image/png")
+
+
+def _tell_errors(app: FastAPI) -> None:
+    def told(request: Request, status: int, title: str, detail: str, **headers: str) -> Response:
+        request_id = getattr(request.state, "request_id", "")
+        body = problem(status, title, detail, request_id)
+        return Response(body, status, headers, media_type=PROBLEM)
+
+    @app.exception_handler(ControlGenError)
+    async def known(request: Request, error: ControlGenError) -> Response:
+        status, title = next(
+            (said for kind, said in STATUS.items() if isinstance(error, kind)),
+            (500, "Cannot be done"),
+        )
+        if isinstance(error, Busy):
+            wait = {"Retry-After": str(error.retry_after)}
+            return told(request, status, title, str(error), **wait)
+        return told(request, status, title, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        status = 400 if any(one["type"] == "json_invalid" for one in error.errors()) else 422
+        return told(request, status, "Not a request that is known", _lines(error))
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        return told(request, error.status_code, "Refused", str(error.detail), **headers)
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> Response:
+        LOG.error("%s failed", getattr(request.state, "request_id", ""), exc_info=error)
+        return told(request, 500, "Failed", "an error that is not yours; the log says more")
+
+
+def _lines(error: RequestValidationError) -> str:
+    parts = []
+    for one in error.errors()[:5]:
+        where = ".".join(str(part) for part in one["loc"][1:]) or "body"
+        parts.append(f"{where}: {one['msg'].removeprefix('Value error, ')}"[:300])
+    return "; ".join(parts)

@@ -1,0 +1,109 @@
+"""Images and arrays, to and from what JSON can hold; nothing here trusts what it is given."""
+
+import base64
+import binascii
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from controlgen.decoding import FORMATS, UNREADABLE, image_of
+from controlgen.errors import DataError
+from controlgen.images import write_png
+from controlgen.serve.limits import Limits
+from controlgen.types import Pixels, Shape
+
+NPY_HEADER = 1_000  # bytes of a .npy header that numpy is let read
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "La", "RGBa")
+
+
+def from_base64(text: str, what: str) -> bytes:
+    """The bytes; a data: URL is taken as well. Raises DataError, which says what it was of."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"{what}: not valid base64") from None
+
+
+def to_base64(content: bytes) -> str:
+    """As ASCII text."""
+    return base64.b64encode(content).decode()
+
+
+def checked_image(content: bytes, what: str, limits: Limits) -> bytes:
+    """The content itself, where its size and header are within the limits. Raises DataError.
+
+    Nothing is decoded. CMYK is refused here, for its colours have no one meaning in RGB and nobody
+    reads a note about it; what else has no one meaning is refused as it is decoded.
+    """
+    if not content:
+        raise DataError(f"{what}: empty")
+    if len(content) > limits.image_bytes:
+        raise DataError(f"{what}: {len(content)} bytes, at most {limits.image_bytes} are taken")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            size, mode = opened.width * opened.height, opened.mode
+    except (*UNREADABLE, ValueError, SyntaxError, KeyError, TypeError):
+        return content  # image_of says what else it is
+    if size > limits.image_pixels:
+        raise DataError(f"{what}: {size} pixels, at most {limits.image_pixels} are decoded")
+    if mode == "CMYK":
+        raise DataError(f"{what}: CMYK has no one meaning in RGB; convert it first")
+    return content
+
+
+def to_pixels_of(content: bytes, what: str, shape: Shape, limits: Limits) -> Pixels:
+    """An uploaded image as Pixels (1 c h w) of a model's shape. Raises DataError."""
+    checked_image(content, what, limits)
+    try:
+        return image_of(content, "", shape)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from None
+
+
+def png(pixels: Pixels, provenance: dict[str, Any] | None = None) -> bytes:
+    """One image (1 c h w) as a PNG file; without provenance it says `synthetic` only."""
+    stream = io.BytesIO()
+    write_png(stream, pixels, provenance or {"synthetic": "true"})
+    return stream.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """An array as a .npy file, which holds no pickle."""
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
+def from_npy(content: bytes, what: str) -> NDArray[np.float32]:
+    """Numbers of a .npy file (version 1) as float32. Raises DataError for any other content."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0(stream, max_header_size=NPY_HEADER)
+    except (ValueError, EOFError, SyntaxError):
+        version, header = (0, 0), ((), False, np.dtype("O"))
+    shape, columns_first, kind = header
+    data = content[stream.tell() :]
+    # What the header claims must be there: nothing is allocated on its word.
+    if version != (1, 0) or kind.kind not in "fiu" or len(data) != math.prod(shape) * kind.itemsize:
+        raise DataError(f"{what}: not a .npy file of plain numbers")
+    numbers = np.frombuffer(data, kind)
+    return finite(numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape), what)
+
+
+def finite(numbers: Any, what: str) -> NDArray[np.float32]:
+    """Numbers as float32. Raises DataError where they are ragged, or not finite as such."""
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(numbers, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise DataError(f"{what}: rows of different lengths") from None
+    if not np.isfinite(array).all():
+        raise DataError(f"{what}: holds numbers that are not finite")
+    return array

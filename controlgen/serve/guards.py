@@ -1,0 +1,190 @@
+"""What happens to a request before any of it is read: its id and log line, host, token, size."""
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Collection
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controlgen.serve.limits import Limits
+
+LOG = logging.getLogger("controlgen.serve")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PROBLEM = "application/problem+json"
+COOKIE = "controlgen_token"
+OPEN = ("/health",)  # paths that need no token
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+TITLES = {
+    400: "Bad request",
+    401: "No token",
+    408: "Too slow in arriving",
+    413: "Too large",
+    421: "Another host",
+}
+
+
+class Traced:
+    """Gives every request an id (its X-Request-ID where that is sound) and a line in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        said = Headers(scope=scope).get("x-request-id", "")
+        scope.setdefault("state", {})["request_id"] = request_id = (
+            said if REQUEST_ID.fullmatch(said) else uuid.uuid4().hex[:16]
+        )
+        begun, status = time.monotonic(), 500
+
+        async def traced(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, traced)
+        finally:
+            spent = 1000 * (time.monotonic() - begun)
+            path = scope["path"].encode("unicode_escape").decode()[:200]
+            LOG.info("%s %s %s %d %.1f ms", request_id, scope["method"], path, status, spent)
+
+
+class SameHost:
+    """Refuses other Host names than those it is served under: no page elsewhere can speak to it."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self.app, self.hosts = app, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self.hosts:
+            host = Headers(scope=scope).get("host", "")
+            name = re.sub(r":\d+$", "", host).lower()
+            if name not in self.hosts:
+                await _refuse(scope, receive, send, 421, "this host name is not served here")
+                return
+        await self.app(scope, receive, send)
+
+
+class Token:
+    """Asks for `Authorization: Bearer TOKEN`, or the cookie that /?token=TOKEN leaves a browser."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app, self.token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope["path"] in OPEN:
+            await self.app(scope, receive, send)
+            return
+        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        if scope["type"] == "http" and scope["path"] == "/" and self._is(asked):
+            # Sent on without the token, which then stands in no history.
+            cookie = f"{COOKIE}={asked}; HttpOnly; SameSite=Strict; Path=/"
+            sent_on = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
+            await send({"type": "http.response.start", "status": 303, "headers": sent_on})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        headers = Headers(scope=scope)
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if not (kind.lower() == "bearer" and self._is(given)) and not self._is(_cookie(headers)):
+            said = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
+            await _refuse(scope, receive, send, 401, said)
+            return
+        await self.app(scope, receive, send)
+
+    def _is(self, given: str) -> bool:
+        return hmac.compare_digest(given.strip().encode(), self.token.encode())
+
+
+class Bounded:
+    """Counts the bytes of a body as they come: too many, or none for too long, is the end of it."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        most, begun, came = self.limits.body_bytes, False, 0
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > most:
+            await _refuse(scope, receive, send, 413, f"a body of more than {most} bytes")
+            return
+
+        async def counted() -> Message:
+            nonlocal came
+            if came < 0:  # the body is there; what still comes is the end of the connection
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), self.limits.seconds)
+            except TimeoutError:
+                raise _Refused(408, f"nothing came for {self.limits.seconds:g} s") from None
+            if message["type"] == "http.request":
+                came += len(message.get("body", b""))
+                if came > most:
+                    raise _Refused(413, f"a body of more than {most} bytes")
+                if not message.get("more_body", False):
+                    came = -1
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except _Refused as error:
+            if begun:
+                raise
+            await _refuse(scope, receive, send, error.status, str(error))
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def problem(status: int, title: str, detail: str, request_id: str) -> bytes:
+    """An RFC 9457 body."""
+    said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return json.dumps({**said, "instance": request_id}).encode()
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        kept = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return ""
+    return kept[COOKIE].value if COOKIE in kept else ""
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, detail: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": detail})
+        return
+    request_id = scope.get("state", {}).get("request_id", "")
+    body = problem(status, TITLES[status], detail, request_id)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,96 @@
+"""`controlgen serve`: everything is opened and checked, then the address is told."""
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlgen.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+GRACE = 5  # seconds, beyond a request's own, that what was begun has after a signal
+TOKEN = "CONTROLGEN_TOKEN"  # the variable that may hold the token
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked on the command line."""
+
+    maps: Sequence[Path]
+    host: str
+    port: int
+    token: str
+    directions: Path | None
+    waiting: int
+    seconds: float
+    studio: bool
+
+
+def serve(request: Request) -> None:
+    """Serve maps until a signal comes. Raises ConfigError and what opening a map raises."""
+    try:
+        import uvicorn
+
+        from controlgen.serve.api import create_app
+    except ImportError as error:
+        raise ConfigError(f"serving needs {error.name}: pip install 'controlgen[serve]'") from None
+    from controlgen.serve.limits import Limits
+    from controlgen.serve.models import open_models
+
+    token = request.token or os.environ.get(TOKEN, "")
+    limits = Limits.parse({"waiting": request.waiting, "seconds": request.seconds}, "serve")
+    bound = _bound(request.host, request.port)
+    models = open_models(request.maps, request.directions, limits.directions)
+    local = request.host in LOOPBACK
+    hosts = ("127.0.0.1", "localhost", "[::1]") if local else ()
+    app = create_app(models, limits, token, hosts)
+
+    _log()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(limits.seconds) + GRACE,
+    )
+    port = bound.getsockname()[1]
+    shown = f"[{request.host}]" if ":" in request.host else request.host
+    print(f"serving {', '.join(models)} at http://{shown}:{port} (stop with Ctrl-C)", flush=True)
+    if not local:
+        _warn(shown, token)
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("controlgen.serve")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except (OSError, OverflowError) as error:
+        made.close()
+        said = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--host {host} --port {port}: cannot be had ({said})") from None
+    return made
+
+
+def _warn(host: str, token: str) -> None:
+    who = "whoever has the token" if token else "EVERYONE, for no --token is set,"
+    print(
+        f"controlgen: WARNING: {host} is not loopback: {who} in its network can use it, and "
+        "nothing is encrypted",
+        file=sys.stderr,
+        flush=True,
+    )
