@@ -13,7 +13,7 @@ setup: $(STAMP) ## make .venv and install everything
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[flows,histology,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[flows,histology,serve,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP) ## the whole line on MNIST from scratch, in minutes

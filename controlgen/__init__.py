@@ -7,6 +7,7 @@ from controlgen.errors import ControlGenError
 
 if TYPE_CHECKING:
     from controlgen.artifacts import Ref, Store
+    from controlgen.client import Client
     from controlgen.config import RunConfig
     from controlgen.control import Edit, Editor, Samples
 
@@ -16,6 +17,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "ControlGenError",
     "Edit",
     "Editor",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Client": "controlgen.client",
     "Edit": "controlgen.control",
     "Editor": "controlgen.control",
     "Samples": "controlgen.control",

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from controlgen.types import Latents, Pixels
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
-Target = Path | IO[bytes]  # where a PNG is written
+Target = Path | BytesIO  # where a PNG is written
 Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
 
 

@@ -5,12 +5,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlgen.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")  # Host names that are answered on loopback
 GRACE = 5  # seconds, beyond a request's own, that what was begun has after a signal
 TOKEN = "CONTROLGEN_TOKEN"  # the variable that may hold the token
 
@@ -42,26 +44,25 @@ def serve(request: Request) -> None:
 
     token = request.token or os.environ.get(TOKEN, "")
     limits = Limits.parse({"waiting": request.waiting, "seconds": request.seconds}, "serve")
-    bound = _bound(request.host, request.port)
-    models = open_models(request.maps, request.directions, limits.directions)
     local = request.host in LOOPBACK
-    hosts = ("127.0.0.1", "localhost", "[::1]") if local else ()
-    app = create_app(models, limits, token, hosts)
-
-    _log()
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(limits.seconds) + GRACE,
-    )
-    port = bound.getsockname()[1]
-    shown = f"[{request.host}]" if ":" in request.host else request.host
-    print(f"serving {', '.join(models)} at http://{shown}:{port} (stop with Ctrl-C)", flush=True)
-    if not local:
-        _warn(shown, token)
-    uvicorn.Server(config).run(sockets=[bound])
+    with closing(_bound(request.host, request.port)) as bound:
+        models = open_models(request.maps, request.directions, limits.directions)
+        app = create_app(models, limits, token, LOCAL_NAMES if local else ())
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(limits.seconds) + GRACE,
+        )
+        _log()
+        port = bound.getsockname()[1]
+        shown = f"[{request.host}]" if ":" in request.host else request.host
+        names = ", ".join(models)
+        print(f"serving {names} at http://{shown}:{port} (stop with Ctrl-C)", flush=True)
+        if not local:
+            _warn(shown, token)
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def _log() -> None:
@@ -70,7 +71,7 @@ def _log() -> None:
     log = logging.getLogger("controlgen.serve")
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.addHandler(handler)
+    log.handlers = [handler]
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlgen.serve.limits import Limits
@@ -121,44 +122,44 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         most, begun, came = self.limits.body_bytes, False, 0
+        refused: tuple[int, str] | None = None
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdigit() and int(length) > most:
             await _refuse(scope, receive, send, 413, f"a body of more than {most} bytes")
             return
 
         async def counted() -> Message:
-            nonlocal came
+            nonlocal came, refused
             if came < 0:  # the body is there; what still comes is the end of the connection
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), self.limits.seconds)
             except TimeoutError:
-                raise _Refused(408, f"nothing came for {self.limits.seconds:g} s") from None
+                refused = 408, f"nothing came for {self.limits.seconds:g} s"
+                return {"type": "http.disconnect"}
             if message["type"] == "http.request":
                 came += len(message.get("body", b""))
                 if came > most:
-                    raise _Refused(413, f"a body of more than {most} bytes")
+                    refused = 413, f"a body of more than {most} bytes"
+                    return {"type": "http.disconnect"}
                 if not message.get("more_body", False):
                     came = -1
             return message
 
         async def noted(message: Message) -> None:
+            # What the application makes of a body cut short is not what is told.
             nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
-            await send(message)
+            if refused is None or begun:
+                begun = begun or message["type"] == "http.response.start"
+                await send(message)
 
         try:
             await self.app(scope, counted, noted)
-        except _Refused as error:
-            if begun:
+        except ClientDisconnect:
+            if refused is None:
                 raise
-            await _refuse(scope, receive, send, error.status, str(error))
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
+        if refused is not None and not begun:
+            await _refuse(scope, receive, send, *refused)
 
 
 def problem(status: int, title: str, detail: str, request_id: str) -> bytes:

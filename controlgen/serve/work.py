@@ -70,7 +70,11 @@ class Work:
                 )
             self._admitted += 1
         deadline = Deadline(time.monotonic() + self.limits.seconds)
-        future = self._pool.submit(self._timed, job, deadline)
+        try:
+            future = self._pool.submit(self._timed, job, deadline)
+        except RuntimeError:
+            self._left(None)
+            raise Busy("the server is stopping; ask another time", 5) from None
         future.add_done_callback(self._left)
         return future
 
@@ -99,6 +103,6 @@ class Work:
             spent = time.monotonic() - begun
             self._seconds += SMOOTHING * (spent - self._seconds)
 
-    def _left(self, future: "Future[T]") -> None:
+    def _left(self, future: object) -> None:
         with self._lock:
             self._admitted -= 1

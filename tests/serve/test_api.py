@@ -1,0 +1,219 @@
+"""The API: what each path answers, and that a picture's recipe draws it again."""
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.given import TEXT, b64, file_of
+
+EDIT = f"seed(7) + 1.5 * ({TEXT})"
+
+
+def picture_of(answer: Any, at: int = 0) -> bytes:
+    return base64.b64decode(answer.json()["pictures"][at]["image"])
+
+
+def test_health_and_models(server: Any, served: Any) -> None:
+    health = server.get("/health").json()
+    assert (health["status"], health["models"], health["waiting"]) == ("ok", ["tiny"], 0)
+    (listed,) = server.get("/v1/models").json()
+    editor = served.editor
+    assert listed["weights"] == editor.weights
+    assert listed["latent_size"] == editor.latent_size
+    assert listed["space"]["text"] is True
+    assert listed["bank"] == editor.bank.n
+    card = server.get("/v1/models/tiny").json()
+    assert card == {**card, **listed, "card": "# A card"}
+
+
+def test_the_schema_is_whole_and_its_examples_work(server: Any) -> None:
+    schema = server.get("/openapi.json").json()
+    assert set(schema["paths"]) >= {
+        "/health",
+        "/v1/models",
+        "/v1/models/{name}",
+        "/v1/sample",
+        "/v1/invert",
+        "/v1/edit",
+        "/v1/sweep",
+        "/v1/nearest",
+        "/v1/directions",
+    }
+    parts = schema["components"]["schemas"]
+    for name in ("EditRequest", "SweepRequest"):
+        for example in parts[name]["examples"]:
+            answer = server.post(name.removesuffix("Request").lower(), example)
+            assert answer.status_code == 200, answer.text
+
+
+def test_an_edit_carries_a_recipe_that_draws_it_again(
+    server: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
+) -> None:
+    answer = server.post("edit", {"expression": EDIT, "amount": 0.5, "refine": 2})
+    told = answer.json()
+    assert answer.status_code == 200
+    assert told["start"] == "7"
+    (picture,) = told["pictures"]
+    assert -1 <= picture["agreement"] <= 1
+    path = tmp_path / "edit.png"
+    path.write_bytes(picture_of(answer))
+    again = controlgen("edit", line.map_folder, "--recipe", path, "-o", tmp_path / "again.png")
+    assert (again.code, again.err) == (0, ""), again
+    assert (tmp_path / "again.png").read_bytes() == path.read_bytes()
+    assert picture["recipe"]["expression"] == told["expression"] == EDIT.replace("'", '"')
+
+
+def test_a_sweep_is_its_edits(server: Any) -> None:
+    amounts = [-1.0, 0.0, 0.5]
+    swept = server.post("sweep", {"expression": EDIT, "amounts": amounts, "arrays": "json"})
+    assert [one["amount"] for one in swept.json()["pictures"]] == amounts
+    for at, amount in enumerate(amounts):
+        edited = server.post("edit", {"expression": EDIT, "amount": amount})
+        assert picture_of(edited) == picture_of(swept, at)
+    assert np.shape(swept.json()["obtained"])[0] == 3
+
+
+def test_png_where_png_is_asked_for(server: Any) -> None:
+    answer = server.post("edit", {"expression": EDIT}, Accept="image/png")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content == picture_of(server.post("edit", {"expression": EDIT}))
+
+
+def test_arrays_as_lists_and_as_npy_are_the_same(server: Any, served: Any) -> None:
+    lists = server.post("sample", {"n": 2, "seed": 4, "arrays": "json"}).json()["latents"]
+    packed = server.post("sample", {"n": 2, "seed": 4, "arrays": "npy"}).json()["latents"]
+    array = np.load(io.BytesIO(base64.b64decode(packed["npy"])), allow_pickle=False)
+    np.testing.assert_array_equal(np.float32(lists), array)
+    assert server.post("sample", {}).json()["latents"] is None
+    # Both go back in as well.
+    for given in (lists, packed):
+        made = server.post("generate", {"latents": given}).json()["images"]
+        assert made == [
+            b64(png_without(base64.b64decode(one)))
+            for one in server.post("sample", {"n": 2, "seed": 4}).json()["images"]
+        ]
+
+
+def png_without(content: bytes) -> bytes:
+    """The same picture as the server writes it where it has no provenance to tell."""
+    from controlgen.serve.codec import png
+
+    with Image.open(io.BytesIO(content)) as opened:
+        plane = np.asarray(opened)
+    return png(plane[None, None])
+
+
+def test_invert_takes_features_images_and_an_upload(server: Any, served: Any) -> None:
+    content = file_of("PNG", size=(32, 32))
+    by_json = server.post("invert", {"images": [b64(content)]}).json()
+    uploaded = httpx.post(
+        f"{server.url}/v1/invert/upload", files={"image": ("x.png", content)}, timeout=60
+    )
+    assert uploaded.json() == by_json
+    by_features = server.post("invert", {"features": by_json["features"]}).json()
+    assert by_features["latents"] == by_json["latents"]
+    assert np.shape(by_json["latents"]) == (1, served.editor.latent_size)
+
+
+def test_nearest(server: Any, served: Any) -> None:
+    told = server.post("nearest", {"expression": "bank(5)", "n": 3, "among": 50}).json()
+    found = told["neighbours"]
+    assert found[0]["item"] == 5
+    assert found[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    wanted = served.editor.gallery.nearest(served.editor.feature("bank(5)"), 3, 50)
+    assert [one["item"] for one in found] == wanted.items.tolist()
+
+
+def test_directions_are_made_kept_used_and_fetched(
+    server: Any, served: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
+) -> None:
+    groups = {"more": [b64(file_of("PNG"))] * 2, "less": [b64(file_of("JPEG"))]}
+    made = server.post("directions", {"name": "rough", **groups})
+    assert (made.status_code, made.json()["file"]) == (201, "rough.safetensors")
+    assert made.json()["made_by"] == "images: 2 minus 1"
+    unnamed = server.post("directions", {"expression": TEXT, "arrays": "json"}).json()
+    assert unnamed["file"] is None
+    np.testing.assert_array_equal(np.float32(unnamed["direction"]), served.editor.parse(TEXT))
+    assert "rough.safetensors" in server.get("/v1/models/tiny").json()["directions"]
+    answer = server.post("edit", {"expression": 'seed(1) + direction("rough.safetensors")'})
+    # The same file beside the recipe draws the picture again.
+    file = server.get("/v1/models/tiny/directions/rough.safetensors")
+    (tmp_path / "rough.safetensors").write_bytes(file.content)
+    (tmp_path / "edit.png").write_bytes(picture_of(answer))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        again = controlgen("edit", line.map_folder, "--recipe", "edit.png", "-o", "again.png")
+    assert (again.code, again.err) == (0, ""), again
+    assert (tmp_path / "again.png").read_bytes() == picture_of(answer)
+    # No more than so many are kept; the oldest goes.
+    for at in range(served.most_directions):
+        server.post("directions", {"name": f"d{at}", "expression": TEXT})
+    kept = server.get("/v1/models/tiny").json()["directions"]
+    assert kept == [f"d{at}.safetensors" for at in range(served.most_directions)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("edit", {}, 422, "give an expression, or a source and a direction"),
+        ("edit", {"expression": "seed(1)", "direction": [1.0]}, 422, "give an expression, or"),
+        ("edit", {"expression": "sead(1)"}, 422, "column 1: unknown name 'sead'"),
+        ("edit", {"expression": EDIT, "amount": "x"}, 422, "amount: Input should be a valid"),
+        ("edit", {"expression": EDIT, "amuont": 1}, 422, "amuont: Extra inputs"),
+        ("edit", {"expression": EDIT, "hold": ["ink"]}, 422, "attributes"),
+        ("edit", {"expression": EDIT, "answers": 3}, 422, "this map gives one answer"),
+        ("edit", {"expression": "x" * 5000}, 422, "at most 4000"),
+        ("edit", {"expression": EDIT, "model": "other"}, 404, "not served; there is tiny"),
+        ("edit", {"source": {"seed": 1}, "direction": [1.0, 2.0]}, 409, "direction of shape"),
+        ("edit", {"source": {}, "direction": [1.0]}, 422, "one of seed, latents and images"),
+        ("edit", {"source": {"seed": 1}, "direction": {"npy": "AAAA"}}, 422, "not a .npy file"),
+        ("edit", {"source": {"seed": 1}, "direction": {"npy": "?"}}, 422, "not valid base64"),
+        ("edit", {"expression": EDIT, "images": {"../a.png": "AA"}}, 422, "should match"),
+        ("edit", {"expression": EDIT, "images": {"/a.png": "AA"}}, 422, "should match"),
+        ("edit", {"expression": EDIT, "images": {"a/.x": "AA"}}, 422, "should match"),
+        ("sample", {"n": 65}, 422, "n: 65 is more than the 64"),
+        ("sample", {"seed": -1}, 422, "seed"),
+        ("sweep", {"expression": EDIT, "amounts": [0.0] * 17}, 422, "17 is more than the 16"),
+        ("edit", {"expression": EDIT, "refine": 51}, 422, "51 is more than the 50"),
+        ("generate", {"latents": [[1.0], [1.0, 2.0]]}, 422, "rows of different lengths"),
+        ("generate", {"latents": [[1.0]]}, 409, "latents of shape"),
+        ("generate", {"latents": []}, 409, "latents of shape"),
+        ("embed", {"texts": [" "]}, 422, "text"),
+        ("nearest", {"expression": TEXT}, 422, "a change, not a picture"),
+        ("nearest", {"expression": "bank(0)", "n": 9, "among": 5}, 422, "n = 9 among 5"),
+        ("directions", {"name": "Bold", "expression": TEXT}, 422, "should match"),
+        ("directions", {"text": ["a"], "less": ["AA"]}, 422, "give an expression, or text and"),
+    ],
+)
+def test_a_mistake_is_one_line_of_problem_json(
+    server: Any, path: str, body: Any, status: int, says: str
+) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == status
+    assert says in told["detail"]
+    assert "\n" not in told["detail"]
+    assert told["instance"] == answer.headers["x-request-id"]
+
+
+def test_other_paths_and_broken_json(server: Any) -> None:
+    assert server.get("/v1/models/none").status_code == 404
+    assert server.get("/v1/models/tiny/directions/none").status_code == 404
+    for answer in (server.get("/v1/none"), server.get("/v1/edit")):
+        assert answer.headers["content-type"] == "application/problem+json"
+    kind = {"content-type": "application/json"}
+    broken = httpx.post(f"{server.url}/v1/edit", content=b"{", headers=kind)
+    assert broken.status_code == 400
+    infinite = json.dumps({"expression": "seed(1)", "amount": float("inf")})
+    answer = httpx.post(f"{server.url}/v1/edit", content=infinite)
+    assert answer.status_code == 422

@@ -1,0 +1,117 @@
+"""Bad images: each a 4xx with one sentence, wherever an image can be given."""
+
+import io
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.given import b64, file_of
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def huge_png() -> bytes:
+    """A PNG of a few bytes whose header says 50 000 x 50 000."""
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def zip_bomb() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.png", bytes(5_000_000))
+    return stream.getvalue()
+
+
+def deep_png() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+BAD = {
+    "empty": (b"", "empty"),
+    "truncated": (file_of("PNG", size=(64, 64))[:200], "damaged"),
+    "wrong magic": (b"\x00" + file_of("PNG")[1:], "not an image"),
+    "text": (b"hello", "text, not an image"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "text, not an image"),
+    "huge header": (huge_png(), "decompression bomb"),
+    "zip bomb": (zip_bomb(), "a zip archive, not an image"),
+    "16 bits": (deep_png(), "16 bits a channel"),
+    "CMYK": (file_of("JPEG", "CMYK"), "CMYK"),
+    "gif": (file_of("GIF"), "a GIF"),
+    "too many bytes": (bytes(8_000_001), "at most 8000000"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_upload_is_4xx_with_one_sentence(server: Any, name: str) -> None:
+    content, says = BAD[name]
+    answers = [
+        httpx.post(f"{server.url}/v1/invert/upload", files={"image": ("x.png", content)}),
+        server.post("invert", {"images": [b64(content)]}),
+        server.post("edit", {"expression": 'image("x.png")', "images": {"x.png": b64(content)}}),
+        server.post("directions", {"more": [b64(content)], "less": [b64(file_of("PNG"))]}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422, answer.text
+        told = answer.json()
+        assert told["status"] == 422
+        assert says in told["detail"]
+        assert "\n" not in told["detail"]
+    assert server.get("/health").json()["waiting"] == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_good_upload_is_taken(server: Any, served: Any, kind: str, mode: str) -> None:
+    if (kind, mode) == ("JPEG", "RGBA"):
+        pytest.skip("a JPEG has no transparency")
+    content = file_of(kind, mode, size=(40, 30))
+    answer = server.post("embed", {"images": [b64(content)]})
+    assert answer.status_code == 200
+    from controlgen.decoding import image_of
+
+    wanted = served.editor.embed(image_of(content, "", served.editor.image_shape))
+    np.testing.assert_array_equal(np.float32(answer.json()["features"]), wanted)
+
+
+def test_no_file_of_the_machine_is_read(server: Any, tmp_path: Any) -> None:
+    (tmp_path / "secret.png").write_bytes(file_of("PNG"))
+    for words in (f'image("{tmp_path}/secret.png")', f'mean("{tmp_path}/*")', 'image("x/../y")'):
+        answer = server.post("nearest", {"expression": words})
+        assert answer.status_code == 422
+        assert "given" in answer.json()["detail"]
+    answer = server.post("edit", {"expression": f'seed(1) + direction("{tmp_path}/d")'})
+    assert (answer.status_code, "was not given" in answer.json()["detail"]) == (422, True)
+
+
+def test_a_npy_file_is_believed_only_as_far_as_its_bytes_go(server: Any) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 16)}
+    )
+    lying = stream.getvalue()
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{}], object), allow_pickle=True)
+    packed = io.BytesIO()
+    np.savez(packed, a=np.zeros(3))
+    for content in (lying, pickled.getvalue(), packed.getvalue(), b"", b"\x93NUMPY\x01\x00"):
+        answer = server.post("generate", {"latents": {"npy": b64(content)}})
+        assert answer.status_code == 422, answer.text
+        assert "not a .npy file" in answer.json()["detail"]
+    columns = np.asfortranarray(np.random.default_rng(0).normal(size=(2, 16)))
+    stream = io.BytesIO()
+    np.save(stream, columns)
+    found = server.post("generate", {"latents": {"npy": b64(stream.getvalue())}}).json()
+    wanted = server.post("generate", {"latents": columns.tolist()}).json()
+    assert found == wanted
