@@ -26,6 +26,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 TITLES = {
     400: "Bad request",
     401: "No token",
+    403: "Another origin",
     408: "Too slow in arriving",
     413: "Too large",
     421: "Another host",
@@ -66,17 +67,23 @@ class Traced:
 
 
 class SameHost:
-    """Refuses other Host names than those it is served under: no page elsewhere can speak to it."""
+    """Refuses other Host names than those it is served under, and pages of other origins.
+
+    Without it, a page elsewhere that a browser has open could speak to a server on loopback.
+    """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self.app, self.hosts = app, frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self.hosts:
-            host = Headers(scope=scope).get("host", "")
-            name = re.sub(r":\d+$", "", host).lower()
-            if name not in self.hosts:
+            headers = Headers(scope=scope)
+            host, origin = headers.get("host", ""), headers.get("origin")
+            if _name(host) not in self.hosts:
                 await _refuse(scope, receive, send, 421, "this host name is not served here")
+                return
+            if origin is not None and _name(origin.rpartition("//")[2]) not in self.hosts:
+                await _refuse(scope, receive, send, 403, "asked by a page of another origin")
                 return
         await self.app(scope, receive, send)
 
@@ -166,6 +173,10 @@ def problem(status: int, title: str, detail: str, request_id: str) -> bytes:
     """An RFC 9457 body."""
     said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return json.dumps({**said, "instance": request_id}).encode()
+
+
+def _name(host: str) -> str:
+    return re.sub(r":\d+$", "", host).lower()
 
 
 def _cookie(headers: Headers) -> str:

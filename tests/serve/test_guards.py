@@ -45,6 +45,10 @@ def test_only_its_own_host_names(limited: Callable[..., Any]) -> None:
     for host in ("evil.example", "127.0.0.1.evil.example", ""):
         answer = server.get("/health", Host=host)
         assert answer.status_code in (400, 421), answer.text  # 400: no host at all
+    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example:80"):
+        assert server.get("/health", Origin=origin).status_code == 403
+    for origin in ("http://localhost:7", server.url):
+        assert server.get("/health", Origin=origin).status_code == 200
 
 
 def test_a_token_is_asked_for(limited: Callable[..., Any]) -> None:
