@@ -58,7 +58,7 @@ class Reading:
         self.model, self.hold = model, tuple(hold)
         self.files: list[Path] = []
         functions = {
-            "text": Function((str,), lambda words: picture(model.embed_text(words))),
+            "text": Function((str,), lambda *words: picture(model.embed_text(words)), more=True),
             "attribute": Function((str,), self._attribute),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),
