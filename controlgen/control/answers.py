@@ -1,14 +1,15 @@
 """Many answers to one feature, ranked by what came out of each."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.control.model import Maker
 from controlgen.errors import ConfigError
 from controlgen.metrics.inversion import paired_cosine
 from controlgen.regressors import MANY, Answering, Regressor
-from controlgen.types import Features, Latents, Pixels
+from controlgen.types import Features
 
 
 class Answers(NamedTuple):
@@ -22,14 +23,6 @@ class Answers(NamedTuple):
     pixels: NDArray[np.uint8]
     obtained: NDArray[np.float32]
     agreement: NDArray[np.float64]
-
-
-class Maker(Protocol):
-    """Generator and feature space."""
-
-    def generate(self, latents: Latents) -> Pixels: ...
-
-    def embed(self, pixels: Pixels) -> Features: ...
 
 
 def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray[np.float32]:
