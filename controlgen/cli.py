@@ -118,6 +118,10 @@ def edit(
     plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
+    ] = None,
     answers: Annotated[
         int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
     ] = 0,
@@ -148,6 +152,7 @@ def edit(
         plain,
         hold,
         refine,
+        guidance,
         answers,
     )
     request = edit_cli.Request(map, *said, recipe, save_recipe, generator)

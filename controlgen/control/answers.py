@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from controlgen.control.model import Maker
 from controlgen.errors import ConfigError
 from controlgen.metrics.inversion import paired_cosine
-from controlgen.regressors import MANY, Answering, Regressor
+from controlgen.regressors import GUIDED, MANY, Answering, Guided, Regressor
 from controlgen.types import Features
 
 
@@ -41,6 +41,21 @@ def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray
         f"answers: this map gives one answer to a feature, not {k}; fit one that gives many, with "
         f"--set fit.map.kind=KIND, KIND one of {', '.join(MANY)}"
     )
+
+
+def guided(map: Regressor, guidance: float | None) -> Regressor:
+    """The map, insisting so much on the features asked for; as it is for None.
+
+    Raises ConfigError for a map that takes no guidance, and for one out of its range.
+    """
+    if guidance is None:
+        return map
+    if not isinstance(map, Guided):
+        raise ConfigError(
+            f"guidance {guidance:g}: this map has none; leave it out, or fit one that has, with "
+            f"--set fit.map.kind={'|'.join(GUIDED)}"
+        )
+    return map.guided(guidance)
 
 
 def ranked(maker: Maker, features: Features, latents: NDArray[np.float32]) -> Answers:

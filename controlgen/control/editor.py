@@ -1,6 +1,7 @@
 """Editor: generator + feature space + map. Every edit is embedded again and says what came out."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from controlgen import rng
 from controlgen.control import algebra, directions, queries, steering
-from controlgen.control.answers import Answers, latents_of, ranked
+from controlgen.control.answers import Answers, guided, latents_of, ranked
 from controlgen.control.attributes import AttributeModel, required
 from controlgen.control.axes import Axis
 from controlgen.control.axis_finder import AxisFinder
@@ -127,14 +128,28 @@ class Editor:
         _check_features(features, self.space.size)
         return np.asarray(self.map.predict(features), np.float32)
 
-    def answers(self, features: Features, k: int, seed: int = 0) -> Answers:
+    def answers(
+        self, features: Features, k: int, seed: int = 0, guidance: float | None = None
+    ) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
 
-        Draw j depends on the seed, the feature and j alone. Raises Incompatible for features of
-        another size, ConfigError for k below 1, or above 1 where the map gives one answer only.
+        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`. Raises
+        Incompatible for features of another size, ConfigError for k below 1, or above 1 where the
+        map gives one answer only, and as `guided`.
         """
         _check_features(features, self.space.size)
-        return ranked(self, features, latents_of(self.map, features, k, seed))
+        return ranked(self, features, latents_of(guided(self.map, guidance), features, k, seed))
+
+    def guided(self, guidance: float | None) -> Self:
+        """An editor that shares all but its map, which insists so much on what is asked.
+
+        0 ignores it, 1 is what the map learned, more insists; None changes nothing. Reachability
+        stays calibrated on the map as it learned. Raises ConfigError for a map without guidance,
+        and for a number out of its range.
+        """
+        made = copy(self)
+        made.map = guided(self.map, guidance)
+        return made
 
     def refine(self, latents: Latents, asked: Features, steps: int) -> Latents:
         """Latents (n z) taken nearer to the features asked for (n d), by gradients; 0 does nothing.
