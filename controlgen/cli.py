@@ -170,6 +170,7 @@ def sheet(
     images: Annotated[Path | None, typer.Option(help="Start from this folder's images.")] = None,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
+    refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
     tiles: Annotated[
         Path | None,
         typer.Option(help="Training images; the nearest of them is shown beside each row."),
@@ -180,7 +181,8 @@ def sheet(
     from controlgen import sheet_cli
 
     _check_png(output)
-    request = sheet_cli.Request(add, amounts, output, n, seed, images, hold, residual, tiles)
+    said = (add, amounts, output, n, seed, images, hold, residual, refine, tiles)
+    request = sheet_cli.Request(*said)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
 
 

@@ -178,6 +178,16 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     return Line(run, overrides, store, gan, bank, features, fitted)
 
 
+@pytest.fixture(scope="session")
+def believed(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny line's map, fitted again with reachability."""
+    audit = {"kind": "efficientnet-lite0", "image_size": 32}
+    values = {"targets": 60, "stored": 50, "audit": audit}
+    folder = line.refitted(tmp_path_factory.mktemp("believed") / "store", reachability=values)
+    assert folder.name != line.map.name
+    return folder
+
+
 @pytest.fixture(scope="module")
 def editor(line: Line) -> Editor:
     """The tiny line's own."""

@@ -314,19 +314,6 @@ def test_no_reachability_is_no_setting() -> None:
         FitConfig.parse({"reachability": {"targets": 3}})
 
 
-@pytest.fixture(scope="module")
-def believed(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny line's map, fitted again with reachability."""
-    values = {
-        "targets": 60,
-        "stored": 50,
-        "audit": {"kind": "efficientnet-lite0", "image_size": 32},
-    }
-    folder: Path = line.refitted(tmp_path_factory.mktemp("believed") / "store", reachability=values)
-    assert folder.name != line.map.name
-    return folder
-
-
 def test_a_map_fitted_with_it_gives_every_edit_a_number(believed: Path, line: Any) -> None:
     editor, plain = Editor.load(believed), Editor.load(line.map_folder)
     assert plain.reachability is None and editor.reachability is not None
