@@ -190,7 +190,7 @@ def sheet(
 def batch(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     table: Annotated[
-        Path, typer.Argument(help="CSV with expression, and maybe name, amount, residual.")
+        Path, typer.Argument(help="CSV: expression; maybe name, amount, residual, refine, hold.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,

@@ -125,11 +125,14 @@ def parse_amounts(text: str) -> tuple[float, ...]:
     return amounts
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names between commas; none of an empty text. Raises ConfigError where one is blank."""
+def parse_names(text: str, said: str = "--hold") -> tuple[str, ...]:
+    """Names between commas; none of an empty text. Raises ConfigError where one is blank.
+
+    `said`: where they were written, for the error.
+    """
     names = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
     if not all(names):
-        raise ConfigError(f"--hold {text}: a name is blank; write names with commas between")
+        raise ConfigError(f"{said} {text}: a name is blank; write names with commas between")
     return names
 
 
