@@ -32,6 +32,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# What is asserted in the modules that test files share is shown as it is in the tests themselves.
+pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("helpers/*.py")))
+
 from controlgen import Editor, cli, stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import FitConfig, RunConfig, TrainConfig
