@@ -38,7 +38,7 @@ from controlgen.regressors._residual import (
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
-MOST_GUIDANCE = 20.0
+MOST_GUIDANCE = 20.0  # that is taken
 WAVES = 8  # cosines and sines that tell the network the time
 ROWS = 4096  # answers computed at once
 
@@ -216,7 +216,10 @@ class FlowRegressor(ManyEstimator):
         if not 0 <= guidance <= MOST_GUIDANCE:
             raise ConfigError(f"guidance {guidance:g}: give 0 to {MOST_GUIDANCE:g}")
         if not self.drop_share:
-            raise ConfigError("guidance: this map was fitted with drop_share = 0, which has none")
+            raise ConfigError(
+                "guidance: this map was fitted with drop_share = 0 and has none; leave it out, or "
+                "fit one with --set fit.map.drop_share=0.1"
+            )
         made = copy(self)
         made.guidance = guidance
         return made
