@@ -19,8 +19,9 @@ from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
 from controlgen.progress import Bars
+from controlgen.sheet_cli import parse_names
 
-COLUMNS = ("expression", "name", "amount", "residual")
+COLUMNS = ("expression", "name", "amount", "residual", "refine", "hold")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_ROWS = 20_000
 ARRAYS = ("latents", "asked", "obtained")  # of an edit, saved for all rows
@@ -36,11 +37,15 @@ class Row:
     tree: Node
     amount: float
     residual: bool
+    refine: int
+    hold: tuple[str, ...]
 
 
 class Result(NamedTuple):
-    """Numbers of one edit by name, and its latent (z), feature asked for and obtained (d)."""
+    """One edit: its expression in one spelling, numbers by name, and its latent (z), feature asked
+    for and obtained (d)."""
 
+    expression: str
     numbers: Mapping[str, float]
     arrays: Mapping[str, NDArray[np.float32]]
 
@@ -79,9 +84,10 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV file with a column `expression`, and maybe name, amount, residual.
+    """The rows of a CSV file with a column `expression`, and maybe others of COLUMNS.
 
-    Raises ConfigError with the line of the first mistake.
+    hold: measured attributes to be left alone, with commas between. Raises ConfigError with the
+    line of the first mistake.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:
@@ -134,15 +140,20 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
     residual = (values.get("residual") or "").lower()
     if residual not in YES + NO:
         raise ConfigError(f"{where}: residual {residual!r}: write true or false")
+    refine = (values.get("refine") or "").strip() or "0"
+    if not (refine.isascii() and refine.isdigit() and len(refine) < 10):
+        raise ConfigError(f"{where}: refine {refine!r}: write a whole number of steps, 0 or more")
     try:
-        return Row(line, name, parse(values["expression"]), amount, residual in YES)
+        hold = parse_names(values.get("hold") or "", "hold")
+        tree = parse(values["expression"])
+        return Row(line, name, tree, amount, residual in YES, int(refine), hold)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
 def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
     try:
-        query = editor.query(row.tree)
+        query = editor.query(row.tree, row.hold)
         recipe = Recipe(
             model=str(folder),
             weights=editor.weights,
@@ -150,6 +161,7 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
             amount=row.amount,
             picture="result",
             residual=row.residual,
+            refine=row.refine,
             files=dict(query.files),
             controlgen=__version__,
         )
@@ -157,16 +169,17 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
     except ControlGenError as error:
         raise type(error)(f"line {row.line}: {error}") from None
     numbers = {name: float(values[0]) for name, values in columns_of(edit).items()}
-    return Result(numbers, {name: getattr(edit, name)[0] for name in ARRAYS})
+    arrays = {name: getattr(edit, name)[0] for name in ARRAYS}
+    return Result(query.expression, numbers, arrays)
 
 
 def _save(folder: Path, rows: Sequence[Row], results: Sequence[Result]) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(["name", "amount", *results[0].numbers])
+        writer.writerow(["name", "expression", "amount", *results[0].numbers])
         for row, result in zip(rows, results, strict=True):
             numbers = [f"{value:.6g}" for value in result.numbers.values()]
-            writer.writerow([row.name, f"{row.amount:g}", *numbers])
+            writer.writerow([row.name, result.expression, f"{row.amount:g}", *numbers])
     (folder / "names.txt").write_text("".join(f"{row.name}\n" for row in rows), encoding="utf-8")
     for name in ARRAYS:
         stacked = np.stack([one.arrays[name] for one in results])

@@ -118,6 +118,10 @@ def edit(
     plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
+    ] = None,
     answers: Annotated[
         int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
     ] = 0,
@@ -148,6 +152,7 @@ def edit(
         plain,
         hold,
         refine,
+        guidance,
         answers,
     )
     request = edit_cli.Request(map, *said, recipe, save_recipe, generator)
@@ -165,6 +170,7 @@ def sheet(
     images: Annotated[Path | None, typer.Option(help="Start from this folder's images.")] = None,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
+    refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
     tiles: Annotated[
         Path | None,
         typer.Option(help="Training images; the nearest of them is shown beside each row."),
@@ -175,7 +181,8 @@ def sheet(
     from controlgen import sheet_cli
 
     _check_png(output)
-    request = sheet_cli.Request(add, amounts, output, n, seed, images, hold, residual, tiles)
+    said = (add, amounts, output, n, seed, images, hold, residual, refine, tiles)
+    request = sheet_cli.Request(*said)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
 
 
@@ -183,7 +190,7 @@ def sheet(
 def batch(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     table: Annotated[
-        Path, typer.Argument(help="CSV with expression, and maybe name, amount, residual.")
+        Path, typer.Argument(help="CSV: expression; maybe name, amount, residual, refine, hold.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,

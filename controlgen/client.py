@@ -195,6 +195,7 @@ class Client:
         residual: bool = False,
         corrections: int | None = None,
         refine: int = 0,
+        guidance: float | None = None,
         images: Mapping[str, bytes | Path] | None = None,
     ) -> Answered:
         """See Editor.answer. `images` are files by the names that the expression calls them."""
@@ -204,6 +205,7 @@ class Client:
             residual=residual,
             corrections=corrections,
             refine=refine,
+            guidance=guidance,
             images=_files(images or {}),
         )
 

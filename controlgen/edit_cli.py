@@ -26,6 +26,7 @@ ASKED: dict[str, object] = {
     "plain": False,
     "hold": "",
     "refine": 0,
+    "guidance": None,
     "answers": 0,
 }  # what a recipe says as well, and how each looks where nothing was said
 
@@ -46,6 +47,7 @@ class Request:
     plain: bool
     hold: str
     refine: int
+    guidance: float | None
     answers: int
     recipe: Path | None
     save_recipe: Path | None
@@ -70,12 +72,13 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
     # Everything that can be refused is refused before anything is written.
     if again is not None:
         again.check(editor.weights)
+    editor = editor.guided(again.guidance if again else request.guidance)
     query = editor.query(asked, parse_names(request.hold))
     recipe = again or _recipe(request, str(folder), editor.weights, query)
     edit = draw_edit(editor, query, recipe, request.output)
     if request.save_recipe is not None:
         recipe.write(request.save_recipe)
-    return [*_told(edit, query, request.output), *_version(recipe)]
+    return [*_told(edit, query, recipe, request.output), *_version(recipe)]
 
 
 def _again(request: Request) -> Recipe | None:
@@ -98,6 +101,7 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         picture="result" if request.plain else "strip",
         residual=request.residual,
         refine=request.refine,
+        guidance=request.guidance,
         answers=request.answers or 1,
         files=dict(query.files),
         controlgen=__version__,
@@ -121,7 +125,7 @@ def _tree(request: Request) -> Node:
     return Combined("+", start, said)
 
 
-def _told(edit: Edit, query: Query, output: Path) -> list[str]:
+def _told(edit: Edit, query: Query, recipe: Recipe, output: Path) -> list[str]:
     lines = [
         f"{output}: asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
         f"the change itself to {edit.progress[0]:.3f}",
@@ -129,7 +133,8 @@ def _told(edit: Edit, query: Query, output: Path) -> list[str]:
     if query.share:
         lines.append(f"share of the change that the bank's images span: {query.share:.3f}")
     if edit.reachability is not None:
-        said = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
+        said = "" if recipe.guidance is None else "; calibrated without guidance"
+        said += f"; {edit.warnings[0]}" if edit.warnings[0] else ""
         lines.append(f"it can be believed to {edit.reachability[0]:.2f} (reachability, 0..1){said}")
     # One line an attribute, where the map was fitted with any.
     if edit.model is None or edit.attributes is None:

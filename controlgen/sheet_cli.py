@@ -22,6 +22,7 @@ from controlgen.types import Dataset, Pixels, Shape
 
 MOST_ROWS, MOST_AMOUNTS = 32, 9
 SHOWN = 4  # measured attributes under an image
+MOST_WARNINGS = 12  # that are printed
 AUDIT = EfficientNetLite0(image_size=128)  # the space in which the nearest training tile is found
 
 
@@ -37,6 +38,7 @@ class Request:
     images: Path | None
     hold: str
     residual: bool
+    refine: int
     tiles: Path | None
 
     @property
@@ -44,7 +46,8 @@ class Request:
         """How the sheet was made, for its provenance."""
         parts = [f"add {self.add}", f"amounts {self.amounts}"]
         parts += [f"hold {self.hold}"] if self.hold else []
-        return ", ".join(parts + (["residual"] if self.residual else []))
+        parts += ["residual"] if self.residual else []
+        return ", ".join(parts + ([f"refine {self.refine}"] if self.refine else []))
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ def draw(request: Request, folder: Path) -> list[str]:
     audit = None if training is None else AUDIT.open()
 
     # One edit an amount, each of all rows at once.
+    start, residual, refine = rows.source, request.residual, request.refine
     edits = [
-        editor.edit(rows.source, direction, amount, residual=request.residual, hold=hold)
+        editor.edit(start, direction, amount, residual, hold=hold, refine=refine)
         for amount in amounts
     ]
     shown = _shown(editor, request)
@@ -102,6 +106,7 @@ def draw(request: Request, folder: Path) -> list[str]:
     contact_sheet(
         request.output, columns, provenance, title, footer, apart=int(training is not None)
     )
+    told += _warnings(rows, edits, amounts)
     return [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts), *told]
 
 
@@ -120,11 +125,14 @@ def parse_amounts(text: str) -> tuple[float, ...]:
     return amounts
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names between commas; none of an empty text. Raises ConfigError where one is blank."""
+def parse_names(text: str, said: str = "--hold") -> tuple[str, ...]:
+    """Names between commas; none of an empty text. Raises ConfigError where one is blank.
+
+    `said`: where they were written, for the error.
+    """
     names = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
     if not all(names):
-        raise ConfigError(f"--hold {text}: a name is blank; write names with commas between")
+        raise ConfigError(f"{said} {text}: a name is blank; write names with commas between")
     return names
 
 
@@ -181,8 +189,16 @@ def _columns(
     for amount, edit in zip(amounts, edits, strict=True):
         heading = f"{amount:g}\nagree {short(float(edit.agreement.mean()))}"
         after = edit.attributes and edit.attributes.after
-        columns.append(Column(heading, edit.pixels, _captions(after, edit, shown)))
+        columns.append(Column(heading, edit.pixels, _believed(_captions(after, edit, shown), edit)))
     return columns
+
+
+def _believed(captions: Sequence[str], edit: Edit) -> list[str]:
+    # With a line of how far each answer can be believed, where the map knows.
+    if edit.reachability is None:
+        return list(captions)
+    lines = (f"reach {short(float(score))}" for score in edit.reachability)
+    return [f"{words}\n{line}".lstrip() for words, line in zip(captions, lines, strict=True)]
 
 
 def _captions(
@@ -211,6 +227,8 @@ def _footer(last: Edit, amount: float, shown: Mapping[str, str]) -> str:
     if shown:
         legend = ", ".join(f"{initial} {name.replace('_', ' ')}" for name, initial in shown.items())
         parts.append(f"Measured: {legend}.")
+    if last.reachability is not None:
+        parts.append("reach: how far an answer can be believed (reachability), 0 to 1.")
     return " ".join(parts)
 
 
@@ -240,8 +258,25 @@ def _nearest(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Co
 
 
 def _agreements(edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
-    return [
-        f"amount {amount:g}: asked and obtained agree to {edit.agreement.mean():.3f} (cosine of "
-        f"features), the change itself to {edit.progress.mean():.3f}"
+    lines = []
+    for amount, edit in zip(amounts, edits, strict=True):
+        lines.append(
+            f"amount {amount:g}: asked and obtained agree to {edit.agreement.mean():.3f} (cosine "
+            f"of features), the change itself to {edit.progress.mean():.3f}"
+        )
+        if edit.reachability is not None:
+            lines[-1] += f"; believed to {edit.reachability.mean():.2f} (reachability, 0..1)"
+    return lines
+
+
+def _warnings(rows: Rows, edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
+    # A line for each answer that falls below the score from which the map warns.
+    lines = [
+        f"{name} at {amount:g} can hardly be believed ({edit.reachability[row]:.2f}): {words}"
         for amount, edit in zip(amounts, edits, strict=True)
+        if edit.reachability is not None
+        for row, (name, words) in enumerate(zip(rows.names, edit.warnings, strict=True))
+        if words
     ]
+    left = len(lines) - MOST_WARNINGS
+    return lines[:MOST_WARNINGS] + ([f"and {left} more answers"] if left > 0 else [])

@@ -32,6 +32,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# What is asserted in the modules that test files share is shown as it is in the tests themselves.
+pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("helpers/*.py")))
+
 from controlgen import Editor, cli, stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import FitConfig, RunConfig, TrainConfig
@@ -176,6 +179,16 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     return Line(run, overrides, store, gan, bank, features, fitted)
+
+
+@pytest.fixture(scope="session")
+def believed(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny line's map, fitted again with reachability."""
+    audit = {"kind": "efficientnet-lite0", "image_size": 32}
+    values = {"targets": 60, "stored": 50, "audit": audit}
+    folder = line.refitted(tmp_path_factory.mktemp("believed") / "store", reachability=values)
+    assert folder.name != line.map.name
+    return folder
 
 
 @pytest.fixture(scope="module")

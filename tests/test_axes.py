@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from controlgen.control.axes import (
-    AxisFinder,
-    Ganspace,
-    PrincipalComponents,
-    Sefa,
-    feature_direction,
-    mean_change,
-)
+from controlgen.control.axes import Ganspace, PrincipalComponents, Sefa
+from controlgen.control.axis_finder import AxisFinder, feature_direction, mean_change
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.networks import R3GANNetwork

@@ -66,6 +66,11 @@ def test_a_table_becomes_pictures_numbers_and_arrays(
                 np.load(output / f"{kind}.npy")[at], getattr(edit, kind)[0]
             )
     assert [row["amount"] for row in rows] == ["1.5", "1", "0.5"]
+    assert [row["expression"] for row in rows] == [
+        f"seed(7) + {EIGHT}",
+        f"bank(3) + {EIGHT}",
+        "seed(1)",
+    ]
 
     # A picture of it is made again from itself, byte for byte.
     again = tmp_path / "again.png"
@@ -78,6 +83,43 @@ def test_a_table_becomes_pictures_numbers_and_arrays(
     told = controlgen("batch", line.map_folder, table, "-o", output)
     assert (told.code, told.out) == (2, "")
     assert "is there already" in told.err
+
+
+def test_rows_are_refined_and_hold_what_they_say(
+    controlgen: Callable[..., Any], line: Any, tmp_path: Path
+) -> None:
+    folder = line.refitted(tmp_path / "measured", attributes={"kind": "strokes"})
+    editor = Editor.load(folder)
+    table, output = tmp_path / "table.csv", tmp_path / "out"
+    rows = [
+        "expression,refine,hold,residual",
+        quoted("seed(7)+attribute('ink')") + ',3,"slant, width",',
+        quoted('seed(7) + (attribute("ink")+hold("width"))') + ",,slant,true",
+        "seed(7), 2 ,,",
+    ]
+    table.write_text("\n".join(rows) + "\n")
+    told = controlgen("batch", folder, table, "-o", output)
+    assert told.code == 0, told.err
+
+    # The expression has one spelling, with all that is held, and alone says the same edit.
+    found = list(csv.DictReader((output / "results.csv").read_text().splitlines()))
+    assert [row["expression"] for row in found] == [
+        'seed(7) + attribute("ink") + hold("slant", "width")',
+        'seed(7) + (attribute("ink") + hold("width")) + hold("slant")',
+        "seed(7)",
+    ]
+    for at, (refine, residual) in enumerate([(3, False), (0, True), (2, False)]):
+        edit = editor.answer(found[at]["expression"], residual=residual, refine=refine)
+        np.testing.assert_array_equal(np.load(output / "latents.npy")[at], edit.latents[0])
+        assert float(found[at]["agreement"]) == pytest.approx(float(edit.agreement[0]), rel=1e-4)
+    plain = editor.answer(found[0]["expression"])
+    assert not np.array_equal(plain.latents[0], np.load(output / "latents.npy")[0])
+
+    # Each picture makes itself again.
+    for name in ("00000", "00001", "00002"):
+        told = controlgen("edit", "--recipe", output / f"{name}.png", "-o", tmp_path / "again.png")
+        assert (told.code, told.err) == (0, "")
+        assert (tmp_path / "again.png").read_bytes() == (output / f"{name}.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +136,10 @@ def test_a_table_becomes_pictures_numbers_and_arrays(
         (HEADER + "seed(1),a,inf,\n", "line 2: amount 'inf'"),
         (HEADER + "seed(1),../a,1,\n", "line 2: name '../a'"),
         (HEADER + "seed(1),a,1,maybe\n", "line 2: residual 'maybe'"),
+        ("expression,refine\nseed(1),2.5\n", "line 2: refine '2.5'"),
+        ("expression,refine\nseed(1),3\nseed(1),-3\n", "line 3: refine '-3'"),
+        ("expression,refine\nseed(1),\u0663\n", "line 2: refine"),
+        ('expression,hold\nseed(1),"ink,,slant"\n', "line 2: hold ink,,slant: a name is blank"),
         (HEADER + "seed(1),a,,\nseed(2),A,,\n", "line 3: A is the name of line 2"),
         (HEADER + "seed(1),,,\nsead(,,,\n", "line 3: expression, column 6"),
         (HEADER + '"seed(1),a,1,\n', "not valid CSV"),
@@ -114,6 +160,7 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
         ('"image(""none.png"")",,,', "line 3: expression, column 1: none.png: no such file"),
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
+        (quoted('seed(1) + hold("ink")') + ",,,", "line 3: this map has no measured attributes"),
     ],
 )
 def test_a_row_that_cannot_be_made_leaves_nothing(

@@ -125,8 +125,13 @@ def test_a_direction_from_texts_is_the_expression_of_the_same_texts(editor: Edit
     rows = editor.space.embed_text(["a bold digit", "a thin digit"])
     wanted = editor.statistics.project(rows[0] - rows[1])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+    # Several texts of one side are averaged as unit features, whichever way they are given.
     several = editor.direction(text=["one", "two"], neutral="three")
-    assert np.isfinite(several).all()
+    one, two, three = editor.space.embed_text(["one", "two", "three"])
+    wanted = editor.statistics.project((one + two) / np.linalg.norm(one + two) - three)
+    np.testing.assert_allclose(several, wanted, atol=1e-5)
+    parsed = editor.parse('text("one", "two") - text("three")')
+    np.testing.assert_allclose(parsed, several, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,11 @@ A, B = np.float32([1, 0, 0]), np.float32([0, 1, 0])
 C = np.float32([0, 0, 1])
 
 
-def text(words: str) -> Value:
-    if words not in ("a", "b"):
-        raise ConfigError(f"{words!r} is no word of this space")
-    return picture(A if words == "a" else B)
+def text(*words: str) -> Value:
+    for word in words:
+        if word not in ("a", "b"):
+            raise ConfigError(f"{word!r} is no word of this space")
+    return picture(sum(A if word == "a" else B for word in words))
 
 
 def files(pattern: str) -> Any:
@@ -41,7 +42,7 @@ def files(pattern: str) -> Any:
 
 WORDS = Vocabulary(
     {
-        "text": Function((str,), text),
+        "text": Function((str,), text, more=True),
         "image": Function((str,), lambda path: picture(C, path)),
         "seed": Function((int, int), lambda seed, index=0: picture(A, (seed, index)), optional=1),
         "attribute": Function((str,), lambda name: change([len(name), 0, 0])),
@@ -67,6 +68,8 @@ def value_of(expression: str) -> Value:
         ('2 * (text("a") + 3 * text("b"))', [2, 6, 0]),
         ('text("a") * -2', [-2, 0, 0]),
         ('(1 + 2) * text("a")', [3, 0, 0]),
+        ('text("a", "b")', [0.5**0.5, 0.5**0.5, 0]),
+        ("text('b', 'a', 'a') - text(\"a\")", [2 / 5**0.5 - 1, 1 / 5**0.5, 0]),
         ('mean(text("a"), text("b"))', [0.5**0.5, 0.5**0.5, 0]),
         ('mean(text("a"), text("a"), image("c"))', [2 / 5**0.5, 0, 1 / 5**0.5]),
         ('mean("new/*")', [0.5**0.5, 0.5**0.5, 0]),
@@ -88,6 +91,7 @@ def test_what_an_expression_means(expression: str, wanted: list[float]) -> None:
     ("expression", "weight", "start", "hold"),
     [
         ('text("a") - text("b")', 0, None, ()),
+        ('text("a", "b", "b")', 1, None, ()),
         ('image("c") + 1.5 * (mean("new/*") - text("a"))', 1, "c", ()),
         ('text("a") - text("b") + image("c")', 1, "c", ()),
         ('image("c") - image("d") + image("e")', 1, "c", ()),
@@ -116,7 +120,12 @@ REFUSED = [
     "text",
     "text()",
     "text(a)",
-    'text("a", "b")',
+    'text("a", b)',
+    'text("a", 1)',
+    'text("a", "")',
+    'text("a", text("b"))',
+    'text("a", )',
+    'text("a", *"b")',
     'text(words="a")',
     'text("a"',
     'sound("a")',
@@ -274,6 +283,14 @@ def test_nothing_longer_than_the_limit_is_read() -> None:
         ("seed(7", 7, "expected , or \\), found the end"),
         ('text("a") text("b")', 11, "found text"),
         ('text("a") + text("c")', 13, "'c' is no word"),
+        ('text("a") + text("a", "c")', 13, "'c' is no word"),
+        ('text("a", "b", "")', 16, "text of an empty text"),
+        ('text("a", 3)', 11, "text wants a string here"),
+        ('text("a", image("c"))', 11, "text wants a string here"),
+        ('text("a", "b" "b")', 15, 'expected , or \\), found "b"'),
+        ("2 * text()", 5, "text takes a string or more of them, not 0"),
+        ('attribute("ink", "width")', 1, "attribute takes a string, not 2"),
+        ("seed(1, 2, 3)", 1, r"seed takes a whole number \(and a whole number\), not 3"),
         ('mean(text("a"), "old/*")', 17, "matches no image file"),
         ('text("a") * (1 + text("b"))', 16, "\\+ between a picture and a number"),
         ('text("a") * text("b")', 11, "wants a number on one side"),
@@ -297,14 +314,14 @@ def test_what_a_name_raises_keeps_its_kind() -> None:
 
 
 NAMES = st.sampled_from(["text", "mean", "seed", "hold", "naïve_1"])
-LEAVES = st.one_of(
-    st.floats(0, 1e20).map(Number), st.text(max_size=8).map(Words), NAMES.map(lambda n: Call(n, ()))
-)
+SOME_WORDS = st.text(max_size=8).map(Words)
+LEAVES = st.one_of(st.floats(0, 1e20).map(Number), SOME_WORDS, NAMES.map(lambda n: Call(n, ())))
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
         inner.map(Negative),
         st.builds(Call, NAMES, st.lists(inner, max_size=3).map(tuple)),
+        st.builds(Call, st.just("text"), st.lists(SOME_WORDS, min_size=2, max_size=6).map(tuple)),
         st.builds(Combined, st.sampled_from("+-*/"), inner, inner),
     ),
     max_leaves=12,
@@ -323,7 +340,19 @@ def test_what_is_written_reads_as_the_same_tree(tree: Node) -> None:
         assert list(calls(again, "text")) == list(calls(tree, "text"))
 
 
-CHANGES = st.sampled_from(['text("a")', 'text("b")', 'image("c")', "seed(1)", 'attribute("ink")'])
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=8))
+def test_several_texts_are_the_mean_of_each(words: list[str]) -> None:
+    said = ", ".join(f'"{word}"' for word in words)
+    each = ", ".join(f'text("{word}")' for word in words)
+    found = value_of(f"text({said})")
+    np.testing.assert_allclose(found.row, value_of(f"mean({each})").row, atol=1e-7)
+    assert (found.weight, found.start, found.sized) == (1, None, False)
+    assert written(parse(f"text({said})")) == f"text({said})"
+
+
+CHANGES = st.sampled_from(
+    ['text("a")', 'text("b", "a")', 'image("c")', "seed(1)", 'attribute("ink")']
+)
 SCALED = st.builds("{} * {}".format, st.floats(-4, 4).map("({:.3f})".format), CHANGES)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
+from controlgen.errors import ConfigError
 from controlgen.regressors.flow import FlowRegressor
 from controlgen.regressors.ridge import RidgeRegressor
 
@@ -76,7 +77,7 @@ def test_guidance_follows_the_guided_field(linear: FlowRegressor) -> None:
         gain = (t * covariance - (1 - t) * np.eye(2)) @ np.linalg.inv(ahead)
         return np.asarray(mean + gain @ (x - t * mean))
 
-    guided = linear.sampled(ASKED, np.zeros((1, 2)), guidance=2.0)[:, 0]
+    guided = linear.guided(2.0).predict(ASKED)
     for feature, found in zip(ASKED, guided, strict=True):
 
         def field(t: float, x: Table, wanted: Table = A @ feature) -> Table:
@@ -87,6 +88,29 @@ def test_guidance_follows_the_guided_field(linear: FlowRegressor) -> None:
         # The guided answer lies beyond the plain one, by more than the tolerance.
         assert np.linalg.norm(end - A @ feature) > 0.3
         np.testing.assert_allclose(found, end, atol=MEAN)
+
+
+def test_a_guided_map_answers_so_and_leaves_the_first_as_it_was(linear: FlowRegressor) -> None:
+    before = linear.answers(ASKED, 3)
+    guided = linear.guided(2.0)
+    noise = rng.normals(4, "answers", 0, 3, 2)
+    np.testing.assert_array_equal(guided.answers(ASKED, 3, 4), linear.sampled(ASKED, noise, 2.0))
+    # What it is told last counts, and 1 is what was learned, to the last bit.
+    np.testing.assert_array_equal(guided.guided(1).answers(ASKED, 3), before)
+    np.testing.assert_array_equal(linear.answers(ASKED, 3), before)
+    again = FlowRegressor(**linear.get_params()).restore(linear.arrays()).guided(2.0)
+    np.testing.assert_allclose(again.predict(ASKED), guided.predict(ASKED), atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [-0.1, 20.5, float("nan"), float("inf")])
+def test_guidance_out_of_its_range_is_refused(linear: FlowRegressor, guidance: float) -> None:
+    with pytest.raises(ConfigError, match="give 0 to 20"):
+        linear.guided(guidance)
+
+
+def test_a_flow_that_never_went_without_a_feature_has_no_guidance() -> None:
+    with pytest.raises(ConfigError, match="drop_share = 0"):
+        FlowRegressor(drop_share=0).guided(1.5)
 
 
 def test_a_level_means_that_the_feature_is_that_uncertain(linear: FlowRegressor) -> None:

@@ -1,14 +1,15 @@
 """Many answers to one feature, ranked by what came out of each."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.control.model import Maker
 from controlgen.errors import ConfigError
 from controlgen.metrics.inversion import paired_cosine
-from controlgen.regressors import MANY, Answering, Regressor
-from controlgen.types import Features, Latents, Pixels
+from controlgen.regressors import GUIDED, MANY, Answering, Guided, Regressor
+from controlgen.types import Features
 
 
 class Answers(NamedTuple):
@@ -22,14 +23,6 @@ class Answers(NamedTuple):
     pixels: NDArray[np.uint8]
     obtained: NDArray[np.float32]
     agreement: NDArray[np.float64]
-
-
-class Maker(Protocol):
-    """Generator and feature space."""
-
-    def generate(self, latents: Latents) -> Pixels: ...
-
-    def embed(self, pixels: Pixels) -> Features: ...
 
 
 def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray[np.float32]:
@@ -48,6 +41,21 @@ def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray
         f"answers: this map gives one answer to a feature, not {k}; fit one that gives many, with "
         f"--set fit.map.kind=KIND, KIND one of {', '.join(MANY)}"
     )
+
+
+def guided(map: Regressor, guidance: float | None) -> Regressor:
+    """The map, insisting so much on the features asked for; as it is for None.
+
+    Raises ConfigError for a map that takes no guidance, and for one out of its range.
+    """
+    if guidance is None:
+        return map
+    if not isinstance(map, Guided):
+        raise ConfigError(
+            f"guidance {guidance:g}: this map has none; leave it out, or fit one that has, with "
+            f"--set fit.map.kind={'|'.join(GUIDED)}"
+        )
+    return map.guided(guidance)
 
 
 def ranked(maker: Maker, features: Features, latents: NDArray[np.float32]) -> Answers:

@@ -264,6 +264,16 @@ class AttributeModel:
             )
 
 
+def required(model: AttributeModel | None) -> AttributeModel:
+    """The model of a map that has one. Raises ConfigError where it was fitted without."""
+    if model is None:
+        raise ConfigError(
+            "this map has no measured attributes; fit one with fit.attributes set, as in "
+            "--set fit.attributes.kind=strokes"
+        )
+    return model
+
+
 def measured_in_blocks(settings: AnyAttributes, pixels: Pixels) -> Iterator[tuple[int, Values]]:
     """Measure Pixels (n c h w) block by block: yields how many are done and the block's rows."""
     for start in range(0, len(pixels), BLOCK):

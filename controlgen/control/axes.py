@@ -8,7 +8,7 @@ and each is turned so that its component of the largest magnitude is positive.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Protocol, get_args
+from typing import Annotated, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -21,13 +21,12 @@ from controlgen import rng
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.spec import Spec
-from controlgen.types import Direction, Features, Latents, Pixels
+from controlgen.types import Direction, Latents
 
 Rows = NDArray[np.float32]
 Floats = NDArray[np.float64]
 STILL = 1e-10  # of the largest variance: what moves less than that is rounding, and no axis
 AT_ONCE = 256  # latents that go through the generator together
-SOURCES = 256  # samples that a latent axis is walked on to see what it does to features
 
 
 class EarlyGenerator(Protocol):
@@ -41,23 +40,6 @@ class EarlyGenerator(Protocol):
     def first_activation(self, latents: Tensor) -> Tensor: ...
 
     def first_stage(self, latents: Tensor) -> Tensor: ...
-
-
-class Walked(Protocol):
-    """What an axis is found in and tried on: an Editor, or a toy of one."""
-
-    @property
-    def generator(self) -> EarlyGenerator: ...
-
-    @property
-    def statistics(self) -> Statistics: ...
-
-    @property
-    def latent_size(self) -> int: ...
-
-    def generate(self, latents: Latents) -> Pixels: ...
-
-    def embed(self, pixels: Pixels) -> Features: ...
 
 
 @dataclass(frozen=True)
@@ -149,21 +131,14 @@ FAMILIES: dict[str, type[Sefa | Ganspace | PrincipalComponents]] = {
 }
 
 
-class FeatureChange(NamedTuple):
-    """A mean change of features (d) and how far the single changes agree with it, 0..1."""
-
-    direction: Direction
-    consistency: float
-
-
 @dataclass(frozen=True, eq=False)
 class Axis:
     """One axis. `index` counts from 1.
 
     `latent` (z) is its unit vector of latents, None for a family of features. `direction` (d) is
     what one sigma along it changes in features. `share` is its part of its family's variance, 0..1.
-    `consistency` is that of `mean_change`; None for a family of features, whose direction is asked
-    for and not seen on samples.
+    `consistency` is that of `mean_change` in axis_finder.py; None for a family of features, whose
+    direction is asked for and not seen on samples.
     """
 
     family: str
@@ -172,75 +147,6 @@ class Axis:
     direction: Direction
     share: float
     consistency: float | None
-
-
-class AxisFinder:
-    """The axes of one editor; each family and each axis is found once."""
-
-    def __init__(self, editor: Walked) -> None:
-        self._editor = editor
-        self._families: dict[str, Axes] = {}
-        self._axes: dict[tuple[str, int], Axis] = {}
-
-    def family(self, name: str) -> Axes:
-        """All axes of a family, with its default settings. Raises ConfigError for an unknown one.
-
-        Raises ConfigError also where nothing varies, so that there is no axis.
-        """
-        if name not in FAMILIES:
-            raise ConfigError(f"axes {name!r}: there is {', '.join(FAMILIES)}")
-        if name not in self._families:
-            found = FAMILIES[name]().find(self._editor.generator, self._editor.statistics)
-            if not len(found.rows):
-                raise ConfigError(f"axes {name!r}: nothing varies here, so there is none")
-            self._families[name] = found
-        return self._families[name]
-
-    def axis(self, family: str, index: int) -> Axis:
-        """One axis. Raises ConfigError for an unknown family, and beyond the first or the last."""
-        axes = self.family(family)
-        place = axes.place(index)
-        if (key := (family, place)) not in self._axes:
-            row, share = axes.rows[place], float(axes.shares[place])
-            if axes.latent:
-                seen = feature_direction(self._editor, row)
-                found = Axis(family, place + 1, row, seen.direction, share, seen.consistency)
-            else:
-                found = Axis(family, place + 1, None, row, share, None)
-            self._axes[key] = found
-        return self._axes[key]
-
-
-def feature_direction(
-    editor: Walked,
-    latent: NDArray[np.float32],
-    step: float = 1.0,
-    n: int = SOURCES,
-    seed: int = 0,
-) -> FeatureChange:
-    """What a move of the latent by `latent` (z) does to features, the mean over n samples.
-
-    Of embed(G(z + step v)) - embed(G(z - step v)), over 2 step. Raises ConfigError where `step` is
-    not above 0 or there are no samples.
-    """
-    if n < 1 or not (np.isfinite(step) and step > 0):
-        raise ConfigError(f"axes: step {step} must be above 0, and n {n} at least 1")
-    sources = rng.normals(seed, "axis sources", 0, n, editor.latent_size)
-    move = np.float32(step) * np.asarray(latent, np.float32)
-    ends = [editor.embed(editor.generate(sources + sign * move)) for sign in (1, -1)]
-    return mean_change((ends[0] - ends[1]) / np.float32(2 * step))
-
-
-def mean_change(changes: Features) -> FeatureChange:
-    """Mean of changes (n d) and its consistency, |mean| / mean |change|; 0 where none changes.
-
-    1 where every sample changes alike; of n independent changes without a common part about
-    1 / sqrt(n), so read it against that.
-    """
-    table = np.asarray(changes, np.float64)
-    mean, lengths = table.mean(0), np.linalg.norm(table, axis=1)
-    consistency = np.linalg.norm(mean) / lengths.mean() if lengths.any() else 0.0
-    return FeatureChange(np.asarray(mean, np.float32), float(consistency))
 
 
 def _sorted(

@@ -1,25 +1,27 @@
 """Editor: generator + feature space + map. Every edit is embedded again and says what came out."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from controlgen import rng
-from controlgen.control import algebra, queries
-from controlgen.control.answers import Answers, latents_of, ranked
-from controlgen.control.attributes import AttributeModel, Made
-from controlgen.control.axes import Axis, AxisFinder
+from controlgen.control import algebra, directions, queries, steering
+from controlgen.control.answers import Answers, guided, latents_of, ranked
+from controlgen.control.attributes import AttributeModel, required
+from controlgen.control.axes import Axis
+from controlgen.control.axis_finder import AxisFinder
 from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.expression import Node
 from controlgen.control.gallery import Gallery
 from controlgen.control.queries import Query
 from controlgen.control.reachability import Reachability
+from controlgen.control.refinement import check_steps
 from controlgen.control.refinement import refine as refined
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError, Incompatible
@@ -30,7 +32,6 @@ from controlgen.regressors import Regressor
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 SAMPLES = "samples"  # the stream that sample i comes from
-CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
 
 
 class Editor:
@@ -113,38 +114,49 @@ class Editor:
 
         Raises ConfigError for one not known, not held apart, or not measured for this map.
         """
-        return self._model().direction(name, hold)
+        return required(self.attributes).direction(name, hold)
 
     def embed_text(self, text: str | Sequence[str]) -> Direction:
         """The mean unit feature (d) of texts.
 
         Raises ConfigError for a blank text, and where the space has no text.
         """
-        embed_text = getattr(self.space, "embed_text", None)
-        if embed_text is None:
-            raise ConfigError("this feature space has no text; use image groups instead")
-        return algebra.mean(embed_text([text] if isinstance(text, str) else list(text)))
+        return directions.of_texts(self.space, text)
 
     def invert(self, features: Features) -> Latents:
         """Features (n d) -> Latents (n z) by the map."""
         _check_features(features, self.space.size)
         return np.asarray(self.map.predict(features), np.float32)
 
-    def answers(self, features: Features, k: int, seed: int = 0) -> Answers:
+    def answers(
+        self, features: Features, k: int, seed: int = 0, guidance: float | None = None
+    ) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
 
-        Draw j depends on the seed, the feature and j alone. Raises Incompatible for features of
-        another size, ConfigError for k below 1, or above 1 where the map gives one answer only.
+        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`. Raises
+        Incompatible for features of another size, ConfigError for k below 1, or above 1 where the
+        map gives one answer only, and as `guided`.
         """
         _check_features(features, self.space.size)
-        return ranked(self, features, latents_of(self.map, features, k, seed))
+        return ranked(self, features, latents_of(guided(self.map, guidance), features, k, seed))
+
+    def guided(self, guidance: float | None) -> Self:
+        """An editor that shares all but its map, which insists so much on what is asked.
+
+        0 ignores it, 1 is what the map learned, more insists; None changes nothing. Reachability
+        stays calibrated on the map as it learned. Raises ConfigError for a map without guidance,
+        and for a number out of its range.
+        """
+        made = copy(self)
+        made.map = guided(self.map, guidance)
+        return made
 
     def refine(self, latents: Latents, asked: Features, steps: int) -> Latents:
         """Latents (n z) taken nearer to the features asked for (n d), by gradients; 0 does nothing.
 
         See controlgen.control.refinement. Raises ConfigError where `steps` is below 0.
         """
-        _check_steps(steps)
+        check_steps(steps)
         if steps == 0:
             return latents
         return refined(self.generator, self.space.embed_images, latents, asked, steps)
@@ -172,30 +184,8 @@ class Editor:
         Raises ConfigError where a side is missing, two kinds are given, a text is empty, or an
         attribute is not known, not held apart by the features, or not measured for this map.
         """
-        given = {
-            name
-            for name, value in (
-                ("text", text),
-                ("neutral", neutral),
-                ("more", more),
-                ("less", less),
-                ("attribute", attribute),
-            )
-            if value is not None
-        }
-        if attribute is not None and given == {"attribute"}:
-            return self.attribute(attribute, hold)
-        if text is not None and neutral is not None and given == {"text", "neutral"}:
-            change = self.embed_text(text) - self.embed_text(neutral)
-        elif more is not None and less is not None and given == {"more", "less"}:
-            if not len(more) or not len(less):
-                raise ConfigError("direction: each group needs at least one image")
-            change = algebra.mean(self.embed(more)) - algebra.mean(self.embed(less))
-        else:
-            raise ConfigError(
-                "direction: give text= and neutral=, or more= and less=, or attribute="
-            )
-        return self._holding(self.statistics.project(change), hold)
+        sides = (text, neutral, more, less, attribute)
+        return directions.direction(self, *sides, hold)
 
     def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:
         """A direction (d) as an expression: text("a thin one") - text("a bold one").
@@ -241,7 +231,8 @@ class Editor:
 
     def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction:
         """The part (d) of a change that the bank's images span and that moves none of `hold`."""
-        return self._holding(self.statistics.project(change), hold)
+        inside = self.statistics.project(change)
+        return required(self.attributes).held(inside, hold) if len(hold) else inside
 
     @cached_property
     def axes(self) -> AxisFinder:
@@ -282,29 +273,8 @@ class Editor:
         `refine` below 0, corrections of nothing held, and `hold` where the map has no attributes or
         not those.
         """
-        _check_move(direction, self.space.size, amount)
-        _check_steps(refine)
-        rounds = _rounds(hold, corrections)
-        direction = self._holding(direction, hold)
-        latents, pixels, features = self._start(source)
-        asked = algebra.add(features, direction, amount)
-        # What amount 0 would ask for, to the last bit: the difference is then exactly zero.
-        before = self.invert(algebra.add(features, direction, 0.0)) if residual else None
-
-        def mapped(asked: Features) -> Latents:
-            answer = self.invert(asked)
-            return answer if before is None else latents + (answer - before)
-
-        def make(asked: Features) -> Made:
-            answer = self.refine(mapped(asked), asked, refine)
-            return Made(answer, self.generate(answer))
-
-        if rounds:
-            asked, made = self._model().corrected(hold, pixels, asked, make, rounds)
-        else:
-            made = make(asked)
-        own = self._own(mapped(asked)) if refine else None
-        return self._edit(made, asked, latents, pixels, features, own)
+        move = (direction, amount, residual, hold, corrections, refine)
+        return steering.in_features(self, source, *move)
 
     def edit_latents(
         self, source: Latents | Pixels | Samples, direction: Latents, amount: float = 1.0
@@ -313,13 +283,7 @@ class Editor:
 
         Nothing is asked for in feature space, so `asked` is what was obtained.
         """
-        _check_move(direction, self.latent_size, amount)
-        latents, pixels, features = self._start(source)
-        moved = np.asarray(latents + np.float32(amount) * direction, np.float32)
-        made = self.generate(moved)
-        obtained = self.embed(made)
-        parts = (made, moved, obtained, obtained, pixels, latents, features)
-        return Edit(*parts, model=self.attributes)
+        return steering.in_latents(self, source, direction, amount)
 
     def interpolate(
         self,
@@ -332,84 +296,17 @@ class Editor:
 
         `refine` steps as in `edit`. Raises ConfigError where it is below 0.
         """
-        _check_steps(refine)
-        latents, pixels, features = self._start(start)
-        asked = algebra.slerp(features, self._start(end)[2], position)
-        mapped = self.invert(asked)
-        answer = self.refine(mapped, asked, refine)
-        made = Made(answer, self.generate(answer))
-        own = self._own(mapped) if refine else None
-        return self._edit(made, asked, latents, pixels, features, own)
+        return steering.between(self, start, end, position, refine)
 
     def interpolate_latents(self, start: Latents, end: Latents, position: float) -> Pixels:
         """The image between two latents, on the great circle with the norm kept, for comparison."""
         return self.generate(algebra.slerp(start, end, position))
-
-    def _start(self, source: Latents | Pixels | Samples) -> tuple[Latents, Pixels, Features]:
-        # Generated sources bring their latents; images get the map's answer to their features.
-        if isinstance(source, Samples):
-            return source.latents, source.pixels, self.embed(source.pixels)
-        if source.ndim == 4:
-            if source.dtype != np.uint8:
-                raise Incompatible("pixels must be uint8 0..255 of shape (n, c, h, w)")
-            features = self.embed(source)
-            return self.invert(features), source, features
-        pixels = self.generate(source)
-        return np.asarray(source, np.float32), pixels, self.embed(pixels)
-
-    def _own(self, mapped: Latents) -> Features | None:
-        # What the map's own answers have: only where something is to be believed by it.
-        return None if self.reachability is None else self.embed(self.generate(mapped))
-
-    def _edit(
-        self,
-        made: Made,
-        asked: Features,
-        latents: Latents,
-        pixels: Pixels,
-        features: Features,
-        own: Features | None,
-    ) -> Edit:
-        obtained = self.embed(made.pixels)
-        parts = (made.pixels, made.latents, asked, obtained, pixels, latents, features)
-        return Edit(*parts, self.attributes, self.reachability, own)
-
-    def _model(self) -> AttributeModel:
-        if self.attributes is None:
-            raise ConfigError(
-                "this map has no measured attributes; fit one with fit.attributes set, as in "
-                "--set fit.attributes.kind=strokes"
-            )
-        return self.attributes
-
-    def _holding(self, direction: Direction, hold: str | Sequence[str]) -> Direction:
-        return self._model().held(direction, hold) if len(hold) else direction
 
 
 def _names(hold: str | Sequence[str]) -> tuple[str, ...]:
     return (hold,) if isinstance(hold, str) and hold else tuple(hold)
 
 
-def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
-    if corrections is None:
-        return CORRECTIONS if len(hold) else 0
-    if corrections < 0 or (corrections and not len(hold)):
-        raise ConfigError(f"corrections = {corrections}: give 0 or more, and name what to hold")
-    return corrections
-
-
 def _check_features(features: Features, size: int) -> None:
     if features.ndim != 2 or features.shape[1] != size:
         raise Incompatible(f"features of shape {features.shape}: this map takes (n, {size})")
-
-
-def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:
-    if direction.shape != (size,):
-        raise Incompatible(f"direction of shape {direction.shape}: must be ({size},) here")
-    if not np.isfinite(amount):
-        raise ConfigError(f"amount {amount}: must be a finite number")
-
-
-def _check_steps(refine: int) -> None:
-    if refine < 0:
-        raise ConfigError(f"refine = {refine}: give 0 steps or more; 10 to 50 are usual")

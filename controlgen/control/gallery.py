@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.control import algebra
-from controlgen.control.model import Bank
+from controlgen.control.model import Model
 from controlgen.errors import ConfigError
 from controlgen.types import Direction, Features, Indices, Latents, Pixels
 
@@ -30,15 +30,15 @@ class Neighbours(NamedTuple):
 class Gallery:
     """Features of the bank's first items, drawn and embedded once."""
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank = bank
-        self._features: Features = np.empty((0, bank.space.size), np.float32)
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._features: Features = np.empty((0, model.space.size), np.float32)
 
     def grow(self, n: int) -> Iterator[int]:
         """Embed items until the first n are known, yielding how many are."""
         while (known := len(self._features)) < n:
-            items = self._bank.bank_items(known, min(known + BLOCK, n))
-            rows = self._bank.embed(items.pixels)
+            items = self._model.bank_items(known, min(known + BLOCK, n))
+            rows = self._model.embed(items.pixels)
             self._features = np.concatenate([self._features, rows])
             yield len(self._features)
 
@@ -60,6 +60,6 @@ class Gallery:
                 on_progress(known)
         cosine = self._features[:among] @ algebra.unit(feature)
         items = np.argsort(-cosine, kind="stable")[:n]
-        drawn = [self._bank.bank_items(int(item), int(item) + 1) for item in items]
+        drawn = [self._model.bank_items(int(item), int(item) + 1) for item in items]
         latents, pixels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         return Neighbours(items, cosine[items], latents, pixels)

@@ -1,8 +1,9 @@
 """What expressions mean: sums of pictures and of changes, as points and directions of features.
 
-A picture (`image`, `seed`, `bank`, `text`, `mean`, `slerp`) is a unit row of weight 1; a change
-(`attribute`, `axis`, `direction`) has weight 0, and its length is its meaning. Sums add rows and
-weights, so that `image("a.png") + 1.5 * (mean("new/*") - mean("old/*"))` weighs 1, a picture, and
+A picture (`image`, `seed`, `bank`, `text`, `mean`, `slerp`) is a unit row of weight 1, also where
+it is the mean of several (`mean`, or `text` of several strings); a change (`attribute`, `axis`,
+`direction`) has weight 0, and its length is its meaning. Sums add rows and weights, so that
+`image("a.png") + 1.5 * (mean("new/*") - mean("old/*"))` weighs 1, a picture, and
 `text("bold") - text("thin")` weighs 0, a change. The first image, seed or bank item that is added
 as it stands is where the picture starts.
 """
@@ -61,12 +62,14 @@ class Value:
 class Function(NamedTuple):
     """A name of the language: what it takes, and the Value that it makes of that.
 
-    takes: str, int or float for each argument; the last `optional` of them may be left out.
+    takes: str, int or float for each argument; the last `optional` of them may be left out. more:
+    whether any number of further arguments of the last one's kind may follow.
     """
 
     takes: tuple[type, ...]
     make: Callable[..., Value]
     optional: int = 0
+    more: bool = False
 
 
 class Vocabulary(NamedTuple):
@@ -166,7 +169,9 @@ def _at(column: int) -> Iterator[None]:
 
 def _literals(function: Function, call: Call) -> list[Any]:
     takes, given = function.takes, call.arguments
-    if not len(takes) - function.optional <= len(given) <= len(takes):
+    if function.more:
+        takes += takes[-1:] * (len(given) - len(takes))
+    if not len(function.takes) - function.optional <= len(given) <= len(takes):
         raise refusal(call.column, f"{call.name} takes {_told(function)}, not {len(given)}")
     return [_literal(one, wanted, call.name) for one, wanted in zip(given, takes, strict=False)]
 
@@ -175,8 +180,8 @@ def _told(function: Function) -> str:
     words = [SHAPES[one] for one in function.takes]
     most = len(words)
     kept = words[: most - function.optional]
-    told = " and ".join(kept)
-    return told + "".join(f" (and {one})" for one in words[len(kept) :])
+    told = " and ".join(kept) + "".join(f" (and {one})" for one in words[len(kept) :])
+    return f"{told} or more of them" if function.more else told
 
 
 def _literal(node: Node, wanted: type, name: str) -> Any:

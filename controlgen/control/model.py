@@ -1,41 +1,58 @@
-"""What expressions and the gallery see of an Editor."""
+"""What the parts of control see of an Editor: each protocol holds the one before it."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from controlgen.control.axes import Axis
+from controlgen.control.attributes import AttributeModel
+from controlgen.control.axes import Axis, EarlyGenerator
 from controlgen.control.edits import Samples
+from controlgen.control.reachability import Reachability
 from controlgen.control.statistics import Statistics
 from controlgen.features import FeatureSpace
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 
-class Bank(Protocol):
-    """The bank that a map was fitted on, drawn again, and the space that it is seen in."""
+class Maker(Protocol):
+    """Generator and feature space: what answers are made and seen with."""
 
-    space: FeatureSpace
-
-    def bank_items(self, start: int, stop: int) -> Samples: ...
+    def generate(self, latents: Latents) -> Pixels: ...
 
     def embed(self, pixels: Pixels) -> Features: ...
 
 
-class Model(Bank, Protocol):
-    """Generator, map and feature space, as an expression uses them."""
+class Walked(Maker, Protocol):
+    """What an axis is found in and tried on."""
 
-    statistics: Statistics
+    @property
+    def generator(self) -> EarlyGenerator: ...
+
+    @property
+    def statistics(self) -> Statistics: ...
+
+    @property
+    def latent_size(self) -> int: ...
+
+
+class Model(Walked, Protocol):
+    """All that expressions, edits and the gallery use; an Editor."""
+
+    space: FeatureSpace
     image_shape: Shape
+    attributes: AttributeModel | None
+    reachability: Reachability | None
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples: ...
 
-    def generate(self, latents: Latents) -> Pixels: ...
+    def bank_items(self, start: int, stop: int) -> Samples: ...
 
     def invert(self, features: Features) -> Latents: ...
+
+    def refine(self, latents: Latents, asked: Features, steps: int) -> Latents: ...
 
     def embed_text(self, text: str | Sequence[str]) -> Direction: ...
 
     def axis(self, family: str, index: int) -> Axis: ...
 
-    def attribute(self, name: str, hold: Sequence[str] = ()) -> Direction: ...
+    def attribute(self, name: str, hold: str | Sequence[str] = ()) -> Direction: ...
 
     def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction: ...

@@ -58,7 +58,7 @@ class Reading:
         self.files = files or LocalFiles()
         self.read: dict[str, str] = {}
         functions = {
-            "text": Function((str,), lambda words: picture(model.embed_text(words))),
+            "text": Function((str,), lambda *words: picture(model.embed_text(words)), more=True),
             "attribute": Function((str,), self._attribute),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),

@@ -33,6 +33,7 @@ class Recipe(Spec):
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
+    guidance: float | None = Field(None, ge=0, le=20, description="as the map learned, if left out")
     answers: int = Field(1, ge=1, le=32, description="to what the way's end asks, best first")
     files: dict[str, str] = Field({}, description="SHA-256 of what the expression reads")
     controlgen: str = ""

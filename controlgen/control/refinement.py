@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from controlgen.errors import ConfigError
 from controlgen.types import Features, Latents
 
 LEARNING_RATE = 0.005  # of Adam on the latents, for a warm start
@@ -60,6 +61,12 @@ def refine(
         path = descend(shown, latents[rows], asked[rows], prior_weight, learning_rate)
         parts.append(_best(shown, islice(path, steps), asked[rows]))
     return np.concatenate(parts)
+
+
+def check_steps(steps: int) -> None:
+    """Raise ConfigError where there is no such number of steps."""
+    if steps < 0:
+        raise ConfigError(f"refine = {steps}: give 0 steps or more; 10 to 50 are usual")
 
 
 class Step(NamedTuple):

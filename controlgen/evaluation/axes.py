@@ -15,7 +15,8 @@ from controlgen import rng
 from controlgen.attributes import Attributes, Strokes
 from controlgen.control import Editor, Samples
 from controlgen.control.attributes import in_sigmas
-from controlgen.control.axes import Axes, mean_change
+from controlgen.control.axes import Axes
+from controlgen.control.axis_finder import mean_change
 from controlgen.control.statistics import Statistics
 from controlgen.evaluation.tables import shown, table
 from controlgen.figures import AxisRow
@@ -84,8 +85,8 @@ class Effect:
 
     `share` of its family's variance is None for the random one. `moved` is the mean length of the
     features' change over the sources (0 where the axis does nothing, unit features are at most 2
-    apart), `consistency` that of control/axes.py. `changes`: attribute -> mean change in sigmas
-    per sigma of the axis, over the sources.
+    apart), `consistency` that of control/axis_finder.py. `changes`: attribute -> mean change in
+    sigmas per sigma of the axis, over the sources.
     """
 
     name: str

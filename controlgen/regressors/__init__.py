@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from controlgen.regressors.base import Answering, RealTargets, Regressor, RoundTrip
+from controlgen.regressors.base import Answering, Guided, RealTargets, Regressor, RoundTrip
 from controlgen.regressors.cycle_mlp import CycleMLP, CycleMLPRegressor
 from controlgen.regressors.flow import Flow, FlowRegressor
 from controlgen.regressors.gaussian import Gaussian, GaussianRegressor
@@ -16,14 +16,15 @@ AnyMap = Annotated[
     CycleMLP | Variational | Flow | Ridge | Gaussian | Retrieval, Field(discriminator="kind")
 ]
 
-# The kinds whose maps give many answers to one feature.
-MANY = tuple(
-    member.model_fields["kind"].default
-    for member in get_args(get_args(AnyMap)[0])
-    if isinstance(member().build(), Answering)
+# The kinds whose maps give many answers to one feature, and those that take a guidance.
+_MEMBERS = get_args(get_args(AnyMap)[0])
+MANY, GUIDED = (
+    tuple(one.model_fields["kind"].default for one in _MEMBERS if isinstance(one().build(), can))
+    for can in (Answering, Guided)
 )
 
 __all__ = [
+    "GUIDED",
     "MANY",
     "Answering",
     "AnyMap",
@@ -33,6 +34,7 @@ __all__ = [
     "FlowRegressor",
     "Gaussian",
     "GaussianRegressor",
+    "Guided",
     "RealTargets",
     "Regressor",
     "Retrieval",

@@ -12,6 +12,7 @@ of it. Flow matching goes on beside it, which keeps the answers apart.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
+from controlgen.errors import ConfigError
 from controlgen.regressors._residual import (
     Scaling,
     edited_targets,
@@ -36,6 +38,7 @@ from controlgen.regressors._residual import (
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
+MOST_GUIDANCE = 20.0  # that is taken
 WAVES = 8  # cosines and sines that tell the network the time
 ROWS = 4096  # answers computed at once
 
@@ -90,10 +93,11 @@ class Velocity(Scaling):
 
 
 class FlowRegressor(ManyEstimator):
-    """Parameters as in `Flow`. Without `round_trip` only flow matching is run.
+    """Parameters as in `Flow`, and the `guidance` of what is answered, which learning does not use.
 
-    `predict` follows noise 0, the centre of all answers: where z given f is normal, that ends at
-    its mean. Where it has several modes, what lies between them may be no answer; `answers` are.
+    Without `round_trip` only flow matching is run. `predict` follows noise 0, the centre of all
+    answers: where z given f is normal, that ends at its mean. Where it has several modes, what lies
+    between them may be no answer; `answers` are.
     """
 
     fitted_names = ("flow",)
@@ -115,6 +119,7 @@ class FlowRegressor(ManyEstimator):
         pixel_weight: float = 0.2,
         arithmetic_share: float = 0.25,
         centre_share: float = 0.25,
+        guidance: float = 1.0,
         seed: int = 0,
     ) -> None:
         self.width = width
@@ -132,6 +137,7 @@ class FlowRegressor(ManyEstimator):
         self.pixel_weight = pixel_weight
         self.arithmetic_share = arithmetic_share
         self.centre_share = centre_share
+        self.guidance = guidance
         self.seed = seed
 
     def _learn(
@@ -201,14 +207,31 @@ class FlowRegressor(ManyEstimator):
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         return total
 
+    def guided(self, guidance: float) -> Self:
+        """The same map, its weights shared, that answers with another guidance, 0 to 20.
+
+        0 ignores the feature, 1 is what was learned, more insists. Raises ConfigError for another
+        number, and where no condition was dropped, so that the flow without one is not known.
+        """
+        if not 0 <= guidance <= MOST_GUIDANCE:
+            raise ConfigError(f"guidance {guidance:g}: give 0 to {MOST_GUIDANCE:g}")
+        if not self.drop_share:
+            raise ConfigError(
+                "guidance: this map was fitted with drop_share = 0 and has none; leave it out, or "
+                "fit one with --set fit.map.drop_share=0.1"
+            )
+        made = copy(self)
+        made.guidance = guidance
+        return made
+
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
-        return self.sampled(features, np.zeros((1, self._latent_size())))[:, 0]
+        return self._answers(features, np.zeros((1, self._latent_size())))[:, 0]
 
     def _latent_size(self) -> int:
         return int(self.flow_.latent_shift.shape[0])
 
     def _answers(self, features: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
-        return self.sampled(features, noise)
+        return self.sampled(features, noise, self.guidance)
 
     def sampled(
         self,

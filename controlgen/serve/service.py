@@ -183,12 +183,13 @@ class Service:
         if asked.expression is None:
             return self._by_arrays(served, asked, amounts, deadline)
         query = self._query(served, asked, asked.expression)
+        editor = served.editor.guided(asked.guidance)
         edits, pictures = [], []
         for amount in amounts:
             deadline.check()
             recipe = self._recipe(served, asked, query, amount)
             stream = io.BytesIO()
-            edit = draw_edit(served.editor, query, recipe, stream)
+            edit = draw_edit(editor, query, recipe, stream)
             edits.append(edit)
             image = codec.to_base64(stream.getvalue())
             pictures.append(_picture(edit, 0, image, amount, query.hold, recipe))
@@ -198,7 +199,7 @@ class Service:
     def _by_arrays(
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
     ) -> Answer:
-        editor = served.editor
+        editor = served.editor.guided(asked.guidance)
         source = self._sources(served, asked.source or Sources(seed=0))
         hold, direction = tuple(asked.hold), self._direction(served, asked)
         edits, pictures = [], []
@@ -220,7 +221,7 @@ class Service:
         if asked.expression is None:
             raise ConfigError("answers: give an expression, not a source and a direction")
         query = self._query(served, asked, asked.expression)
-        editor = served.editor
+        editor = served.editor.guided(asked.guidance)
         edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
         deadline.check()
         many = editor.answers(edit.asked, asked.answers)
@@ -254,6 +255,7 @@ class Service:
             residual=asked.residual,
             corrections=asked.corrections,
             refine=asked.refine,
+            guidance=asked.guidance,
             files=dict(query.files),
             controlgen=__version__,
         )

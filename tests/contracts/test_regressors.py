@@ -8,7 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt, ConfigError
-from controlgen.regressors import MANY, Answering, AnyMap
+from controlgen.regressors import GUIDED, MANY, Answering, AnyMap, Guided
 
 MAPS = get_args(get_args(AnyMap)[0])
 MANY_ANSWERS = [member for member in MAPS if member.model_fields["kind"].default in MANY]
@@ -76,6 +76,13 @@ def test_fit_steps_counts_up_to_one(member):
 @pytest.mark.parametrize("member", MAPS)
 def test_a_map_with_answers_is_listed_and_no_other(member):
     assert isinstance(member().build(), Answering) == (member in MANY_ANSWERS)
+
+
+@pytest.mark.parametrize("member", MAPS)
+def test_a_map_with_guidance_is_listed_and_no_other(member):
+    listed = member.model_fields["kind"].default in GUIDED
+    assert isinstance(member().build(), Guided) == listed
+    assert "flow" in GUIDED
 
 
 def uncertain_problem(n=300, d=6, z=4):

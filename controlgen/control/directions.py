@@ -1,0 +1,43 @@
+"""Changes in feature space from what one has: texts, groups of images, measured attributes."""
+
+from collections.abc import Sequence
+
+from controlgen.control import algebra
+from controlgen.control.model import Model
+from controlgen.errors import ConfigError
+from controlgen.features import FeatureSpace
+from controlgen.types import Direction, Pixels
+
+Texts = str | Sequence[str]
+
+
+def of_texts(space: FeatureSpace, texts: Texts) -> Direction:
+    """The mean unit feature (d) of texts. Raises ConfigError as `Editor.embed_text`."""
+    embed_text = getattr(space, "embed_text", None)
+    if embed_text is None:
+        raise ConfigError("this feature space has no text; use image groups instead")
+    return algebra.mean(embed_text([texts] if isinstance(texts, str) else list(texts)))
+
+
+def direction(
+    model: Model,
+    text: Texts | None,
+    neutral: Texts | None,
+    more: Pixels | None,
+    less: Pixels | None,
+    attribute: str | None,
+    hold: str | Sequence[str],
+) -> Direction:
+    """A change (d) from two texts, two groups of images, or an attribute. Raises ConfigError."""
+    sides = {"text": text, "neutral": neutral, "more": more, "less": less, "attribute": attribute}
+    given = {name for name, value in sides.items() if value is not None}
+    if attribute is not None and given == {"attribute"}:
+        return model.attribute(attribute, hold)
+    if text is not None and neutral is not None and given == {"text", "neutral"}:
+        return model.within(model.embed_text(text) - model.embed_text(neutral), hold)
+    if more is not None and less is not None and given == {"more", "less"}:
+        if not len(more) or not len(less):
+            raise ConfigError("direction: each group needs at least one image")
+        change = algebra.mean(model.embed(more)) - algebra.mean(model.embed(less))
+        return model.within(change, hold)
+    raise ConfigError("direction: give text= and neutral=, or more= and less=, or attribute=")

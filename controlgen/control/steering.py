@@ -1,0 +1,138 @@
+"""How edits are made: what is asked, what the map answers, what came out of it.
+
+Each takes n sources: samples, latents, or pixels of real images, whose latents are then the map's
+answers to their features. What the arguments mean is said in `controlgen.control.editor`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlgen.control import algebra
+from controlgen.control.attributes import Made, required
+from controlgen.control.edits import Edit, Samples
+from controlgen.control.model import Model
+from controlgen.control.refinement import check_steps
+from controlgen.errors import ConfigError, Incompatible
+from controlgen.types import Direction, Features, Latents, Pixels
+
+CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
+Sources = Latents | Pixels | Samples
+
+
+class Start(NamedTuple):
+    """Where n edits start: Latents (n z), Pixels (n c h w) and the Features (n d) of those."""
+
+    latents: Latents
+    pixels: Pixels
+    features: Features
+
+
+def in_features(
+    model: Model,
+    source: Sources,
+    direction: Direction,
+    amount: float,
+    residual: bool,
+    hold: str | Sequence[str],
+    corrections: int | None,
+    refine: int,
+) -> Edit:
+    """Move sources by amount * direction (d) in feature space. Raises as `Editor.edit`."""
+    _check_move(direction, model.space.size, amount)
+    check_steps(refine)
+    rounds = _rounds(hold, corrections)
+    if len(hold):
+        direction = required(model.attributes).held(direction, hold)
+    start = started(model, source)
+    asked = algebra.add(start.features, direction, amount)
+    if not residual:
+        return _answered(model, start, asked, model.invert, refine, hold, rounds)
+
+    # What amount 0 would ask for, to the last bit: the difference is then exactly zero.
+    before = model.invert(algebra.add(start.features, direction, 0.0))
+
+    def moved(asked: Features) -> Latents:
+        return np.asarray(start.latents + (model.invert(asked) - before), np.float32)
+
+    return _answered(model, start, asked, moved, refine, hold, rounds)
+
+
+def in_latents(model: Model, source: Sources, direction: Latents, amount: float) -> Edit:
+    """Move sources by amount * direction (z) in latent space. Raises as `in_features`."""
+    _check_move(direction, model.latent_size, amount)
+    start = started(model, source)
+    moved = np.asarray(start.latents + np.float32(amount) * direction, np.float32)
+    pixels = model.generate(moved)
+    obtained = model.embed(pixels)
+    return Edit(pixels, moved, obtained, obtained, *_origin(start), model=model.attributes)
+
+
+def between(model: Model, start: Sources, end: Sources, position: float, refine: int) -> Edit:
+    """The images between two, at 0..1 on the great circle between their features."""
+    check_steps(refine)
+    first = started(model, start)
+    asked = algebra.slerp(first.features, started(model, end).features, position)
+    return _answered(model, first, asked, model.invert, refine)
+
+
+def started(model: Model, source: Sources) -> Start:
+    """Latents, pixels and features of sources. Raises Incompatible for pixels not uint8."""
+    if isinstance(source, Samples):
+        return Start(source.latents, source.pixels, model.embed(source.pixels))
+    if source.ndim == 4:
+        if source.dtype != np.uint8:
+            raise Incompatible("pixels must be uint8 0..255 of shape (n, c, h, w)")
+        features = model.embed(source)
+        return Start(model.invert(features), source, features)
+    pixels = model.generate(source)
+    return Start(np.asarray(source, np.float32), pixels, model.embed(pixels))
+
+
+def _answered(
+    model: Model,
+    start: Start,
+    asked: Features,
+    mapped: Callable[[Features], Latents],
+    refine: int,
+    hold: str | Sequence[str] = (),
+    rounds: int = 0,
+) -> Edit:
+    # What the map answers to what is asked, refined, corrected for what is held, embedded again.
+    def make(asked: Features) -> Made:
+        answer = model.refine(mapped(asked), asked, refine)
+        return Made(answer, model.generate(answer))
+
+    if rounds:
+        attributes = required(model.attributes)
+        asked, made = attributes.corrected(hold, start.pixels, asked, make, rounds)
+    else:
+        made = make(asked)
+    # What the map's own answers have: only where something is to be believed by it.
+    own = None
+    if refine and model.reachability is not None:
+        own = model.embed(model.generate(mapped(asked)))
+    answer = (made.pixels, made.latents, asked, model.embed(made.pixels))
+    return Edit(*answer, *_origin(start), model.attributes, model.reachability, own)
+
+
+def _origin(start: Start) -> tuple[Pixels, Latents, Features]:
+    # In the order in which an Edit has them.
+    return start.pixels, start.latents, start.features
+
+
+def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
+    if corrections is None:
+        return CORRECTIONS if len(hold) else 0
+    if corrections < 0 or (corrections and not len(hold)):
+        raise ConfigError(f"corrections = {corrections}: give 0 or more, and name what to hold")
+    return corrections
+
+
+def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:
+    if direction.shape != (size,):
+        raise Incompatible(f"direction of shape {direction.shape}: must be ({size},) here")
+    if not np.isfinite(amount):
+        raise ConfigError(f"amount {amount}: must be a finite number")

@@ -1,0 +1,180 @@
+"""A toy generator whose images, classes and inverse are known, and all that judging it takes."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from controlgen.config import EvaluateConfig
+from controlgen.evaluation.base import Subject
+from controlgen.metrics.inversion import unit_rows
+from controlgen.rng import normals
+
+SIZE, CLASSES, LATENT = 8, 3, 15
+NAMES = ["left", "middle", "right"]
+
+
+class ToyGenerator:
+    """Latents (n 15) -> one of three bright columns (the largest of z[:3]) over a textured ground.
+
+    z[3:] are the brightness of twelve pixels: an identity that is no class.
+    """
+
+    def unit(self, latents):
+        soft = torch.softmax(6 * latents[:, :CLASSES], 1)
+        image = torch.full((len(latents), 1, SIZE, SIZE), -1.0)
+        columns = torch.repeat_interleave(soft, 2, dim=1)
+        image[:, 0, :5, 1:7] += 1.6 * columns[:, None, :]
+        image[:, 0, 6:, 1:7] += 1.6 * torch.sigmoid(latents[:, CLASSES:]).reshape(-1, 2, 6)
+        return image
+
+
+class ToySpace:
+    """Centred pixels of unit length."""
+
+    def features(self, images):
+        flat = images.flatten(1) + 0.8
+        return torch.nn.functional.normalize(flat, dim=1)
+
+    def embed(self, pixels):
+        return self.features(torch.from_numpy(pixels).float() / 127.5 - 1).numpy()
+
+
+class TextSpace(ToySpace):
+    """Texts are the features of the class's plain picture."""
+
+    def embed_text(self, texts):
+        latents = torch.zeros(len(texts), LATENT)
+        for row, text in enumerate(texts):
+            latents[row, NAMES.index(text)] = 3
+        return self.features(ToyGenerator().unit(latents)).numpy()
+
+
+class ToyEditor:
+    latent_size = LATENT
+    image_shape = (1, SIZE, SIZE)
+
+    def __init__(self, space):
+        self.space = space
+        self.generator = ToyGenerator()
+
+    def generate(self, latents):
+        unit = self.generator.unit(torch.from_numpy(np.asarray(latents, np.float32)))
+        return ((unit + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+    def embed(self, pixels):
+        return self.space.embed(pixels)
+
+    def features_of_latents(self, latents):
+        return self.space.features(self.generator.unit(latents))
+
+
+class AuditSpace:
+    """Another view: a fixed random projection of the pixels."""
+
+    def embed(self, pixels):
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+        return unit_rows(flat @ normals(5, "toy audit", 0, flat.shape[1], 24))
+
+
+@dataclass
+class ToyData:
+    """Real images: the toy's own, labelled by their largest class coordinate."""
+
+    latents: np.ndarray
+    image_shape = (1, SIZE, SIZE)
+
+    def __len__(self):
+        return len(self.latents)
+
+    def pixels(self, indices):
+        return ToyEditor(ToySpace()).generate(self.latents[indices])
+
+    def labels(self, indices):
+        return self.latents[indices, :CLASSES].argmax(1).astype(np.int64)
+
+
+class ToyJudge:
+    """Knows the class from the brightest column; sure where it stands out."""
+
+    classes = CLASSES
+
+    def probabilities(self, pixels):
+        columns = pixels[:, 0, :5, 1:7].astype(float).mean(1) / 255
+        levels = columns.reshape(-1, CLASSES, 2).mean(2)
+        odds = np.exp(20 * levels)
+        return odds / odds.sum(1, keepdims=True)
+
+
+def nearest(bank_features, bank_latents):
+    return lambda features: bank_latents[(features @ bank_features.T).argmax(1)]
+
+
+def linear(bank_features, bank_latents):
+    rows = np.c_[bank_features, np.ones(len(bank_features))]
+    weights, *_ = np.linalg.lstsq(rows, bank_latents, rcond=None)
+    return lambda features: np.c_[features, np.ones(len(features))] @ weights
+
+
+def settings_of(**changes):
+    chosen = {
+        "audit": {"kind": "efficientnet-lite0"},
+        "samples": 64,
+        "inversions": 60,
+        "sources": 10,
+        "exemplars": 8,
+        "amounts": (0.5, 1.0, 2.0),
+        "judge_epochs": 4,
+        "optimisation_steps": 40,
+        "optimisation_targets": 6,
+        "bootstraps": 100,
+    }
+    return EvaluateConfig.parse({**chosen, **changes})
+
+
+def make_parts(space, n=900):
+    editor = ToyEditor(space)
+    latents = normals(1, "toy bank", 0, n, LATENT)
+    pixels = editor.generate(latents)
+    features = editor.embed(pixels)
+    held_out = n - 200
+    bank = SimpleNamespace(
+        latents=latents,
+        pixels=pixels,
+        features=features,
+        train=slice(0, held_out),
+        held_out=slice(held_out, n),
+    )
+    seen = features[:held_out], latents[:held_out]
+    maps = {"retrieval": nearest(*seen), "ridge": linear(*seen), "oracle": exact_map}
+    return editor, bank, maps
+
+
+def exact_map(features):
+    """The toy's inverse in closed form, up to rounding: what a very good map would answer."""
+    # The ground is known to be -0.2, which gives the length that normalising took away.
+    image = features.reshape(-1, SIZE, SIZE)
+    image = image * (-0.2 / image[:, :, [0, 7]].mean((1, 2), keepdims=True))
+    levels = (image + 0.2) / 1.6
+    columns = levels[:, :5, 1:7].mean(1).reshape(-1, CLASSES, 2).mean(2)
+    classes = np.log(np.clip(columns, 1e-3, 1)) / 6
+    texture = np.clip(levels[:, 6:, 1:7].reshape(-1, LATENT - CLASSES), 1e-3, 1 - 1e-3)
+    return np.c_[classes, np.log(texture / (1 - texture))]
+
+
+def make_subject(space=None, **changes):
+    editor, bank, maps = make_parts(space or TextSpace())
+    return Subject(
+        editor=editor,
+        bank=bank,
+        maps=maps,
+        map_name="oracle",
+        real_train=ToyData(normals(6, "toy train", 0, 300, LATENT)),
+        real_test=ToyData(normals(7, "toy test", 0, 200, LATENT)),
+        audit=AuditSpace(),
+        judge=ToyJudge(),
+        class_names=NAMES,
+        prompts=NAMES,
+        config=settings_of(**changes),
+    )
