@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 AGAIN = (429, 503)  # answers after which the same request may be sent again
+DROPPED = 3  # connections lost in a row after which it is given up
 
 
 class Refused(ControlGenError):
@@ -251,11 +252,15 @@ class Client:
         return told
 
     def _send(self, method: str, path: str, asked: Any = None) -> Any:
-        end = time.monotonic() + self.patience
+        end, left = time.monotonic() + self.patience, DROPPED
         while True:
             try:
                 answer = self._http.request(method, path, json=asked)
             except self._httpx.TransportError as error:
+                # Asking twice changes nothing, so what was lost on the way is asked again.
+                left -= 1
+                if left and not isinstance(error, self._httpx.ConnectError):
+                    continue
                 raise DataError(
                     f"{self.url}: no answer ({error}); start `controlgen serve MODEL` there"
                 ) from None

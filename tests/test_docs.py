@@ -1,6 +1,7 @@
 """What the README and the Makefile tell people to type exists, and its options are known."""
 
 import ast
+import contextlib
 import functools
 import itertools
 import os
@@ -10,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import controlgen
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SERVED = "http://127.0.0.1:8000"  # where the README's examples find a server
 CHAINS = re.compile(r"\s*(?:&&|;|\|\|?)\s*")
 
 
@@ -113,6 +116,18 @@ def test_every_config_is_one_and_named_after_its_file(path: Path) -> None:
     load_config(path, [])
 
 
+@contextlib.contextmanager
+def serving(name: str) -> Iterator[str]:
+    """The address of a shipped model."""
+    from controlgen.serve.api import create_app
+    from controlgen.serve.models import open_models
+    from served_running import running
+
+    models = open_models([ROOT / "artifacts" / "pretrained" / name], None, 8)
+    with running(create_app(models), models[name]) as server:
+        yield server.url
+
+
 @pytest.mark.skipif(not README.is_file(), reason="this tree has no README.md yet")
 def test_the_readme_shows_commands_and_python() -> None:
     assert len(console_commands()) >= 2
@@ -184,6 +199,13 @@ def test_python_examples_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None
     if absent:
         pytest.skip(f"this tree holds no {absent[0]}")
     monkeypatch.chdir(ROOT)
+    with contextlib.ExitStack() as stack:
+        if SERVED in code:
+            code = code.replace(SERVED, stack.enter_context(serving("mnist")))
+        run(code)
+
+
+def run(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 

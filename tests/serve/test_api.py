@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.given import TEXT, b64, file_of
+from served_given import TEXT, b64, file_of
 
 EDIT = f"seed(7) + 1.5 * ({TEXT})"
 

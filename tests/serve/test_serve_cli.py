@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from controlgen import Client
-from tests.serve.given import TEXT
+from served_given import TEXT
 
 CODE = "from controlgen.cli import main; main()"
 

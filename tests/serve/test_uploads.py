@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.given import b64, file_of
+from served_given import b64, file_of
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
