@@ -1,6 +1,5 @@
 """A small client of the HTTP API, with the names and answers of Editor."""
 
-import base64
 import io
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from PIL import Image
 
 from controlgen.control.edits import Edit, Measured, Samples
 from controlgen.errors import ConfigError, ControlGenError, DataError
-from controlgen.images import write_png
+from controlgen.serve import codec
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Answered(Edit):
     @property
     def png(self) -> bytes:
         """The first picture as a PNG file, which carries its recipe."""
-        return base64.b64decode(self.told["pictures"][0]["image"])
+        return codec.from_base64(self.told["pictures"][0]["image"], "picture")
 
     @property
     def reachability(self) -> NDArray[np.float32] | None:
@@ -282,29 +281,22 @@ def _names(hold: str | Sequence[str]) -> list[str]:
 
 
 def _npy(array: NDArray[np.float32]) -> dict[str, str]:
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(array, np.float32), allow_pickle=False)
-    return {"npy": base64.b64encode(stream.getvalue()).decode()}
+    return {"npy": codec.to_base64(codec.npy(np.asarray(array, np.float32)))}
 
 
 def _array(told: Mapping[str, str]) -> NDArray[np.float32]:
-    stream = io.BytesIO(base64.b64decode(told["npy"]))
-    return np.asarray(np.load(stream, allow_pickle=False), np.float32)
+    return codec.from_npy(codec.from_base64(told["npy"], "answer"), "answer")
 
 
 def _pngs(pixels: Pixels) -> list[str]:
-    images = []
-    for one in pixels:
-        stream = io.BytesIO()
-        write_png(stream, one[None], {})
-        images.append(base64.b64encode(stream.getvalue()).decode())
-    return images
+    return [codec.to_base64(codec.png(one[None])) for one in pixels]
 
 
 def _pixels(images: Sequence[str]) -> Pixels:
     planes = []
     for text in images:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as opened:
+        content = codec.from_base64(text, "answer")
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
             plane = np.asarray(opened, np.uint8)
         planes.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
     return np.stack(planes)
@@ -314,7 +306,7 @@ def _files(images: Mapping[str, bytes | Path]) -> dict[str, str]:
     contents = {
         name: one.read_bytes() if isinstance(one, Path) else one for name, one in images.items()
     }
-    return {name: base64.b64encode(content).decode() for name, content in contents.items()}
+    return {name: codec.to_base64(content) for name, content in contents.items()}
 
 
 def _httpx() -> Any:

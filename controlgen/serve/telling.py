@@ -1,0 +1,89 @@
+"""What an Editor says, put into the schemas."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlgen.control import Edit, Query, Recipe
+from controlgen.serve import codec
+from controlgen.serve.schemas import Answer, Arrays, Measurement, Picture
+from controlgen.types import Pixels
+
+
+def numbers(array: NDArray[Any], how: Arrays) -> Any:
+    """An array as a request wants it: not at all, as lists, or as base64 of .npy."""
+    if how == "none":
+        return None
+    if how == "json":
+        return array.tolist()
+    return {"npy": codec.to_base64(codec.npy(array))}
+
+
+def images(pixels: Pixels) -> list[str]:
+    """Pixels (n c h w) as base64 of n PNG files."""
+    return [codec.to_base64(codec.png(one[None])) for one in pixels]
+
+
+def picture(
+    edit: Edit,
+    row: int,
+    image: str,
+    amount: float,
+    hold: Sequence[str],
+    recipe: Recipe | None,
+) -> Picture:
+    """One row of an edit."""
+    believed = edit.reachability
+    return Picture(
+        image=image,
+        amount=amount,
+        agreement=float(edit.agreement[row]),
+        progress=float(edit.progress[row]),
+        reachability=None if believed is None else float(believed[row]),
+        warning=edit.warnings[row],
+        measured=_measured(edit, row, hold),
+        recipe=None if recipe is None else recipe.effective(),
+    )
+
+
+def _measured(edit: Edit, row: int, hold: Sequence[str]) -> dict[str, Measurement]:
+    if edit.model is None or edit.attributes is None:
+        return {}
+    names, before, after = edit.attributes
+    sigmas = edit.model.in_sigmas(after - before)[row]
+    return {
+        name: Measurement(
+            before=float(before[row, at]),
+            after=float(after[row, at]),
+            sigmas=float(sigmas[at]),
+            held=name in hold,
+        )
+        for at, name in enumerate(names)
+    }
+
+
+def answer(
+    model: str,
+    how: Arrays,
+    edits: Sequence[Edit],
+    pictures: list[Picture],
+    query: Query | None = None,
+) -> Answer:
+    """All of several edits of the same sources, `how` saying how arrays are told."""
+    first = edits[0]
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in edits])
+        for name in ("latents", "asked", "obtained")
+    }
+    joined |= {"source_latents": first.source_latents, "source_features": first.source_features}
+    return Answer(
+        model=model,
+        expression=query.expression if query else None,
+        start=query.start if query else None,
+        share=query.share if query else None,
+        sources=images(first.source_pixels),
+        pictures=pictures,
+        **{name: numbers(rows, how) for name, rows in joined.items()},
+    )
