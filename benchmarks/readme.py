@@ -78,6 +78,7 @@ def digits(folder: Path) -> str:
         f"optimisation took {timing['ratio_alone']:.0f} times as long "
         "(`python benchmarks/speed.py` measures it again).",
         f"![Figure 3: one row a method]({SHIPPED}/figure3.png)",
+        *slid(report, SHIPPED, "digits"),
         targets(report),
         "The embedded CLIP reads "
         f"{spread(clip['MNIST zero-shot accuracy'])} of MNIST's test set through text alone, "
@@ -105,6 +106,19 @@ def sliders(found: dict[str, Any]) -> str:
     rows = [[name, *(cells.get((name, way), "refused") for way in ways)] for name in found["names"]]
     shares = {row["way"]: spread(row["share"], 2) for row in found["leakage"]}
     return table(["slider", *ways], [*rows, ["diagonal share", *(shares[way] for way in ways)]])
+
+
+def slid(report: dict[str, Any], shipped: str, images: str) -> list[str]:
+    """The paragraph on sliders; none where no attribute was measured."""
+    found = report["sliders"]
+    if not found:
+        return []
+    return [
+        f"**Sliders** of measured attributes on {found['sources']} {images}: Spearman of the "
+        "amount asked and the attribute measured, and the diagonal share of the leakage.",
+        sliders(found),
+        f"![Sliders]({shipped}/sliders.png)",
+    ]
 
 
 def arithmetic(report: dict[str, Any]) -> list[str]:
@@ -154,10 +168,7 @@ def tissue(folder: Path) -> str:
         "**Real tiles projected** (held-out sources): what is left of them before any edit.",
         table(header, inverted),
         *arithmetic(report),
-        f"**Sliders** of measured attributes on {report['sliders']['sources']} tiles: Spearman of "
-        "the amount asked and the attribute measured, and the diagonal share of the leakage.",
-        sliders(report["sliders"]),
-        f"![Sliders]({TISSUE}/sliders.png)",
+        *slid(report, TISSUE, "tiles"),
         targets(report),
     ]
     return "\n\n".join(lines)
