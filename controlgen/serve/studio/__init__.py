@@ -9,4 +9,5 @@ parcel   a drawing as a zip that draws it again
 look     how the page looks, and the little that runs in the browser
 page     the controls and what happens when they are used
 gate     the few paths of the page that can be reached
+mount    the page put into the application
 """

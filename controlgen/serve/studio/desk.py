@@ -1,9 +1,12 @@
 """What the page asks when it is used, and what it then shows: names of its parts -> new values."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import ValidationError
 
 from controlgen.control.axes import FAMILIES
 from controlgen.control.expression import Call, Number, Words, quoted, written
@@ -15,6 +18,7 @@ from controlgen.serve.studio.wishes import MOST, Part, Wish, read
 
 LOG = logging.getLogger("controlgen.serve")
 AXES = 6  # of a family, that are pictured
+ANEW = "This page had been forgotten, so it begins anew; do that again."
 FAILED = "That failed, and not by what you asked; the server's log says more."
 
 Shown = dict[str, Any]  # a part of the page -> its value, or a dict of its settings
@@ -32,9 +36,16 @@ class Desk:
         """What a job shows; what went wrong is one sentence on the page, and nothing else."""
         visit = self.visits.of(name)
         try:
+            if visit.drawn is None and job != self.opened:
+                # It was silent for too long, or the server began anew since.
+                return {**await self.opened(visit), "message": showing.said(ANEW, error=True)}
             return {"message": showing.said(""), **await job(visit, *given)}
         except ControlGenError as error:
             return {"message": showing.said(str(error), error=True), **self._controls(visit)}
+        except ValidationError as error:
+            first = error.errors()[0]
+            words = f"{first['loc'][-1] if first['loc'] else 'asked'}: {first['msg']}"
+            return {"message": showing.said(words[:300], error=True), **self._controls(visit)}
         except Exception:
             LOG.exception("the studio failed")
             return {"message": showing.said(FAILED, error=True)}
@@ -145,7 +156,10 @@ class Desk:
 
     async def keep(self, visit: Visit, name: str) -> Shown:
         """Keep the directions as one, for everybody whom this server serves."""
-        kept = await self.asking.keep(visit, str(name).strip().lower())
+        name = str(name).strip().lower()
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):
+            raise ConfigError("a name is small letters, digits and dashes, as in bold-and-slanted")
+        kept = await self.asking.keep(visit, name)
         href = f"v1/models/{visit.model}/directions/{kept.file}"
         words = f"Kept as {kept.file}; it is among the saved directions until the server stops."
         return {
@@ -162,7 +176,7 @@ class Desk:
         """How it is drawn."""
         before = visit.settings
         visit.settings = Settings(
-            int(_number(steps)) or 1, bool(residual), max(int(_number(refine)), 0)
+            max(int(_number(steps)), 1), bool(residual), max(int(_number(refine)), 0)
         )
         try:
             await self.asking.draw(visit, visit.wish)
@@ -240,7 +254,9 @@ class Desk:
             "model": visit.model,
             "about": showing.about(served),
             "by_text": {"visible": told.space.text},
+            "no_text": {"visible": not told.space.text},
             "by_attribute": {"visible": bool(told.attributes)},
+            "no_attribute": {"visible": not told.attributes},
             "attribute": {"choices": _spaced(told.attributes), "value": None},
             "hold": {
                 "choices": _spaced(told.attributes),

@@ -38,6 +38,17 @@ element.addEventListener('change', async (event) => {
   input.value = '';
 });
 """
+# Boxes with a copy button lose their label to it.
+NAMES = """
+() => {
+  for (const [id, name] of [['expression', 'Expression'], ['recipe', 'Recipe of the result']]) {
+    const whole = document.getElementById(id);
+    whole?.querySelector('textarea')?.setAttribute('aria-label', name);
+    const copy = whole?.querySelector('button[aria-label="Copy"]');
+    copy?.setAttribute('aria-label', 'Copy the ' + name.toLowerCase());
+  }
+}
+"""
 # The handle between before and after needs no server.
 COMPARE = """
 element.addEventListener('input', (event) => {

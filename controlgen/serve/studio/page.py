@@ -18,7 +18,6 @@ from controlgen.serve.studio.visits import VISITS
 from controlgen.serve.studio.wishes import MOST
 
 Parts = dict[str, Any]
-TITLE = "<h1>controlgen studio</h1>"
 
 
 def build(desk: Desk) -> gr.Blocks:
@@ -29,17 +28,14 @@ def build(desk: Desk) -> gr.Blocks:
     page = gr.Blocks(analytics_enabled=False, title="controlgen studio", fill_width=True)
     with page:
         with gr.Column(elem_classes="studio"):
-            with gr.Row(elem_id="top"):
-                gr.HTML(TITLE, min_width=180, scale=1)
-                parts["about"] = gr.HTML(min_width=300, scale=4)
-            parts["message"] = gr.HTML(elem_id="message")
+            parts["about"] = gr.HTML(elem_id="top")
             with gr.Row():
-                with gr.Column(scale=4, min_width=330):
+                with gr.Column(scale=4, min_width=340):
                     _start(parts, names, limits.image_bytes)
                     _directions(parts)
                     _adding(parts, limits.image_bytes)
                     _settings(parts, limits.amounts, limits.refine)
-                with gr.Column(scale=9, min_width=480):
+                with gr.Column(scale=8, min_width=480):
                     _outcome(parts, limits.answers)
         _wire(page, parts, desk)
     page.state_session_capacity = VISITS
@@ -49,7 +45,7 @@ def build(desk: Desk) -> gr.Blocks:
 def _start(parts: Parts, names: Sequence[str], most: int) -> None:
     gr.HTML("<h2>Start</h2>")
     parts["model"] = gr.Dropdown(list(names), value=names[0], label="Model", interactive=True)
-    with gr.Row():
+    with gr.Row(equal_height=True):
         parts["seed"] = gr.Number(7, label="Seed of a sample", precision=0, minimum=0, step=1)
         parts["another"] = gr.Button("Another sample", size="sm")
     label = "Or your own image: drop it here, or choose it"
@@ -58,7 +54,8 @@ def _start(parts: Parts, names: Sequence[str], most: int) -> None:
 
 def _directions(parts: Parts) -> None:
     gr.HTML("<h2>Directions</h2>")
-    parts["nothing"] = gr.HTML("<p>None yet: add one below, then move its slider.</p>")
+    none = "<p>None yet: add one below, then move its slider.</p>"
+    parts["nothing"] = gr.HTML(none)
     for place in range(MOST):
         with gr.Column(visible=False, elem_classes="part") as row:
             parts[f"slider{place}"] = gr.Slider(
@@ -72,10 +69,12 @@ def _directions(parts: Parts) -> None:
 def _adding(parts: Parts, most: int) -> None:
     gr.HTML("<h2>Add a direction</h2>")
     with gr.Tabs():
-        with gr.Tab("Text") as parts["by_text"]:
-            parts["text_more"] = gr.Textbox(label="More of", placeholder="a bold digit")
-            parts["text_less"] = gr.Textbox(label="Less of", placeholder="a thin digit")
-            parts["text_add"] = gr.Button("Add this text", size="sm")
+        with gr.Tab("Text"):
+            parts["no_text"] = gr.HTML("<p>This model reads no text.</p>", visible=False)
+            with gr.Column() as parts["by_text"]:
+                parts["text_more"] = gr.Textbox(label="More of", placeholder="a bold digit")
+                parts["text_less"] = gr.Textbox(label="Less of", placeholder="a thin digit")
+                parts["text_add"] = gr.Button("Add this text", size="sm")
         with gr.Tab("Pictures"):
             for side, label in (("more", "More like these"), ("less", "Less like these")):
                 picker = look.picker(label, most, several=True)
@@ -86,9 +85,12 @@ def _adding(parts: Parts, most: int) -> None:
             parts["family"] = gr.Radio(list(FAMILIES), value="sefa", label="Axes without labels")
             parts["axes_show"] = gr.Button("Show the axes", size="sm")
             parts["axes"] = gr.HTML(js_on_load=look.PICK, elem_id="axes")
-        with gr.Tab("Measured") as parts["by_attribute"]:
-            parts["attribute"] = gr.Dropdown([], label="One sigma more of", interactive=True)
-            parts["attribute_add"] = gr.Button("Add what is measured", size="sm")
+        with gr.Tab("Measured"):
+            words = "<p>This model was fitted without measured attributes.</p>"
+            parts["no_attribute"] = gr.HTML(words, visible=False)
+            with gr.Column() as parts["by_attribute"]:
+                parts["attribute"] = gr.Dropdown([], label="One sigma more of", interactive=True)
+                parts["attribute_add"] = gr.Button("Add what is measured", size="sm")
         with gr.Tab("Saved"):
             parts["saved"] = gr.Dropdown([], label="Saved directions", interactive=True)
             parts["saved_add"] = gr.Button("Add the saved one", size="sm")
@@ -113,17 +115,21 @@ def _settings(parts: Parts, steps: int, refine: int) -> None:
 
 
 def _outcome(parts: Parts, answers: int) -> None:
+    parts["message"] = gr.HTML(elem_id="message")
     parts["strip"] = gr.HTML(elem_id="strip")
-    parts["expression"] = gr.Textbox(
-        label="Expression: what is drawn; write your own and press Enter",
-        lines=1,
-        max_lines=6,
-        buttons=["copy"],
-        elem_classes="mono",
-        elem_id="expression",
-        interactive=True,
-    )
-    parts["draw"] = gr.Button("Draw the expression", size="sm")
+    with gr.Row(equal_height=True):
+        parts["expression"] = gr.Textbox(
+            label="Expression: what is drawn; write your own and press Enter",
+            lines=1,
+            max_lines=6,
+            buttons=["copy"],
+            elem_classes="mono",
+            elem_id="expression",
+            html_attributes=gr.InputHTMLAttributes(spellcheck=False, autocomplete="off"),
+            interactive=True,
+            scale=9,
+        )
+        parts["draw"] = gr.Button("Draw", size="sm", scale=1, min_width=70)
     with gr.Row():
         with gr.Column(scale=2, min_width=220):
             parts["compare"] = gr.HTML(js_on_load=look.COMPARE, elem_id="compare")
@@ -153,6 +159,7 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     # under way the newest values wait, and those between are left out.
     on = _Wiring(desk, parts)
     on(page.load, desk.opened)
+    page.load(None, js=look.NAMES, queue=False, api_visibility="private")
     on(parts["model"].input, desk.model, ["model"])
     on(parts["seed"].input, desk.seed, ["seed"], live=True)
     on(parts["another"].click, desk.another)

@@ -21,8 +21,8 @@ def about(served: Served) -> str:
     channels, height, width = told.image_shape
     facts = f"{height} × {width}, {'colour' if channels == 3 else 'grey'}; weights {told.weights}"
     return (
-        f'<p class="about"><strong>{escape(told.about)}</strong> '
-        f"<span>{escape(told.name)}: {escape(facts)}</span></p>"
+        f'<div class="about"><h1>controlgen studio</h1><strong>{escape(told.about)}</strong>'
+        f"<span>{escape(told.name)}: {escape(facts)}</span></div>"
     )
 
 
@@ -73,7 +73,7 @@ def compare(drawing: Drawing) -> str:
     return (
         '<div class="compare" style="--at: 50%"><div class="both">'
         f'<img src="{_png(result)}" alt="result"><img class="over" src="{_png(source)}" '
-        'alt="source"></div><label><span>source &#8592; before and after &#8594; result</span>'
+        'alt="source"></div><label><span>source</span><span>result</span>'
         '<input type="range" min="0" max="100" value="50" '
         'aria-label="Before and after"></label></div>'
     )

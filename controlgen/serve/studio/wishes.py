@@ -93,7 +93,7 @@ def read(text: str) -> Wish:
     tree = parse(text)
     whole = Wish(written(tree))
     start, hold, terms = None, [], []
-    for amount, node in _terms(tree, 1.0):
+    for amount, node in _terms(tree):
         if isinstance(node, Call) and node.name == "hold":
             hold += [one.text for one in node.arguments if isinstance(one, Words)]
             if amount != 1 or len(hold) != len(dict.fromkeys(hold)):
@@ -123,20 +123,26 @@ def named(text: str, names: Iterator[str] | list[str]) -> list[str]:
     ]
 
 
-def _terms(node: Node, amount: float) -> Iterator[tuple[float, Node]]:
-    # The terms of a sum, each with its number.
+def _terms(node: Node, sign: float = 1.0) -> Iterator[tuple[float, Node]]:
+    # The terms of a sum, each with its number. A sum with a number of its own is one term.
     match node:
-        case Combined("+" | "-" as sign, left, right) if amount == 1:
-            yield from _terms(left, 1.0)
-            yield from _terms(right, 1.0 if sign == "+" else -1.0)
-        case Negative(value):
-            yield from _terms(value, -amount)
-        case Combined("*", Number(value), other) | Combined("*", other, Number(value)):
-            yield from _terms(other, amount * value)
-        case Combined("/", other, Number(value)) if value:
-            yield from _terms(other, amount / value)
+        case Combined("+" | "-" as between, left, right) if sign == 1:
+            yield from _terms(left)
+            yield from _terms(right, 1.0 if between == "+" else -1.0)
         case _:
-            yield amount, node
+            yield _scaled(node, sign)
+
+
+def _scaled(node: Node, amount: float) -> tuple[float, Node]:
+    match node:
+        case Negative(value):
+            return _scaled(value, -amount)
+        case Combined("*", Number(value), other) | Combined("*", other, Number(value)):
+            return _scaled(other, amount * value)
+        case Combined("/", other, Number(value)) if value:
+            return _scaled(other, amount / value)
+        case _:
+            return amount, node
 
 
 def _paired(terms: list[tuple[float, Node]]) -> Iterator[Part]:
