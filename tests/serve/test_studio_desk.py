@@ -30,9 +30,9 @@ Ask = Callable[..., dict[str, Any]]
 EIGHT = ("a digit eight", "a digit three")
 
 
-@pytest.fixture(scope="module")
-def models(editor: Editor) -> dict[str, Served]:
-    return {"tiny": Served("tiny", editor, "", 4)}
+@pytest.fixture
+def models(served: Served) -> dict[str, Served]:
+    return {"tiny": Served("tiny", served.editor, "", 4)}
 
 
 @pytest.fixture
@@ -149,7 +149,6 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
         ("keep", ["Bad name!"], "small letters"),
         ("keep", ["bold"], "no direction"),
         ("variants", [4], "answer"),
-        ("settings", [1000, False, 0], "amounts"),
         ("settings", [4, False, 9_999], "refine"),
         ("model", ["other"], "not served"),
         ("back", [{"drawing": 99}], "no longer kept"),
@@ -161,7 +160,11 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
         ("image", [files("a.png", data="")], "empty"),
         ("image", [files("a.png", data="????")], "base64"),
         ("image", [files("a.png", data="R0lGODlh")], "GIF"),
-        ("image", [files("a.png", data=codec.to_base64(b"\x89PNG\r\n\x1a\n" + b"x" * 40))], "PNG"),
+        (
+            "image",
+            [files("a.png", data=codec.to_base64(b"\x89PNG\r\n\x1a\n" + b"x" * 40))],
+            "damaged",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -254,6 +257,16 @@ def test_a_zip_says_when_a_direction_is_no_longer_the_same(ask: Ask, desk: Desk)
     ask("text", "x", "y", page="other")
     ask("keep", "bold", page="other")
     assert entries(desk)["bold.safetensors"] == before
+
+
+def test_settings_change_how_it_is_drawn(ask: Ask, desk: Desk) -> None:
+    ask("text", *EIGHT)
+    shown = ask("settings", 2, True, 1)
+    assert shown["strip"].count("<img") == 3
+    assert "residual = true" in shown["recipe"]
+    assert "refine = 1" in shown["recipe"]
+    ask("settings", 1_000, False, 0)
+    assert desk.visits.of("page").settings.steps == desk.asking.service.limits.amounts
 
 
 def test_axes_are_walked_from_the_start(ask: Ask) -> None:

@@ -174,9 +174,9 @@ class Desk:
 
     async def settings(self, visit: Visit, steps: Any, residual: Any, refine: Any) -> Shown:
         """How it is drawn."""
-        before = visit.settings
+        before, most = visit.settings, self.asking.service.limits.amounts
         visit.settings = Settings(
-            max(int(_number(steps)), 1), bool(residual), max(int(_number(refine)), 0)
+            min(max(int(_number(steps)), 1), most), bool(residual), max(int(_number(refine)), 0)
         )
         try:
             await self.asking.draw(visit, visit.wish)

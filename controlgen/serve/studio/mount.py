@@ -1,6 +1,8 @@
 """The page put into the application: its gate, its downloads, and its life."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import gradio as gr
@@ -26,21 +28,10 @@ class Studio:
     def __init__(self, service: Service, work: Work) -> None:
         self._models = service.models
         self._visits = Visits(next(iter(service.models)))
-        # An application of its own: its routes are reached through the gate alone.
-        self._page = gr.mount_gradio_app(
-            FastAPI(openapi_url=None),
-            build(Desk(Asking(service, work), self._visits)),
-            path="/",
-            footer_links=[],
-            run_history=False,
-            show_error=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            pwa=False,
-            mcp_server=False,
-            theme=look.theme(),
-            css=look.CSS,
-        )
+        desk = Desk(Asking(service, work), self._visits)
+        # Gradio wants an event loop as it is put together; this one is gone afterwards.
+        with ThreadPoolExecutor(1) as pool:
+            self._page: FastAPI = pool.submit(asyncio.run, _put_together(desk)).result()
 
     def put_into(self, app: FastAPI) -> None:
         """The page at /, and its downloads."""
@@ -63,3 +54,22 @@ class Studio:
         """While the application is."""
         async with self._page.router.lifespan_context(self._page):
             yield
+
+
+async def _put_together(desk: Desk) -> FastAPI:
+    # An application of its own: its routes are reached through the gate alone.
+    page: FastAPI = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        build(desk),
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=look.theme(),
+        css=look.CSS,
+    )
+    return page
