@@ -71,6 +71,7 @@ def visit(browser: Any, url: str) -> Iterator[Open]:
 
     def opened(at: str = url, **how: Any) -> Any:
         page = browser.new_page(viewport={"width": 1200, "height": 900}, **how)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.set_default_timeout(WAIT)
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: failed.append(str(error)))
@@ -143,6 +144,9 @@ def test_a_sample_is_steered_and_taken_home(
     expression = page.get_by_role("textbox", name="Expression").input_value()
     recipe = page.get_by_role("textbox", name="Recipe of the result").input_value()
     assert f"expression = '{expression}'" in recipe
+    for name, text in (("expression", expression), ("recipe of the result", recipe)):
+        page.get_by_role("button", name=f"Copy the {name}").click()
+        assert page.evaluate("navigator.clipboard.readText()") == text
     with page.expect_download() as download:
         page.get_by_role("link", name="Download pictures and recipe").click()
     with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
@@ -221,6 +225,10 @@ def test_tissue_in_the_dark_by_keys_alone(visit: Open, tmp_path: Path) -> None:
     assert "eosin (held)" in told
     assert "σ" in told
     assert "Doubtful" in told or "Can be believed" in told
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download pictures and recipe").press("Enter")
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
+        assert whole.read("README.txt").startswith(b"Synthetic; not for diagnosis.")
     page.screenshot(path=tmp_path / "dark.png", full_page=True)
 
     # Every control has a name, and shows that it is the one in hand.

@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,6 +200,19 @@ def test_a_forgotten_page_begins_anew(ask: Ask) -> None:
     shown = ask("moved", 1.0, page="another page")
     assert "begins anew" in shown["message"]
     assert shown["expression"] == "seed(7)"
+
+
+def test_a_full_queue_is_told_and_nothing_is_lost(models: dict[str, Served]) -> None:
+    limits = Limits(waiting=1)
+    work, go = Work(limits), threading.Event()
+    desk = Desk(Asking(Service(models, limits), work), Visits("tiny"))
+    asyncio.run(desk.answer(desk.opened, "page"))
+    work.submit(lambda deadline: go.wait(30))
+    shown = asyncio.run(desk.answer(desk.another, "page"))
+    assert "requests wait already" in shown["message"]
+    go.set()
+    work.close()
+    assert desk.visits.of("page").wish.seed == 7
 
 
 def test_words_of_others_are_escaped(ask: Ask) -> None:

@@ -161,6 +161,7 @@ def test_visits_are_bounded_and_the_silent_ones_go_first(monkeypatch: pytest.Mon
     assert len(kept) == 3
     assert kept.by_token(first.token) is first
     assert kept.by_token("no") is None
+    assert kept.by_token("nö") is None
 
     monkeypatch.setattr(visits, "ALL_UPLOADED", 12)
     first.take("a.png", "12345678")
@@ -169,9 +170,11 @@ def test_visits_are_bounded_and_the_silent_ones_go_first(monkeypatch: pytest.Mon
     assert not kept.of("a").images
 
 
-def drawing(number: int, wish: Wish, settings: Settings | None = None) -> Drawing:
+def drawing(
+    number: int, wish: Wish, settings: Settings | None = None, live: bool = True
+) -> Drawing:
     answer = Answer(model="m", expression=None, start=None, share=None, sources=[], pictures=[])
-    return Drawing(number, "m", wish, settings or Settings(), str(wish), answer)
+    return Drawing(number, "m", wish, settings or Settings(), str(wish), answer, live=live)
 
 
 def test_a_slider_that_moves_leaves_one_place_in_the_history() -> None:
@@ -189,7 +192,10 @@ def test_a_slider_that_moves_leaves_one_place_in_the_history() -> None:
     other = Settings(residual=True)
     visit.keep(drawing(12, Wish(parts=(Part('axis("sefa", 1)', 2.0),)), other))
     assert [one.number for one in visit.past] == [9, 10, 11, 12]
-    for number in range(13, 100):
+    visit.keep(drawing(13, Wish("seed(1)"), live=False))
+    visit.keep(drawing(14, Wish("seed(2)"), live=False))
+    assert len(visit.past) == 6
+    for number in range(15, 100):
         now += 10
         visit.keep(drawing(number, Wish(f"seed({number})")))
     assert len(visit.past) == visits.PAST

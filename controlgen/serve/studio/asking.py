@@ -47,7 +47,9 @@ class Asking:
         """The model that the visit works with."""
         return chosen(self.service.models, visit.model)
 
-    async def draw(self, visit: Visit, wish: Wish, text: str | None = None) -> Drawing:
+    async def draw(
+        self, visit: Visit, wish: Wish, text: str | None = None, live: bool = False
+    ) -> Drawing:
         """A wish, or the very expression that it was read from; drawn, it is the visit's."""
         text = str(wish) if text is None else text
         steps = visit.settings.steps if wish.moves else 1
@@ -66,6 +68,7 @@ class Asking:
             answer=answer,
             images=asked.images,
             directions={name: saved[name] for name in recipe["files"] if name in saved},
+            live=live,
         )
         visit.wish = wish
         visit.keep(drawing)

@@ -71,7 +71,7 @@ class Desk:
     async def seed(self, visit: Visit, seed: Any) -> Shown:
         """Start from a sample of this seed."""
         start = f"seed({_whole(seed)})"
-        await self.asking.draw(visit, replace(visit.wish, start=start))
+        await self.asking.draw(visit, replace(visit.wish, start=start), live=True)
         return self._pictures(visit)
 
     async def another(self, visit: Visit) -> Shown:
@@ -93,7 +93,7 @@ class Desk:
             replace(part, amount=_number(amount))
             for part, amount in zip(visit.wish.parts, amounts, strict=False)
         )
-        await self.asking.draw(visit, replace(visit.wish, parts=parts))
+        await self.asking.draw(visit, replace(visit.wish, parts=parts), live=True)
         return self._pictures(visit)
 
     async def removed(self, visit: Visit, place: int) -> Shown:

@@ -174,7 +174,8 @@ def _measured(pictures: Sequence[Picture]) -> Iterable[str]:
         cells = []
         for one in pictures:
             got = one.measured[name]
-            cells.append(f"{got.after:.3g} <small>({got.sigmas:+.1f} σ)</small>")
+            change = f"{got.sigmas:+.1f}".replace("-0.0", "+0.0")
+            cells.append(f"{got.after:.3g} <small>({change} σ)</small>")
         yield _row(label, title, cells, f"{first.before:.3g}")
 
 

@@ -19,7 +19,7 @@ PAST = 24  # drawings of one visit
 UPLOADS = 128  # images of one visit
 UPLOADED = 24_000_000  # characters of base64, of one visit
 ALL_UPLOADED = 256_000_000  # of all visits
-SETTLED = 1.5  # seconds without a change after which a drawing keeps its place in the history
+SETTLED = 1.5  # seconds without a move after which a drawing keeps its place in the history
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A wish that was drawn: what came out, and the images (base64) and saved directions read."""
+    """A wish that was drawn: what came out, and the images (base64) and saved directions read.
+
+    live: drawn while a slider or a number was moving.
+    """
 
     number: int
     model: str
@@ -44,6 +47,7 @@ class Drawing:
     images: Mapping[str, str] = field(repr=False, default_factory=dict)
     directions: Mapping[str, bytes] = field(repr=False, default_factory=dict)
     variants: Answer | None = None
+    live: bool = False
 
 
 @dataclass
@@ -134,7 +138,7 @@ class Visits:
     def by_token(self, token: str) -> Visit | None:
         """The one whose downloads bear this token."""
         for visit in self._visits.values():
-            if secrets.compare_digest(visit.token, token):
+            if secrets.compare_digest(visit.token.encode(), token.encode()):
                 return visit
         return None
 
@@ -165,10 +169,11 @@ def _unused(name: str, taken: Mapping[str, str]) -> str:
 
 
 def _takes_the_place(last: Drawing, drawing: Drawing, seconds: float) -> bool:
-    # The same again, or the same but for its numbers while they are still moved.
+    # The same again, or the same but for its numbers while they are still moving.
     if (last.model, last.settings) != (drawing.model, drawing.settings):
         return False
-    return last.text == drawing.text or (seconds < SETTLED and _bare(last) == _bare(drawing))
+    moving = last.live and drawing.live and seconds < SETTLED
+    return last.text == drawing.text or (moving and _bare(last) == _bare(drawing))
 
 
 def _bare(drawing: Drawing) -> Wish:
