@@ -47,7 +47,8 @@ def serve(request: Request) -> None:
     local = request.host in LOOPBACK
     with closing(_bound(request.host, request.port)) as bound:
         models = open_models(request.maps, request.directions, limits.directions)
-        app = create_app(models, limits, token, LOCAL_NAMES if local else ())
+        hosts = LOCAL_NAMES if local else ()
+        app = create_app(models, limits, token, hosts, request.studio)
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -95,7 +95,7 @@ def written(node: Node) -> str:
     """An expression that `parse` reads as the same tree."""
     match node:
         case Number(value):
-            return f"{value:.17g}" if value != int(value) else f"{int(value)}"
+            return repr(value) if value != int(value) else f"{int(value)}"
         case Words(text):
             return quoted(text)
         case Call(name, arguments):

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import FastAPI, File, Form, Path, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -46,6 +46,9 @@ from controlgen.serve.schemas import (
 from controlgen.serve.service import Service
 from controlgen.serve.work import Busy, Deadline, TooSlow, Work
 
+if TYPE_CHECKING:
+    from controlgen.serve.studio.mount import Studio
+
 T = TypeVar("T")
 STATUS: dict[type[ControlGenError], tuple[int, str]] = {
     TooSlow: (503, "Too slow"),
@@ -77,18 +80,22 @@ def create_app(
     limits: Limits | None = None,
     token: str = "",
     hosts: Collection[str] = (),
+    studio: bool = False,
 ) -> FastAPI:
     """The application for these models.
 
     `token`, where given, is asked of every request but /health; `hosts`, where given, are the only
-    Host names that are answered.
+    Host names that are answered. With `studio` there is the page at / as well. Raises ConfigError
+    where that is asked for and gradio is not installed.
     """
     limits = limits or Limits()
     service, work = Service(models, limits), Work(limits)
+    page = _studio(service, work) if studio else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with page.running() if page else nullcontext():
+            yield
         # What was begun is finished.
         await asyncio.get_running_loop().run_in_executor(None, work.close)
 
@@ -105,12 +112,26 @@ def create_app(
     _tell_errors(app)
     _look(app, service, work)
     _ask(app, service, work)
+    if page:
+        page.put_into(app)
     app.add_middleware(Bounded, limits=limits)
     if token:
         app.add_middleware(Token, token=token)
     app.add_middleware(SameHost, hosts=hosts)
     app.add_middleware(Traced)
     return app
+
+
+def _studio(service: Service, work: Work) -> "Studio":
+    # Gradio is imported only where its page is served.
+    try:
+        from controlgen.serve.studio.mount import Studio
+    except ImportError as error:
+        raise ConfigError(
+            f"the studio needs {error.name}: pip install 'controlgen[serve]', or serve with "
+            "--no-studio"
+        ) from None
+    return Studio(service, work)
 
 
 def _look(app: FastAPI, service: Service, work: Work) -> None:

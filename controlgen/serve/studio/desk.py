@@ -1,0 +1,323 @@
+"""What the page asks when it is used, and what it then shows: names of its parts -> new values."""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from controlgen.control.axes import FAMILIES
+from controlgen.control.expression import Call, Number, Words, quoted, written
+from controlgen.errors import ConfigError, ControlGenError, DataError
+from controlgen.serve.studio import showing
+from controlgen.serve.studio.asking import Asking, too_many
+from controlgen.serve.studio.visits import Settings, Visit, Visits
+from controlgen.serve.studio.wishes import MOST, Part, Wish, read
+
+LOG = logging.getLogger("controlgen.serve")
+AXES = 6  # of a family, that are pictured
+ANEW = "This page had been forgotten, so it begins anew; do that again."
+FAILED = "That failed, and not by what you asked; the server's log says more."
+
+Shown = dict[str, Any]  # a part of the page -> its value, or a dict of its settings
+Job = Callable[..., Awaitable[Shown]]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Answers the page's events. Each takes the visit, and what the controls said."""
+
+    asking: Asking
+    visits: Visits
+
+    async def answer(self, job: Job, name: str | None, *given: Any) -> Shown:
+        """What a job shows; what went wrong is one sentence on the page, and nothing else."""
+        visit = self.visits.of(name)
+        try:
+            if visit.drawn is None and job != self.opened:
+                # It was silent for too long, or the server began anew since.
+                return {**await self.opened(visit), "message": showing.said(ANEW, error=True)}
+            return {"message": showing.said(""), **await job(visit, *given)}
+        except ControlGenError as error:
+            return {"message": showing.said(str(error), error=True), **self._controls(visit)}
+        except ValidationError as error:
+            first = error.errors()[0]
+            words = f"{first['loc'][-1] if first['loc'] else 'asked'}: {first['msg']}"
+            return {"message": showing.said(words[:300], error=True), **self._controls(visit)}
+        except Exception:
+            LOG.exception("the studio failed")
+            return {"message": showing.said(FAILED, error=True)}
+
+    async def opened(self, visit: Visit) -> Shown:
+        """The page as it begins."""
+        if visit.drawn is None:
+            await self.asking.draw(visit, visit.wish)
+        return {**self._controls(visit), **self._model(visit), **self._pictures(visit)}
+
+    async def model(self, visit: Visit, name: str) -> Shown:
+        """Another model: the start stays where it can, directions do not."""
+        before, wish = visit.model, visit.wish
+        visit.model = str(name)
+        start = wish.start if wish.start.startswith(("seed", "image")) else "seed(7)"
+        try:
+            await self.asking.draw(visit, Wish(start))
+        except ControlGenError:
+            visit.model = before
+            raise
+        return {**self._controls(visit), **self._model(visit), **self._pictures(visit)}
+
+    async def seed(self, visit: Visit, seed: Any) -> Shown:
+        """Start from a sample of this seed."""
+        start = f"seed({_whole(seed)})"
+        await self.asking.draw(visit, replace(visit.wish, start=start), live=True)
+        return self._pictures(visit)
+
+    async def another(self, visit: Visit) -> Shown:
+        """Start from the next seed."""
+        seed = visit.wish.seed
+        start = f"seed({0 if seed is None else seed + 1})"
+        return await self._redrawn(visit, replace(visit.wish, start=start))
+
+    async def image(self, visit: Visit, said: Any) -> Shown:
+        """Start from an image of one's own."""
+        files = _files(said)
+        too_many(files, 1)
+        name = await self.asking.take(visit, *files[0])
+        return await self._redrawn(visit, replace(visit.wish, start=f"image({quoted(name)})"))
+
+    async def moved(self, visit: Visit, *amounts: Any) -> Shown:
+        """Sliders moved: pictures follow, the controls are left in the reader's hand."""
+        parts = tuple(
+            replace(part, amount=_number(amount))
+            for part, amount in zip(visit.wish.parts, amounts, strict=False)
+        )
+        await self.asking.draw(visit, replace(visit.wish, parts=parts), live=True)
+        return self._pictures(visit)
+
+    async def removed(self, visit: Visit, place: int) -> Shown:
+        """One direction less."""
+        parts = visit.wish.parts
+        return await self._redrawn(
+            visit, replace(visit.wish, parts=parts[:place] + parts[place + 1 :])
+        )
+
+    async def text(self, visit: Visit, more: str, less: str) -> Shown:
+        """A text, less a neutral one."""
+        if not str(more).strip():
+            raise ConfigError("write what there should be more of")
+        change = f"text({quoted(more.strip())})"
+        if str(less).strip():
+            change += f" - text({quoted(less.strip())})"
+        else:
+            raise ConfigError("write what it is the contrary of, as in a bold digit, a thin digit")
+        return await self._added(visit, change)
+
+    async def gather(self, visit: Visit, side: str, said: Any) -> Shown:
+        """More pictures for one side of a direction."""
+        files = _files(said)
+        too_many(files, 64)
+        for name, content in files:
+            await self.asking.take(visit, name, content, visit.folder(side))
+        return self._gathered(visit)
+
+    async def groups(self, visit: Visit) -> Shown:
+        """The two groups of pictures as a direction."""
+        if not visit.group("more") or not visit.group("less"):
+            raise ConfigError("each of the two groups needs at least one picture")
+        sides = [f"mean({quoted(visit.folder(side) + '*')})" for side in ("more", "less")]
+        shown = await self._added(visit, " - ".join(sides))
+        visit.groups += 1
+        return {**shown, **self._gathered(visit)}
+
+    async def axes(self, visit: Visit, family: str) -> Shown:
+        """The first axes of a family, walked from the start."""
+        if family not in FAMILIES:
+            raise ConfigError(f"axes: there is {', '.join(FAMILIES)}")
+        return {"axes": showing.axes(await self.asking.axes(visit, family, AXES))}
+
+    async def axis(self, visit: Visit, family: str, said: Any) -> Shown:
+        """An axis as a direction."""
+        call = Call("axis", (Words(str(family)), Number(_number(_told(said, "axis")))))
+        return await self._added(visit, written(call))
+
+    async def attribute(self, visit: Visit, name: str) -> Shown:
+        """A measured attribute as a direction."""
+        if not name:
+            raise ConfigError("choose what is measured")
+        return await self._added(visit, f"attribute({quoted(str(name))})")
+
+    async def saved(self, visit: Visit, name: str) -> Shown:
+        """A saved direction."""
+        if not name:
+            raise ConfigError("choose a saved direction; there is none before one is kept")
+        return await self._added(visit, f"direction({quoted(str(name))})")
+
+    async def keep(self, visit: Visit, name: str) -> Shown:
+        """Keep the directions as one, for everybody whom this server serves."""
+        name = str(name).strip().lower()
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):
+            raise ConfigError("a name is small letters, digits and dashes, as in bold-and-slanted")
+        kept = await self.asking.keep(visit, name)
+        href = f"v1/models/{visit.model}/directions/{kept.file}"
+        words = f"Kept as {kept.file}; it is among the saved directions until the server stops."
+        return {
+            **self._model(visit),
+            "keep_name": "",
+            "message": showing.kept(words, href, "Download the file"),
+        }
+
+    async def hold(self, visit: Visit, names: Sequence[str]) -> Shown:
+        """Attributes that are to stay where they were."""
+        return await self._redrawn(visit, replace(visit.wish, hold=tuple(map(str, names or []))))
+
+    async def settings(self, visit: Visit, steps: Any, residual: Any, refine: Any) -> Shown:
+        """How it is drawn."""
+        before, most = visit.settings, self.asking.service.limits.amounts
+        visit.settings = Settings(
+            min(max(int(_number(steps)), 1), most), bool(residual), max(int(_number(refine)), 0)
+        )
+        try:
+            await self.asking.draw(visit, visit.wish)
+        except ControlGenError:
+            visit.settings = before
+            raise
+        return self._pictures(visit)
+
+    async def expression(self, visit: Visit, text: str) -> Shown:
+        """An expression written by hand: it is drawn as it stands, and the sliders follow it."""
+        await self.asking.draw(visit, read(str(text)), str(text).strip())
+        return {**self._controls(visit), **self._pictures(visit)}
+
+    async def variants(self, visit: Visit, count: Any) -> Shown:
+        """Several answers of the map to what is shown."""
+        drawing = await self.asking.variants(visit, max(int(_number(count)), 2))
+        return {"variants": showing.variants(drawing), "parcel": showing.parcel_link(visit)}
+
+    async def back(self, visit: Visit, said: Any) -> Shown:
+        """A drawing of the past, with the controls as they were."""
+        drawing = visit.find(int(_number(_told(said, "drawing"))))
+        visit.drawn, visit.wish, visit.settings = drawing, drawing.wish, drawing.settings
+        visit.model = drawing.model
+        return {**self._controls(visit), **self._model(visit), **self._pictures(visit)}
+
+    async def forget(self, visit: Visit) -> Shown:
+        """Forget the images of this visit, and what was drawn with them."""
+        visit.images.clear()
+        kept = [one for one in visit.past if not one.images]
+        visit.past.clear()
+        visit.past.extend(kept)
+        if visit.drawn is not None and visit.drawn.images:
+            await self.asking.draw(visit, Wish())
+        return {**self._gathered(visit), **self._controls(visit), **self._pictures(visit)}
+
+    async def _redrawn(self, visit: Visit, wish: Wish) -> Shown:
+        await self.asking.draw(visit, wish)
+        return {**self._controls(visit), **self._pictures(visit)}
+
+    async def _added(self, visit: Visit, change: str) -> Shown:
+        return await self._redrawn(visit, visit.wish.with_part(change))
+
+    def _pictures(self, visit: Visit) -> Shown:
+        drawing = visit.drawn
+        assert drawing is not None
+        return {
+            "strip": showing.strip(drawing),
+            "compare": showing.compare(drawing),
+            "variants": showing.variants(drawing),
+            "expression": drawing.text,
+            "recipe": showing.recipe(drawing),
+            "parcel": showing.parcel_link(visit),
+            "past": showing.past(visit),
+        }
+
+    def _controls(self, visit: Visit) -> Shown:
+        wish = visit.wish
+        shown: Shown = {"hold": {"value": list(wish.hold)}}
+        if wish.seed is not None:
+            shown["seed"] = wish.seed
+        for place in range(MOST):
+            part = wish.parts[place] if place < len(wish.parts) else None
+            shown[f"part{place}"] = {"visible": part is not None}
+            shown[f"slider{place}"] = _slider(place, part)
+        shown["settings_steps"] = visit.settings.steps
+        shown["settings_residual"] = visit.settings.residual
+        shown["settings_refine"] = visit.settings.refine
+        shown["nothing"] = {"visible": not wish.parts}
+        return shown
+
+    def _model(self, visit: Visit) -> Shown:
+        served = self.asking.served(visit)
+        told = served.described()
+        return {
+            "model": visit.model,
+            "about": showing.about(served),
+            "by_text": {"visible": told.space.text},
+            "no_text": {"visible": not told.space.text},
+            "by_attribute": {"visible": bool(told.attributes)},
+            "no_attribute": {"visible": not told.attributes},
+            "attribute": {"choices": _spaced(told.attributes), "value": None},
+            "hold": {
+                "choices": _spaced(told.attributes),
+                "value": list(visit.wish.hold),
+                "visible": bool(told.attributes),
+            },
+            "saved": {"choices": told.directions, "value": None},
+            "many": {"visible": served.many},
+            "axes": "",
+        }
+
+    def _gathered(self, visit: Visit) -> Shown:
+        return {side: showing.gathered(visit, side) for side in ("more", "less")}
+
+
+def _slider(place: int, part: Part | None) -> Shown:
+    if part is None:
+        return {"value": 0.0, "label": f"Direction {place + 1}"}
+    far = max(3.0, abs(part.amount))
+    label = f"{place + 1}. {part.label}"
+    return {"value": part.amount, "label": label, "minimum": -far, "maximum": far}
+
+
+def _spaced(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), name) for name in names]
+
+
+def _files(said: Any) -> list[tuple[str, str]]:
+    # Names and contents (base64), as the page's own script sends them.
+    files = _told(said, "files")
+    if not isinstance(files, list) or not files:
+        raise DataError("no image came")
+    found = []
+    for one in files:
+        name, data = (one.get("name"), one.get("data")) if isinstance(one, Mapping) else (0, 0)
+        if not isinstance(name, str) or not isinstance(data, str):
+            raise DataError("no image came")
+        found.append((name, data))
+    return found
+
+
+def _told(said: Any, key: str) -> Any:
+    if not isinstance(said, Mapping):
+        return None
+    if said.get("too_large"):
+        raise DataError(f"{said['too_large']!s:.100}: too large to be sent")
+    return said.get(key)
+
+
+def _whole(value: Any) -> int:
+    number = _number(value or 0)
+    if number < 0 or number != int(number):
+        raise ConfigError("the seed must be a whole number from 0 on")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ConfigError("a number is wanted here") from None
+    if not -1e15 < number < 1e15:
+        raise ConfigError("this number is too large, or none")
+    return number

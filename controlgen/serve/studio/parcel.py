@@ -1,0 +1,99 @@
+"""A drawing as a zip: the pictures, and all that is needed to draw the result again."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+
+from controlgen import __version__
+from controlgen.control import Recipe
+from controlgen.control.files import digest
+from controlgen.errors import DataError
+from controlgen.serve import codec
+from controlgen.serve.models import SYNTHETIC, Served
+from controlgen.serve.studio.visits import Drawing
+
+BEGUN = (1980, 1, 1, 0, 0, 0)  # of every entry: the same drawing is the same zip, byte for byte
+README = """{about}
+
+{text}
+
+Drawn by controlgen {version} with the model {model} (weights {weights}).
+{start}
+
+pictures/result.png is what came out; each picture carries the recipe that made it.
+To draw it again, byte for byte, in this folder, with the folder of the model:
+
+    controlgen edit MODEL_FOLDER --recipe recipe.toml -o again.png
+
+again.png is then pictures/result.png. Another version of controlgen, of its libraries or another
+machine may differ in the last bit of a number, and by that in a shade.
+{more}"""
+
+
+def parcel(drawing: Drawing, served: Served) -> bytes:
+    """The zip. Raises DataError where a file that was read is no longer at hand."""
+    answer = drawing.answer
+    recipe = Recipe.parse(answer.pictures[-1].recipe or {}, "recipe")
+    entries: dict[str, bytes] = {"recipe.toml": recipe.toml().encode()}
+    for at, one in enumerate(answer.pictures[:-1]):
+        entries[f"pictures/step-{at + 1}.png"] = codec.from_base64(one.image, "picture")
+    entries["pictures/result.png"] = codec.from_base64(answer.pictures[-1].image, "picture")
+    if not (answer.start or "").startswith("image "):
+        entries["pictures/source.png"] = codec.from_base64(answer.sources[0], "source")
+    for name, wanted in recipe.files.items():
+        entries[name] = _read(drawing, name, wanted)
+    if drawing.variants is not None:
+        entries |= _variants(drawing, recipe)
+    entries["README.txt"] = _readme(drawing, served, recipe).encode()
+    return _zipped(entries)
+
+
+def _read(drawing: Drawing, name: str, wanted: str) -> bytes:
+    content = drawing.directions.get(name)
+    if content is None and name in drawing.images:
+        content = codec.from_base64(drawing.images[name], name)
+    if content is None or digest(content) != wanted:
+        raise DataError(f"{name}: is no longer what was drawn with; draw it again")
+    return content
+
+
+def _variants(drawing: Drawing, recipe: Recipe) -> dict[str, bytes]:
+    # Single answers carry no recipe of their own; one draws all of them on a sheet.
+    pictures = drawing.variants.pictures if drawing.variants else []
+    sheet = recipe.model_copy(update={"answers": len(pictures), "picture": "strip"})
+    found = {
+        f"answers/answer-{at + 1}.png": codec.from_base64(one.image, "answer")
+        for at, one in enumerate(pictures)
+    }
+    return {**found, "answers.toml": sheet.toml().encode()}
+
+
+def _readme(drawing: Drawing, served: Served, recipe: Recipe) -> str:
+    more = "\nanswers.toml draws all answers on a sheet in the same way.\n"
+    return README.format(
+        about=SYNTHETIC if served.editor.image_shape[0] == 3 else "Synthetic.",
+        text=recipe.expression,
+        version=__version__,
+        model=recipe.model,
+        weights=recipe.weights,
+        start=f"It starts from {_start(drawing.answer.start)}.",
+        more=more if drawing.variants is not None else "",
+    )
+
+
+def _start(start: str | None) -> str:
+    if not start or start == "average":
+        return "the average picture of the model"
+    return start if start.startswith(("image", "bank")) else f"seed {start}"
+
+
+def _zipped(entries: Mapping[str, bytes]) -> bytes:
+    # Stored, for compressed bytes differ with the library that compresses.
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as whole:
+        for name in sorted(entries):
+            info = zipfile.ZipInfo(name, BEGUN)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            whole.writestr(info, entries[name])
+    return stream.getvalue()

@@ -1,0 +1,212 @@
+"""What there is to show, as HTML. Every word that was written by somebody is escaped here."""
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from controlgen.control import Recipe
+from controlgen.serve.models import Served
+from controlgen.serve.schemas import Picture
+from controlgen.serve.studio.asking import SIGMAS, AxesShown
+from controlgen.serve.studio.visits import Drawing, Visit
+
+AGREEMENT = "cosine of the features asked for and obtained, -1 to 1"
+PROGRESS = "cosine of the change asked for and the change obtained, -1 to 1"
+BELIEVED = "calibrated probability, 0 to 1, that the picture is near to what was asked"
+
+
+def about(served: Served) -> str:
+    """The model in one line; what is synthetic says so."""
+    told = served.described()
+    channels, height, width = told.image_shape
+    facts = f"{height} × {width}, {'colour' if channels == 3 else 'grey'}; weights {told.weights}"
+    return (
+        f'<div class="about"><h1>controlgen studio</h1><strong>{escape(told.about)}</strong>'
+        f"<span>{escape(told.name)}: {escape(facts)}</span></div>"
+    )
+
+
+def said(text: str, error: bool = False) -> str:
+    """One sentence to the reader; an error is told at once by a screen reader."""
+    if not text:
+        return '<p role="status"></p>'
+    if error:
+        return f'<p role="alert" class="error">{escape(text)}</p>'
+    return f'<p role="status">{escape(text)}</p>'
+
+
+def kept(text: str, href: str, link: str) -> str:
+    """A sentence with a link in it."""
+    return (
+        f'<p role="status">{escape(text)} <a href="{escape(href)}" download>{escape(link)}</a></p>'
+    )
+
+
+def strip(drawing: Drawing) -> str:
+    """The source and every step as columns; below each what was asked, obtained and measured."""
+    answer, words = drawing.answer, escape(drawing.text)
+    pictures = answer.pictures
+    heads = [_head(answer.sources[0], f"source, {answer.start}", "source")]
+    for at, one in enumerate(pictures):
+        last = at == len(pictures) - 1
+        amount = f"{one.amount or 0:.2f}".rstrip("0").rstrip(".")
+        label = f"{amount} of the way" if len(pictures) > 1 else "as the model shows it"
+        heads.append(_head(one.image, f"{label}: {drawing.text}", "result" if last else amount))
+    rows = [
+        _row("agreement", AGREEMENT, [f"{one.agreement:.2f}" for one in pictures]),
+    ]
+    if drawing.wish.moves:
+        rows.append(_row("progress", PROGRESS, [f"{one.progress or 0:.2f}" for one in pictures]))
+    if any(one.reachability is not None for one in pictures):
+        rows.append(_row("believed", BELIEVED, list(map(_believed, pictures))))
+    rows += _measured(pictures)
+    return (
+        f'<div class="strip" tabindex="0" role="region" aria-label="Strip of pictures"><table>'
+        f"<caption>{words}</caption><thead><tr><td></td>{''.join(heads)}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{_in_words(drawing)}"
+    )
+
+
+def compare(drawing: Drawing) -> str:
+    """The source over the result, with a handle between them."""
+    source, result = drawing.answer.sources[0], drawing.answer.pictures[-1].image
+    return (
+        '<div class="compare" style="--at: 50%"><div class="both">'
+        f'<img src="{_png(result)}" alt="result"><img class="over" src="{_png(source)}" '
+        'alt="source"></div><label><span>source</span><span>result</span>'
+        '<input type="range" min="0" max="100" value="50" '
+        'aria-label="Before and after"></label></div>'
+    )
+
+
+def variants(drawing: Drawing) -> str:
+    """Several answers to one feature, best first."""
+    if drawing.variants is None:
+        return ""
+    cells = "".join(
+        f'<figure><img src="{_png(one.image)}" alt="answer {at + 1} of the map">'
+        f"<figcaption>{at + 1}: agreement {one.agreement:.3f}</figcaption></figure>"
+        for at, one in enumerate(drawing.variants.pictures)
+    )
+    return f'<div class="tiles" role="group" aria-label="Answers of the map">{cells}</div>'
+
+
+def axes(shown: AxesShown) -> str:
+    """Each axis with its two ends and a button that adds it."""
+    rows = []
+    for one in shown.axes:
+        name = f"{shown.family}, axis {one.place}"
+        ends = (
+            (f"{name}, minus {SIGMAS:g} sigmas", one.less),
+            (f"{name}, the start itself", shown.source),
+            (f"{name}, plus {SIGMAS:g} sigmas", one.more),
+        )
+        images = "".join(f'<img src="{_png(image)}" alt="{alt}">' for alt, image in ends)
+        rows.append(
+            f"<li>{_pick({'axis': one.place}, f'{images}<span>Add axis {one.place}</span>')}"
+            f"<small>{100 * one.share:.0f} % of the variance</small></li>"
+        )
+    title = f"−{SIGMAS:g} sigmas, the start, +{SIGMAS:g} sigmas"
+    return f'<p>{title}</p><ol class="axes">{"".join(rows)}</ol>'
+
+
+def past(visit: Visit) -> str:
+    """The drawings of this visit, the newest first; a click brings one back."""
+    items = []
+    for one in reversed(visit.past):
+        image = one.answer.pictures[-1].image
+        text = escape(one.text if len(one.text) <= 120 else f"{one.text[:117]}...")
+        inside = f'<img src="{_png(image)}" alt=""><span>{escape(one.model)}: {text}</span>'
+        current = visit.drawn is not None and one.number == visit.drawn.number
+        items.append(f"<li>{_pick({'drawing': one.number}, inside, current)}</li>")
+    return f'<ol class="past" aria-label="History of this visit">{"".join(items)}</ol>'
+
+
+def gathered(visit: Visit, side: str) -> str:
+    """How many images there are on a side."""
+    names = visit.group(side)
+    told = ", ".join(name.partition("/")[2] for name in names[:6])
+    more = ", ..." if len(names) > 6 else ""
+    return f'<p class="gathered">{len(names)} images: {escape(told)}{more}</p>' if names else ""
+
+
+def recipe(drawing: Drawing) -> str:
+    """The result's recipe as TOML."""
+    return Recipe.parse(drawing.answer.pictures[-1].recipe or {}, "recipe").toml()
+
+
+def parcel_link(visit: Visit) -> str:
+    """A link to what is shown, as a zip."""
+    if visit.drawn is None:
+        return ""
+    href = f"studio/{visit.token}/{visit.drawn.number}.zip"
+    return f'<a class="parcel" href="{escape(href)}" download>Download pictures and recipe</a>'
+
+
+def believed_in_words(picture: Picture) -> str:
+    """How far a picture can be believed; empty where the map does not say."""
+    if picture.reachability is None:
+        return ""
+    if picture.warning:
+        return f"Doubtful, {picture.reachability:.2f}: {picture.warning}."
+    return f"Can be believed: {picture.reachability:.2f}."
+
+
+def _in_words(drawing: Drawing) -> str:
+    result = drawing.answer.pictures[-1]
+    parts = [f"Asked and obtained agree to {result.agreement:.2f}"]
+    if drawing.wish.moves and result.progress is not None:
+        parts[0] += f", the change itself to {result.progress:.2f}"
+    parts[0] += "."
+    share = drawing.answer.share
+    if drawing.wish.moves and share is not None and share < 0.995:
+        parts.append(f"{100 * share:.0f} % of the change lies within what the model's images span.")
+    doubt = ' class="doubt"' if result.warning else ""
+    words = believed_in_words(result)
+    told = f"<span{doubt}>{escape(words)}</span>" if words else ""
+    return f'<p class="words" role="status">{escape(" ".join(parts))} {told}</p>'
+
+
+def _measured(pictures: Sequence[Picture]) -> Iterable[str]:
+    for name, first in pictures[0].measured.items():
+        title = "measured on the picture; the change in sigmas of the model's images"
+        label = name.replace("_", " ") + (" (held)" if first.held else "")
+        cells = []
+        for one in pictures:
+            got = one.measured[name]
+            change = f"{got.sigmas:+.1f}".replace("-0.0", "+0.0")
+            cells.append(f"{got.after:.3g} <small>({change} σ)</small>")
+        yield _row(label, title, cells, f"{first.before:.3g}")
+
+
+def _row(label: str, title: str, cells: Sequence[str], source: str = "") -> str:
+    told = "".join(f"<td>{cell}</td>" for cell in cells)
+    return (
+        f'<tr><th scope="row" title="{escape(title)}">{escape(label)}</th>'
+        f"<td>{source}</td>{told}</tr>"
+    )
+
+
+def _believed(picture: Picture) -> str:
+    if picture.reachability is None:
+        return "–"
+    if picture.warning:
+        words = escape(believed_in_words(picture))
+        return f'<span class="doubt" title="{words}">doubtful {picture.reachability:.2f}</span>'
+    return f"{picture.reachability:.2f}"
+
+
+def _head(image: str, alt: str, label: str) -> str:
+    return (
+        f'<th scope="col"><img src="{_png(image)}" alt="{escape(alt)}">'
+        f"<span>{escape(label)}</span></th>"
+    )
+
+
+def _pick(said: dict[str, int], inside: str, current: bool = False) -> str:
+    mark = ' aria-current="true"' if current else ""
+    return f'<button type="button" data-pick="{escape(json.dumps(said))}"{mark}>{inside}</button>'
+
+
+def _png(image: str) -> str:
+    return f"data:image/png;base64,{escape(image)}"

@@ -1,0 +1,274 @@
+"""The studio in a browser: what its reader does, and that nothing of it leaves this machine."""
+
+import importlib.util
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from controlgen import Editor
+from controlgen.serve.api import create_app
+from controlgen.serve.models import Served
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+missing = [one for one in ("gradio", "playwright") if importlib.util.find_spec(one) is None]
+pytestmark = [
+    pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
+]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+HISTOLOGY = Path(__file__).parents[2] / "artifacts" / "pretrained" / "histology"
+WAIT = 30_000  # ms
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def url(served: Served) -> Iterator[str]:
+    """The tiny map and tissue, with the page."""
+    from tests.serve.conftest import running
+
+    tissue = Served("histology", Editor.load(HISTOLOGY), "", 4)
+    tiny = Served("tiny", served.editor, "", 4)
+    app = create_app({"tiny": tiny, "histology": tissue}, studio=True)
+    with running(app, served) as found:
+        yield found.url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser: Any, url: str) -> Iterator[Open]:
+    """Opens the page; at the end nothing was asked of others, and no script had failed."""
+    asked: list[str] = []
+    failed: list[str] = []
+
+    def opened(at: str = url, **how: Any) -> Any:
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, **how)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto(at)
+        page.locator("#strip caption").wait_for()
+        return page
+
+    yield opened
+    for context in browser.contexts:
+        context.close()
+    outside = [one for one in asked if not re.match(r"http://127\.0\.0\.1[:/]|data:|blob:", one)]
+    assert asked
+    assert not outside
+    assert not failed
+
+
+def drawn(page: Any, expression: str | re.Pattern[str]) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator("#strip caption")).to_have_text(expression, timeout=WAIT)
+
+
+def last(page: Any) -> str:
+    src: str = page.locator("#strip thead img").last.get_attribute("src")
+    return src
+
+
+def add_text(page: Any, more: str, less: str) -> None:
+    page.get_by_label("More of", exact=True).fill(more)
+    page.get_by_label("Less of", exact=True).fill(less)
+    page.get_by_role("button", name="Add this text").click()
+
+
+def picture(path: Path, value: int) -> Path:
+    plane = np.full((24, 24), value, np.uint8)
+    plane[6:18, 9:15] = 255 - value
+    Image.fromarray(plane).save(path)
+    return path
+
+
+def test_a_sample_is_steered_and_taken_home(
+    visit: Open, line: Any, controlgen: Callable[..., Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    page = visit()
+    drawn(page, "seed(7)")
+    page.get_by_role("button", name="Another sample").click()
+    drawn(page, "seed(8)")
+    add_text(page, "a digit eight", "a digit three")
+    drawn(page, 'seed(8) + 1 * (text("a digit eight") - text("a digit three"))')
+
+    # The pictures follow the slider, by mouse or by keys.
+    before = last(page)
+    slider = page.get_by_label(re.compile("^range slider for 1"))
+    slider.fill("2")
+    drawn(page, re.compile(r"seed\(8\) \+ 2 \* "))
+    assert last(page) != before
+    slider.press("ArrowRight")
+    drawn(page, re.compile(r"seed\(8\) \+ 2\.05 \* "))
+
+    # An axis is seen before it is added.
+    page.get_by_role("tab", name="Axes").click()
+    page.get_by_role("button", name="Show the axes").click()
+    page.get_by_role("button", name="Add axis 2").click()
+    drawn(page, re.compile(r'\+ 1 \* axis\("sefa", 2\)$'))
+    page.get_by_role("button", name="Remove direction 2").click()
+    drawn(page, re.compile(r"digit three\"\)\)$"))
+
+    # What is drawn is written down, and comes home whole.
+    expression = page.get_by_role("textbox", name="Expression").input_value()
+    recipe = page.get_by_role("textbox", name="Recipe of the result").input_value()
+    assert f"expression = '{expression}'" in recipe
+    for name, text in (("expression", expression), ("recipe of the result", recipe)):
+        page.get_by_role("button", name=f"Copy the {name}").click()
+        assert page.evaluate("navigator.clipboard.readText()") == text
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download pictures and recipe").click()
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
+        whole.extractall(tmp_path)
+    assert (tmp_path / "recipe.toml").read_text() == recipe
+    monkeypatch.chdir(tmp_path)
+    told = controlgen("edit", line.map_folder, "--recipe", "recipe.toml", "-o", "again.png")
+    assert told.code == 0, told.err
+    result = (tmp_path / "pictures" / "result.png").read_bytes()
+    assert (tmp_path / "again.png").read_bytes() == result
+
+    # An expression by hand is drawn as it stands; a mistake is a sentence; the past comes back.
+    box = page.get_by_role("textbox", name="Expression")
+    box.fill('seed(3) - text("x") + text("y")')
+    box.press("Enter")
+    drawn(page, 'seed(3) - text("x") + text("y")')
+    box.fill("seed(3) + nonsense(1)")
+    box.press("Enter")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "unknown name 'nonsense'" in alert.inner_text()
+    page.locator("#past button").last.click()
+    drawn(page, "seed(7)")
+    assert page.get_by_role("alert").count() == 0
+    page.screenshot(path=tmp_path / "light.png", full_page=True)
+
+
+def test_images_of_ones_own(visit: Open, tmp_path: Path) -> None:
+    page = visit()
+    mine = picture(tmp_path / 'my <b> "scan".png', 10)
+    page.locator("#own input").set_input_files(mine)
+    drawn(page, 'image("my-b-scan.png")')
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    page.locator("#own input").set_input_files(bad)
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "bad.png" in alert.inner_text()
+    assert "Traceback" not in page.content()
+
+    page.get_by_role("tab", name="Pictures").click()
+    for side, value in (("more", 0), ("less", 200)):
+        several = [picture(tmp_path / f"{side}{at}.png", value + at) for at in range(2)]
+        page.locator(f"#{side} input").set_input_files(several)
+        page.get_by_text(f"2 images: {side}0.png, {side}1.png").wait_for()
+    page.get_by_role("button", name="Add these pictures").click()
+    drawn(page, re.compile(r'1 \* \(mean\("more-1/\*"\) - mean\("less-1/\*"\)\)$'))
+
+    # Words stay words, whatever they look like.
+    page.get_by_role("tab", name="Text").click()
+    bad = "<img src=/x onerror=window.hit=1> {{this}} ${window.hit=1}"
+    add_text(page, bad, "b")
+    drawn(page, re.compile(r"onerror=window\.hit=1> \{\{this\}\} \$\{window"))
+    assert page.evaluate("window.hit") is None
+    assert page.locator("img[src='/x']").count() == 0
+
+
+def test_tissue_in_the_dark_by_keys_alone(visit: Open, tmp_path: Path) -> None:
+    page = visit(color_scheme="dark")
+    model = page.get_by_label("Model")
+    model.focus()
+    model.press("ArrowDown")
+    page.get_by_role("option", name="histology").wait_for()
+    model.press("Enter")
+    page.get_by_text("Synthetic; not for diagnosis.").wait_for()
+    page.get_by_label("More of", exact=True).focus()
+    page.keyboard.type("malignant glands")
+    page.keyboard.press("Tab")
+    page.keyboard.type("benign glands")
+    page.keyboard.press("Enter")
+    drawn(page, re.compile("malignant"))
+    page.get_by_label("eosin", exact=True).focus()
+    page.keyboard.press("Space")
+    drawn(page, re.compile(r'hold\("eosin"\)$'))
+    told = page.locator("#strip").inner_text()
+    assert "eosin (held)" in told
+    assert "σ" in told
+    assert "Doubtful" in told or "Can be believed" in told
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download pictures and recipe").press("Enter")
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
+        assert whole.read("README.txt").startswith(b"Synthetic; not for diagnosis.")
+    page.screenshot(path=tmp_path / "dark.png", full_page=True)
+
+    # Every control has a name, and shows that it is the one in hand.
+    unnamed, unseen = [], []
+    page.locator("body").press("Tab")
+    for _ in range(30):
+        seen = page.evaluate(FOCUSED)
+        if seen["tag"] != "BODY":
+            unnamed += [] if seen["name"].strip() else [seen["html"]]
+            unseen += [] if seen["outline"] else [seen["html"]]
+        page.keyboard.press("Tab")
+    assert not unnamed
+    assert not unseen
+
+
+FOCUSED = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  const label = one.labels && one.labels[0] ? one.labels[0].innerText : '';
+  const name = one.getAttribute('aria-label') || label || one.innerText || one.title || '';
+  const outline = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+  return {tag: one.tagName, name, outline, html: one.outerHTML.slice(0, 200)};
+}"""
+
+
+def test_a_signal_ends_the_server_though_a_page_is_open(visit: Open, line: Any) -> None:
+    code = "from controlgen.cli import main; main()"
+    words = [sys.executable, "-c", code, "serve", str(line.map_folder), "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CONTROLGEN_TOKEN": "hush"}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split(" at ")[1].split()[0]
+            page = visit(f"{address}/?token=hush")
+            assert page.url == f"{address}/"
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+            assert time.monotonic() - begun < 10
+            assert "Traceback" not in errors
+        finally:
+            process.kill()
