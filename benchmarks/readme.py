@@ -145,6 +145,7 @@ def tissue(folder: Path) -> str:
     run = json.loads((folder / "config.json").read_text())
     quality, copies = report["quality"], report["copies"]["found"]
     accuracy = report["judging"]["accuracy"]
+    trained_on = [one["total_images"] for one in (*run["warm_up"], run["train"])]
     header = ["map", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
     inverted = [
         [row["map"], *(spread(row[key]) for key in PROJECTED)]
@@ -153,8 +154,7 @@ def tissue(folder: Path) -> str:
     ]
     lines = [
         f"`{TISSUE}` was made by `configs/{run['name']}.toml` ({run['about']}): "
-        f"{run['warm_up']['total_images']:,} images shown in the warm-up and "
-        f"{run['train']['total_images']:,} after it, one training (seed "
+        f"{', then '.join(f'{shown:,}' for shown in trained_on)} images shown, one training (seed "
         f"{run['train']['seed']}); the report is [report.md]({TISSUE}/report.md). Labels only "
         f"judge: a linear probe on audit features reads {spread(accuracy)} of the real test tiles, "
         "all of other sources than it learned from.",

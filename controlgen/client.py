@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from controlgen.control.edits import Edit, Measured, Samples
+from controlgen.control.expression import quoted
 from controlgen.errors import ConfigError, ControlGenError, DataError
 from controlgen.serve import codec
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
@@ -149,7 +150,7 @@ class Client:
         """
         asked: dict[str, Any] = {}
         if attribute is not None:
-            asked["expression"] = f'attribute("{attribute}")'
+            asked["expression"] = f"attribute({quoted(attribute)})"
         for side, words in (("text", text), ("neutral", neutral)):
             if words is not None:
                 asked[side] = [words] if isinstance(words, str) else list(words)

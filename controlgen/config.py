@@ -1,10 +1,10 @@
 """The typed settings of every stage; read from TOML, shown whole, refused where unknown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, AnyViews, NoAugment
@@ -222,8 +222,8 @@ class RunConfig(Spec):
     about: str = runtime_field("", description="of the images, for the card: origin and licence")
     limits: tuple[str, ...] = runtime_field((), description="of the model, for the card")
     train: TrainConfig
-    warm_up: Change | None = Field(
-        None, description="what is other than in train, for a training that it then starts from"
+    warm_up: tuple[Change, ...] = Field(
+        (), description="one or several trainings before: what is other in each than in train"
     )
     sample: SampleConfig = SampleConfig()
     embed: EmbedConfig = EmbedConfig()
@@ -232,15 +232,21 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _warms_up(self) -> Self:
-        if self.warm_up is not None:
-            if self.train.start_from is not None:
-                raise ValueError("warm_up: train.start_from says already what to start from")
-            _checked(self.train, self.warm_up, "warm_up", ("dataset", "network", "start_from"))
+        if self.warm_up and self.train.start_from is not None:
+            raise ValueError("warm_up: train.start_from says already what to start from")
+        for at, change in enumerate(self.warm_up):
+            where = "warm_up" if len(self.warm_up) == 1 else f"warm_up {at + 1}"
+            _checked(self.train, change, where, ("dataset", "network", "start_from"))
         return self
 
-    def warming_up(self) -> TrainConfig | None:
-        """The training that `train` starts from; None where it starts anew."""
-        return None if self.warm_up is None else changed(self.train, self.warm_up)
+    @field_validator("warm_up", mode="before")
+    @classmethod
+    def _one_or_several(cls, said: Any) -> Any:
+        return (said,) if isinstance(said, Mapping) else said
+
+    def trainings(self) -> tuple[TrainConfig, ...]:
+        """Every training in its order, each but the first started from the one before it."""
+        return (*(changed(self.train, change) for change in self.warm_up), self.train)
 
 
 def changed(train: TrainConfig, change: Change, source: str = "train") -> TrainConfig:

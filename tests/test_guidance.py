@@ -1,8 +1,10 @@
 """Guidance through the editor and the command line: what it does, and that it is drawn again."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,12 @@ import pytest
 from controlgen import Editor
 from controlgen.control import Recipe
 from controlgen.errors import ConfigError
+from controlgen.serve.codec import from_base64, from_npy
+from controlgen.serve.limits import Limits
+from controlgen.serve.models import Served
+from controlgen.serve.schemas import EditRequest
+from controlgen.serve.service import Service
+from controlgen.serve.work import Deadline
 
 ROOT = Path(__file__).parents[1]
 EIGHT = 'text("a digit eight") - text("a digit three")'
@@ -105,6 +113,29 @@ def test_the_command_line_draws_a_guided_edit_and_draws_it_again(
     told = controlgen(*asked, "--plain", "--guidance", 3, "-o", "guided.png")
     assert told.code == 0
     assert Path("guided.png").read_bytes() != Path("plain.png").read_bytes()
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+def test_a_server_answers_as_the_guided_editor_does(
+    controlgen: Callable[..., Any], flow: Editor, folder: Path, tmp_path: Path, answers: int
+) -> None:
+    service = Service({"flow": Served("flow", flow, "", 4)}, Limits())
+    deadline = Deadline(time.monotonic() + 60)
+    for words in (f"seed(7) + {EIGHT}", f"mean(seed(1), seed(2)) + {EIGHT}"):
+        asked = EditRequest(expression=words, guidance=2.5, answers=answers, arrays="npy")
+        found = service.edit(asked, deadline)
+        guided = flow.guided(2.5)
+        wanted = guided.answer(guided.query(words))
+        row = from_npy(from_base64(found.asked["npy"], "asked"), "asked")
+        np.testing.assert_array_equal(row, wanted.asked)
+        if answers > 1:
+            continue
+        # What was drawn is drawn again from its recipe, to the byte.
+        (picture,) = found.pictures
+        (tmp_path / "r.json").write_text(json.dumps(picture.recipe))
+        told = controlgen("edit", folder, "--recipe", tmp_path / "r.json", "-o", tmp_path / "r.png")
+        assert told.code == 0, told.err
+        assert (tmp_path / "r.png").read_bytes() == from_base64(picture.image, "picture")
 
 
 @pytest.mark.parametrize(

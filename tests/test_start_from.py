@@ -129,13 +129,14 @@ def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) 
     run = line.run.model_copy(
         update={
             "train": train.model_copy(update={"total_images": 2 * train.batch_size}),
-            "warm_up": {"total_images": train.batch_size, "objective": {"kind": "hinge"}},
+            "warm_up": ({"total_images": train.batch_size, "objective": {"kind": "hinge"}},),
         }
     )
     store = Store(tmp_path)
     ref = stages.train_run(run, store)
     (first,) = (one for one in store.refs() if one != ref)
-    warm = run.warming_up()
+    warm, last = run.trainings()
+    assert last == run.train
     assert warm.objective.kind == "hinge"
     assert warm.model_copy(update={"objective": train.objective}) == more(line, None)  # type: ignore[arg-type]
     assert stages.train_gan(run.name, warm, Store(tmp_path)) == first
@@ -146,9 +147,33 @@ def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) 
         "critic weights": kept[1],
     }
     assert stages.train_run(run, store) == ref
-    plain = run.model_copy(update={"warm_up": None})
-    assert plain.warming_up() is None
+    plain = run.model_copy(update={"warm_up": ()})
+    assert plain.trainings() == (plain.train,)
     assert stages.train_run(plain, store) not in (first, ref)
+
+
+def test_several_warm_ups_follow_one_another(line: Any, tmp_path: Path) -> None:
+    settings, store = line.run.effective(), Store(tmp_path)
+    step = line.run.train.batch_size
+    settings["train"]["total_images"] = step
+    run = RunConfig.parse({**settings, "warm_up": [{"objective": {"kind": "hinge"}}, {}]})
+    assert [one.objective.kind for one in run.trainings()] == [
+        "hinge",
+        *2 * [run.train.objective.kind],
+    ]
+    ref = stages.train_run(run, store)
+    # The same by hand, one after the other.
+    start = None
+    for training in run.trainings():
+        start = stages.train_gan(run.name, training.model_copy(update={"start_from": start}), store)
+        start = store.path(start)
+    assert start == store.path(ref)
+    assert len(store.refs()) == 3
+    # One of them may stand as a table of its own.
+    one = RunConfig.parse({**settings, "warm_up": {"total_images": 2 * step}})
+    assert [training.total_images for training in one.trainings()] == [2 * step, step]
+    with pytest.raises(ConfigError, match="warm_up 2: unknown key objektive"):
+        RunConfig.parse({**settings, "warm_up": [{}, {"objektive": {}}]})
 
 
 @pytest.mark.parametrize(

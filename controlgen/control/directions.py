@@ -19,6 +19,19 @@ def of_texts(space: FeatureSpace, texts: Texts) -> Direction:
     return algebra.mean(embed_text([texts] if isinstance(texts, str) else list(texts)))
 
 
+def change_of_texts(model: Model, text: Texts, neutral: Texts) -> Direction:
+    """The change (d) from neutral texts to others. Raises ConfigError where there is no text."""
+    change: Direction = model.embed_text(text) - model.embed_text(neutral)
+    return change
+
+
+def change_of_groups(model: Model, more: Pixels, less: Pixels) -> Direction:
+    """The change (d) between the means of two groups. Raises ConfigError where one is empty."""
+    if not len(more) or not len(less):
+        raise ConfigError("direction: each group needs at least one image")
+    return algebra.mean(model.embed(more)) - algebra.mean(model.embed(less))
+
+
 def direction(
     model: Model,
     text: Texts | None,
@@ -34,10 +47,7 @@ def direction(
     if attribute is not None and given == {"attribute"}:
         return model.attribute(attribute, hold)
     if text is not None and neutral is not None and given == {"text", "neutral"}:
-        return model.within(model.embed_text(text) - model.embed_text(neutral), hold)
+        return model.within(change_of_texts(model, text, neutral), hold)
     if more is not None and less is not None and given == {"more", "less"}:
-        if not len(more) or not len(less):
-            raise ConfigError("direction: each group needs at least one image")
-        change = algebra.mean(model.embed(more)) - algebra.mean(model.embed(less))
-        return model.within(change, hold)
+        return model.within(change_of_groups(model, more, less), hold)
     raise ConfigError("direction: give text= and neutral=, or more= and less=, or attribute=")

@@ -17,7 +17,6 @@ from controlgen.serve.limits import Limits
 from controlgen.types import Pixels, Shape
 
 NPY_HEADER = 1_000  # bytes of a .npy header that numpy is let read
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "La", "RGBa")
 
 
 def from_base64(text: str, what: str) -> bytes:

@@ -22,7 +22,6 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PROBLEM = "application/problem+json"
 COOKIE = "controlgen_token"
 OPEN = ("/health",)  # paths that need no token
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 TITLES = {
     400: "Bad request",
     401: "No token",

@@ -14,8 +14,6 @@ from controlgen.errors import ArtifactMissing, ConfigError, Incompatible
 from controlgen.regressors import Answering
 from controlgen.serve.schemas import ModelOut, SpaceOut
 
-SYNTHETIC = "Synthetic; not for diagnosis."
-
 
 @dataclass
 class Served:
@@ -39,13 +37,17 @@ class Served:
         """Whether its map gives several answers to one feature."""
         return isinstance(self.editor.map, Answering)
 
+    @property
+    def about(self) -> str:
+        """What must be said beside every picture of it; tissue is what is in colour here."""
+        return "Synthetic; not for diagnosis." if self.editor.image_shape[0] == 3 else "Synthetic."
+
     def described(self) -> ModelOut:
         """What there is to know of it."""
         editor, space = self.editor, self.editor.space
-        about = SYNTHETIC if editor.image_shape[0] == 3 else "Synthetic."
         return ModelOut(
             name=self.name,
-            about=about,
+            about=self.about,
             weights=editor.weights,
             image_shape=editor.image_shape,
             latent_size=editor.latent_size,

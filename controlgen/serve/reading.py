@@ -60,6 +60,7 @@ class Reading:
     def source(self, served: Served, source: Sources) -> Samples | Latents | Pixels:
         """What is edited."""
         if source.images is not None:
+            self.at_most(len(source.images), self.limits.rows, "source.images")
             return self.images(source.images, served)
         if source.latents is not None:
             return self.rows(source.latents, "latents")

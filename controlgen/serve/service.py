@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controlgen import __version__
-from controlgen.control import Recipe, algebra, queries
+from controlgen.control import Editor, Recipe, directions, queries
 from controlgen.control.direction_files import SUFFIX, direction_bytes
 from controlgen.control.queries import Query
 from controlgen.drawing import draw_edit
@@ -165,12 +165,13 @@ class Service:
 
     def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
         editor = served.editor
+        editor = served.editor
         if asked.text is not None and asked.neutral is not None:
             self.reading.short([*asked.text, *asked.neutral])
-            change = editor.embed_text(asked.text) - editor.embed_text(asked.neutral)
+            change = directions.change_of_texts(editor, asked.text, asked.neutral)
             return change, f"texts: {len(asked.text)} minus {len(asked.neutral)}"
         more, less = (self.reading.images(side or [], served) for side in (asked.more, asked.less))
-        change = algebra.mean(editor.embed(more)) - algebra.mean(editor.embed(less))
+        change = directions.change_of_groups(editor, more, less)
         return change, f"images: {len(more)} minus {len(less)}"
 
     def _moved(
@@ -180,8 +181,8 @@ class Service:
         self.reading.check(asked)
         if asked.expression is None:
             return self._by_arrays(served, asked, amounts, deadline)
-        query = self._query(served, asked, asked.expression)
         editor = served.editor.guided(asked.guidance)
+        query = self._query(editor, served, asked, asked.expression)
         edits, pictures = [], []
         for amount in amounts:
             deadline.check()
@@ -216,8 +217,8 @@ class Service:
         self.reading.check(asked)
         if asked.expression is None:
             raise ConfigError("answers: give an expression, not a source and a direction")
-        query = self._query(served, asked, asked.expression)
         editor = served.editor.guided(asked.guidance)
+        query = self._query(editor, served, asked, asked.expression)
         edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
         deadline.check()
         many = editor.answers(edit.asked, asked.answers)
@@ -236,9 +237,10 @@ class Service:
             update={name: telling.numbers(value, asked.arrays) for name, value in rows.items()}
         )
 
-    def _query(self, served: Served, asked: Moved, expression: str) -> Query:
+    def _query(self, editor: Editor, served: Served, asked: Moved, expression: str) -> Query:
+        # With the editor that answers it: a start is looked for by the map, guided or not.
         files = self.reading.files(served, asked.images)
-        return queries.ask(served.editor, expression, asked.hold, files)
+        return queries.ask(editor, expression, asked.hold, files)
 
     def _recipe(self, served: Served, asked: Moved, query: Query, amount: float) -> Recipe:
         return Recipe(

@@ -70,15 +70,16 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
 
 
 def train_run(config: RunConfig, store: Store, report: Reporter | None = None) -> Ref:
-    """The GAN of a run; where it has a warm-up, that is trained first and gone on from.
+    """The GAN of a run; what it has of warm-ups is trained first and gone on from.
 
     Raises what `train_gan` raises.
     """
-    first, training = config.warming_up(), config.train
-    if first is not None:
-        start = store.path(train_gan(config.name, first, store, report))
-        training = training.model_copy(update={"start_from": start})
-    return train_gan(config.name, training, store, report)
+    first, *later = config.trainings()
+    ref = train_gan(config.name, first, store, report)
+    for training in later:
+        going_on = training.model_copy(update={"start_from": store.path(ref)})
+        ref = train_gan(config.name, going_on, store, report)
+    return ref
 
 
 def gan_of(name: str, config: TrainConfig) -> Ref:

@@ -127,8 +127,7 @@ def _memorisation(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _shown_images(run: RunConfig) -> str:
-    first, last = run.warming_up(), f"{run.train.total_images:,}"
-    return last if first is None else f"{first.total_images:,} in the warm-up, then {last}"
+    return ", then ".join(f"{one.total_images:,}" for one in run.trainings())
 
 
 def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:

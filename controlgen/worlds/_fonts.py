@@ -15,7 +15,6 @@ from controlgen.worlds._ink import SIDE
 
 Floats = NDArray[np.float32]
 CANVAS = 96
-GLYPH_HEIGHT = 64
 OUTLINE = 48
 FONTS = (
     "DejaVuSans",

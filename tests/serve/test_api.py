@@ -181,6 +181,7 @@ def test_directions_are_made_kept_used_and_fetched(
         ("edit", {"expression": EDIT, "images": {"a/.x": "AA"}}, 422, "should match"),
         ("sample", {"n": 65}, 422, "n: 65 is more than the 64"),
         ("sample", {"seed": -1}, 422, "seed"),
+        ("edit", {"source": {"images": ["AA"] * 65}, "direction": [1.0]}, 422, "65 is more than"),
         ("sweep", {"expression": EDIT, "amounts": [0.0] * 17}, 422, "17 is more than the 16"),
         ("edit", {"expression": EDIT, "refine": 51}, 422, "51 is more than the 50"),
         ("generate", {"latents": [[1.0], [1.0, 2.0]]}, 422, "rows of different lengths"),

@@ -69,6 +69,10 @@ def test_directions(model: Any, served: Any) -> None:
     pixels = editor.sample(4, seed=1).pixels
     for asked in (TEXT, {"more": pixels[:2], "less": pixels[2:]}):
         np.testing.assert_array_equal(model.direction(**asked), editor.direction(**asked))
+    # A name that is none is refused as that, whatever letters it has.
+    with pytest.raises(ControlGenError) as told:
+        model.direction(attribute='a") + seed(1')
+    assert "attributes" in str(told.value), told.value
     words = 'text("a") + text("b") - 2 * text("c")'
     np.testing.assert_array_equal(model.parse(words), editor.parse(words))
 

@@ -9,7 +9,7 @@ from controlgen.control import Recipe
 from controlgen.control.files import digest
 from controlgen.errors import DataError
 from controlgen.serve import codec
-from controlgen.serve.models import SYNTHETIC, Served
+from controlgen.serve.models import Served
 from controlgen.serve.studio.visits import Drawing
 
 BEGUN = (1980, 1, 1, 0, 0, 0)  # of every entry: the same drawing is the same zip, byte for byte
@@ -71,7 +71,7 @@ def _variants(drawing: Drawing, recipe: Recipe) -> dict[str, bytes]:
 def _readme(drawing: Drawing, served: Served, recipe: Recipe) -> str:
     more = "\nanswers.toml draws all answers on a sheet in the same way.\n"
     return README.format(
-        about=SYNTHETIC if served.editor.image_shape[0] == 3 else "Synthetic.",
+        about=served.about,
         text=recipe.expression,
         version=__version__,
         model=recipe.model,
