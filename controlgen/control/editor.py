@@ -29,13 +29,17 @@ from controlgen.features import FeatureSpace
 from controlgen.images import generated
 from controlgen.networks import AnyGenerator
 from controlgen.regressors import Regressor
+from controlgen.threads import in_parts, one_thread
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 SAMPLES = "samples"  # the stream that sample i comes from
 
 
 class Editor:
-    """Steers images: real ones go in as pixels, generated ones as latents."""
+    """Steers images: real ones go in as pixels, generated ones as latents.
+
+    The bytes of a picture do not depend on how many cores a machine has; see `threads`.
+    """
 
     def __init__(
         self,
@@ -103,11 +107,12 @@ class Editor:
             raise Incompatible(
                 f"latents of shape {latents.shape}: this generator takes (n, {self.latent_size})"
             )
-        return generated(self.generator, np.require(latents, np.float32, ["C", "W"]))
+        rows = np.require(latents, np.float32, ["C", "W"])
+        return in_parts(lambda part: generated(self.generator, part), rows)
 
     def embed(self, pixels: Pixels) -> Features:
         """Pixels (n c h w) -> Features (n d), rows of unit length."""
-        return self.space.embed(pixels)
+        return in_parts(self.space.embed, pixels)
 
     def attribute(self, name: str, hold: str | Sequence[str] = ()) -> Direction:
         """The most likely change (d) worth one sigma of a measured attribute, `hold` left alone.
@@ -121,12 +126,13 @@ class Editor:
 
         Raises ConfigError for a blank text, and where the space has no text.
         """
-        return directions.of_texts(self.space, text)
+        with one_thread():
+            return directions.of_texts(self.space, text)
 
     def invert(self, features: Features) -> Latents:
         """Features (n d) -> Latents (n z) by the map."""
         _check_features(features, self.space.size)
-        return np.asarray(self.map.predict(features), np.float32)
+        return np.asarray(in_parts(self.map.predict, features), np.float32)
 
     def answers(
         self, features: Features, k: int, seed: int = 0, guidance: float | None = None
@@ -138,7 +144,9 @@ class Editor:
         map gives one answer only, and as `guided`.
         """
         _check_features(features, self.space.size)
-        return ranked(self, features, latents_of(guided(self.map, guidance), features, k, seed))
+        with one_thread():
+            latents = latents_of(guided(self.map, guidance), features, k, seed)
+        return ranked(self, features, latents)
 
     def guided(self, guidance: float | None) -> Self:
         """An editor that shares all but its map, which insists so much on what is asked.
@@ -159,7 +167,8 @@ class Editor:
         check_steps(steps)
         if steps == 0:
             return latents
-        return refined(self.generator, self.space.embed_images, latents, asked, steps)
+        with one_thread():
+            return refined(self.generator, self.space.embed_images, latents, asked, steps)
 
     def features_of_latents(self, latents: Tensor) -> Tensor:
         """Latents (n z) -> unit features (n d), differentiable: what an optimiser needs."""
