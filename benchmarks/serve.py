@@ -11,11 +11,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from controlgen import Client, Editor
+from controlgen.control import Recipe
+from controlgen.drawing import draw_edit
+from controlgen.serve import telling
 
 CLIENTS = (1, 8, 32)
 EDITS = 200  # for each number of clients
@@ -40,10 +44,27 @@ def told(name: str, taken: list[float]) -> None:
     print(f"{name}: p50 {low:.1f} ms, p95 {high:.1f} ms, n {len(taken)}")
 
 
+def drawn(editor: Editor, asked: str) -> None:
+    """An edit with its measurements, as the PNG that the API sends."""
+    query = editor.query(asked)
+    about = {"model": "bench", "weights": editor.weights, "picture": "result"}
+    recipe = Recipe.parse({**about, "expression": query.expression})
+    edit = draw_edit(editor, query, recipe, BytesIO())
+    telling.picture(edit, 0, "", recipe.amount, query.hold, recipe)
+
+
 def overhead(editor: Editor, client: Client) -> None:
-    """One client against the Editor in this process, in turns."""
-    taken: dict[str, list[float]] = {"Editor.answer": [], "POST /v1/edit": []}
-    calls = {"Editor.answer": editor.answer, "POST /v1/edit": client.answer}
+    """One client against the Editor in this process, in turns.
+
+    The API also measures each answer and draws it as a PNG, so it is held against both: the answer
+    alone, and all that the API tells.
+    """
+    calls = {
+        "Editor.answer": editor.answer,
+        "the same, measured and drawn": lambda asked: drawn(editor, asked),
+        "POST /v1/edit": client.answer,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for at in range(EDITS + 5):
         for name, call in calls.items():
             begun = time.perf_counter()
@@ -52,8 +73,10 @@ def overhead(editor: Editor, client: Client) -> None:
                 taken[name].append(time.perf_counter() - begun)
     for name, values in taken.items():
         told(name, values)
-    direct, served = (np.median(values) for values in taken.values())
-    print(f"overhead of the API at one client: {100 * (served / direct - 1):.0f} %")
+    alone, whole, served = (np.median(values) for values in taken.values())
+    for name, direct in (("the answer alone", alone), ("all that it tells", whole)):
+        over = 100 * (served / direct - 1)
+        print(f"overhead of the API at one client, over {name}: {over:.0f} %")
 
 
 def crowd(editor: Editor, client: Client, clients: int) -> None:

@@ -235,8 +235,11 @@ class Editor:
         """The edit that an expression asks for; amount 1 goes all the way. Raises as `edit`."""
         if isinstance(query, str):
             query = self.query(query)
-        way = (query.source, query.direction, amount, residual, query.hold)
-        return self.edit(*way, corrections, refine)
+        # Of an image the latent is this editor's answer to its features.
+        own = query.source if query.source.ndim == 2 else self.invert(query.features)
+        start = steering.Start(own, query.pixels, query.features)
+        move = (query.direction, amount, residual, query.hold, corrections, refine)
+        return steering.in_features(self, start, *move)
 
     def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction:
         """The part (d) of a change that the bank's images span and that moves none of `hold`."""

@@ -15,7 +15,7 @@ from controlgen.control.meaning import Function, Value, Vocabulary, change, eval
 from controlgen.control.model import Model
 from controlgen.decoding import LARGEST_BYTES, image_of
 from controlgen.errors import ConfigError, DataError
-from controlgen.types import Direction, Latents, Pixels
+from controlgen.types import Direction, Features, Latents, Pixels
 
 BLOCK = 256  # files read and embedded at once
 
@@ -25,14 +25,17 @@ class Query:
     """An expression as one model understands it.
 
     expression: in one spelling, with all that is held. source: Latents (1 z) or Pixels (1 c h w)
-    that the picture starts from. direction (d): the way from there, inside what the bank's images
-    span. share: squared length of the way that they span, 0..1, the rest was left out; 0 where
-    there is no way. hold: measured attributes to be left alone. start: where it starts, in words.
-    files: what was read, by name with its SHA-256.
+    that the picture starts from; pixels (1 c h w) and features (1 d): what is seen there.
+    direction (d): the way from there, inside what the bank's images span. share: squared length of
+    the way that they span, 0..1, the rest was left out; 0 where there is no way. hold: measured
+    attributes to be left alone. start: where it starts, in words. files: what was read, by name
+    with its SHA-256.
     """
 
     expression: str
     source: Latents | Pixels
+    pixels: Pixels
+    features: Features
     direction: Direction
     share: float = 1.0
     hold: tuple[str, ...] = ()
@@ -41,10 +44,15 @@ class Query:
 
 
 class Start(NamedTuple):
-    """Where a picture starts: Latents (1 z) or Pixels (1 c h w), and a word for it."""
+    """Where a picture starts: Latents (1 z) or Pixels (1 c h w), what is seen there, a word for it.
+
+    Pixels (1 c h w), and their Features (1 d).
+    """
 
     source: Latents | Pixels
     words: str
+    pixels: Pixels
+    features: Features
 
 
 class Reading:
@@ -83,17 +91,19 @@ class Reading:
     def _seed(self, seed: int, index: int = 0) -> Value:
         sample = self.model.sample(1, seed, index)
         words = f"{seed}, sample {index}" if index else f"{seed}"
-        return picture(self.model.embed(sample.pixels)[0], Start(sample.latents, words))
+        return self._started(sample.latents, words, sample.pixels)
 
     def _bank(self, index: int) -> Value:
         sample = self.model.bank_items(index, index + 1)
-        start = Start(sample.latents, f"bank item {index}")
-        return picture(self.model.embed(sample.pixels)[0], start)
+        return self._started(sample.latents, f"bank item {index}", sample.pixels)
 
     def _image(self, path: str) -> Value:
         pixels = self._pixels(path)
-        start = Start(pixels, f"image {PurePath(path).name}")
-        return picture(self.model.embed(pixels)[0], start)
+        return self._started(pixels, f"image {PurePath(path).name}", pixels)
+
+    def _started(self, source: Latents | Pixels, words: str, pixels: Pixels) -> Value:
+        features = self.model.embed(pixels)
+        return picture(features[0], Start(source, words, pixels, features))
 
     def _images(self, pattern: str) -> NDArray[np.float32]:
         names, parts = self.files.matching(pattern), []
@@ -134,9 +144,10 @@ def ask(
         row, start = value.start
         wanted = value.row - row
     elif value.weight > 0 and not value.is_change:
-        start = Start(model.invert(algebra.unit(model.statistics.mean)[None]), "average")
-        row = model.embed(model.generate(start.source))[0].astype(np.float64)
-        wanted = value.row / value.weight - row
+        latents = model.invert(algebra.unit(model.statistics.mean)[None])
+        pixels = model.generate(latents)
+        start = Start(latents, "average", pixels, model.embed(pixels))
+        wanted = value.row / value.weight - start.features[0].astype(np.float64)
     else:
         raise ConfigError(
             "expression: a change, not a picture; add what it starts from, as in seed(7) + ..., "
@@ -147,7 +158,8 @@ def ask(
     written = expression.written(tree)
     if later := hold[len(own) :]:
         written += f" + hold({', '.join(map(expression.quoted, later))})"
-    return Query(written, start.source, direction, share, hold, start.words, reading.read)
+    seen = (start.source, start.pixels, start.features)
+    return Query(written, *seen, direction, share, hold, start.words, reading.read)
 
 
 class Way(NamedTuple):

@@ -19,7 +19,6 @@ from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Direction, Features, Latents, Pixels
 
 CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
-Sources = Latents | Pixels | Samples
 
 
 class Start(NamedTuple):
@@ -28,6 +27,9 @@ class Start(NamedTuple):
     latents: Latents
     pixels: Pixels
     features: Features
+
+
+Sources = Latents | Pixels | Samples | Start
 
 
 def in_features(
@@ -80,6 +82,8 @@ def between(model: Model, start: Sources, end: Sources, position: float, refine:
 
 def started(model: Model, source: Sources) -> Start:
     """Latents, pixels and features of sources. Raises Incompatible for pixels not uint8."""
+    if isinstance(source, Start):
+        return source
     if isinstance(source, Samples):
         return Start(source.latents, source.pixels, model.embed(source.pixels))
     if source.ndim == 4:

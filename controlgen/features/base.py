@@ -87,7 +87,9 @@ class TorchSpace:
         return self._rows(pixels, batch_size, self._encoded)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        self.network.to(images.device)
+        # Asked first, for `to` looks at every weight, which takes as long as a small picture does.
+        if next(self.network.parameters()).device != images.device:
+            self.network.to(images.device)
         return self.encode(self.preprocessing.apply(images))
 
     def _rows(self, pixels: Pixels, batch_size: int, embed: Callable[[Tensor], Tensor]) -> Features:

@@ -32,7 +32,7 @@ class Running:
 
 @contextmanager
 def running(app: FastAPI, served: Served) -> Iterator[Running]:
-    bound = socket.socket()
+    bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),))
