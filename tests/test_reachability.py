@@ -215,9 +215,11 @@ def test_warnings_appear_exactly_below_the_threshold_and_say_why(world: World) -
     far = world.outside > 0.5
     texts = np.array(world.found.warnings(asked, obtained))
     agreement = algebra.cosine(asked, obtained)
+    usual = np.quantile(world.found.yardstick.agreements, 0.05)
     for text, cosine in zip(texts[far], agreement[far], strict=True):
         assert "further out than all 1000 held-out samples" in text
-        assert f"the map's answer shows only {cosine:.2f} of what was asked" in text
+        assert f"asked and obtained agree to {cosine:.3f} only" in text
+        assert f"95% of the bank's own answers reach {usual:.3f}" in text
     # Between the 99th percentile and the farthest, the percentile is named.
     everything = replace(world.found, warn_below=2.0)
     inner = inside((world.pole, world.axes), 2000, 13)

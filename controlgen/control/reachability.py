@@ -160,7 +160,8 @@ class Reachability:
                 )
             if agreement[row] < low:
                 reasons.append(
-                    f"the map's answer shows only {agreement[row]:.2f} of what was asked"
+                    f"asked and obtained agree to {agreement[row]:.3f} only, where "
+                    f"{1 - USUAL:.0%} of the bank's own answers reach {low:.3f}"
                 )
             found[row] = "; ".join(reasons) or "the answer is less near than those of the bank are"
         return tuple(found)
