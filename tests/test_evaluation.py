@@ -26,6 +26,7 @@ from toy_protocol import (
     make_subject,
     nearest,
     settings_of,
+    toy_editor,
 )
 
 
@@ -82,7 +83,7 @@ def test_quality_notices_a_collapsed_generator(subject):
         def generate(self, latents):
             return super().generate(np.zeros_like(latents) + np.eye(LATENT, dtype=np.float32)[0])
 
-    collapsed = Subject(**{**vars(subject), "editor": Collapsed(TextSpace())})
+    collapsed = Subject(**{**vars(subject), "editor": toy_editor(TextSpace(), Collapsed)})
     found = sample_quality(collapsed)
     assert found.smallest_share == 0
     assert found.kernel.low > found.kernel_floor.high

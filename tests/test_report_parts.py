@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from controlgen.config import EvaluateConfig, ReachabilityConfig
 from controlgen.control.calibration import Trip, calibrate
@@ -21,99 +20,8 @@ from controlgen.evaluation.choices import TooFewClasses, pick_exemplars
 from controlgen.evaluation.targets import Target
 from controlgen.metrics.inversion import pixel_error, unit_rows
 from controlgen.rng import normals
-
-SIZE, LATENT = 8, 9
-NAMES = ("adenocarcinoma", "benign")
-
-
-class ToyGenerator:
-    """Latents (n 9) -> red at the left (class 0, z[0] < 0) or blue at the right (class 1).
-
-    z[1:] are eight green pixels below, an identity that is no class; row 4 never changes.
-    """
-
-    def unit(self, latents):
-        side = torch.sigmoid(4 * latents[:, 0])[:, None, None]
-        image = torch.full((len(latents), 3, SIZE, SIZE), -1.0)
-        image[:, 0, :4, :4] += 1.6 * (1 - side)
-        image[:, 2, :4, 4:] += 1.6 * side
-        image[:, 1, 6:, :4] += 1.6 * torch.sigmoid(latents[:, 1:]).reshape(-1, 2, 4)
-        image[:, :, 4] += 0.8
-        return image
-
-
-class ToySpace:
-    """Brightness of every pixel, at length one; texts are the plain picture of their class."""
-
-    def features(self, images):
-        return torch.nn.functional.normalize(images.flatten(1) + 1, dim=1)
-
-    def embed(self, pixels):
-        return self.features(torch.from_numpy(pixels).float() / 127.5 - 1).numpy()
-
-    def embed_text(self, texts):
-        latents = torch.zeros(len(texts), LATENT)
-        latents[:, 0] = torch.tensor([-3.0 if text == NAMES[0] else 3.0 for text in texts])
-        return self.features(ToyGenerator().unit(latents)).numpy()
-
-
-class ToyEditor:
-    latent_size = LATENT
-    image_shape = (3, SIZE, SIZE)
-
-    def __init__(self):
-        self.space, self.generator = ToySpace(), ToyGenerator()
-
-    def generate(self, latents):
-        unit = self.generator.unit(torch.from_numpy(np.asarray(latents, np.float32)))
-        return ((unit + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
-
-    def embed(self, pixels):
-        return self.space.embed(pixels)
-
-    def features_of_latents(self, latents):
-        return self.space.features(self.generator.unit(latents))
-
-
-class AuditSpace:
-    """Another view: a fixed random projection of the pixels."""
-
-    def embed(self, pixels):
-        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
-        return unit_rows(flat @ normals(5, "toy audit", 0, flat.shape[1], 24))
-
-
-class ToyData:
-    """Real images: the toy's own, three of every source, labelled by the side that is lit."""
-
-    image_shape = (3, SIZE, SIZE)
-
-    def __init__(self, seed, n, class_names=NAMES):
-        self.latents = normals(seed, "toy data", 0, n, LATENT)
-        self.class_names = class_names
-
-    def __len__(self):
-        return len(self.latents)
-
-    def pixels(self, indices):
-        return ToyEditor().generate(self.latents[indices])
-
-    def labels(self, indices):
-        assert self.class_names, "nobody may ask for labels that are not there"
-        return (self.latents[indices, 0] > 0).astype(np.int64)
-
-    def groups(self, indices):
-        return np.asarray(indices) // 3
-
-
-def exact_map(features):
-    """The toy's inverse in closed form: row 4, always 0.8, gives back the length."""
-    image = np.asarray(features, np.float64).reshape(-1, 3, SIZE, SIZE)
-    image = image * (0.8 / image[:, :, 4].mean((1, 2)))[:, None, None, None] / 1.6
-    side = (image[:, 2, :4, 4:].mean((1, 2)) + 1 - image[:, 0, :4, :4].mean((1, 2))) / 2
-    parts = np.c_[side, image[:, 1, 6:, :4].reshape(-1, LATENT - 1)]
-    parts = np.clip(parts, 1e-3, 1 - 1e-3)
-    return np.log(parts / (1 - parts)) / np.r_[4.0, np.ones(LATENT - 1)]
+from toy_protocol import AuditSpace
+from toy_sides import LATENT, NAMES, SidesData, exact_map, sides_editor
 
 
 def linear(features, latents):
@@ -152,7 +60,7 @@ def settings_of(**changes):
 
 
 def parts_of(config, n=500, class_names=NAMES):
-    editor = ToyEditor()
+    editor = sides_editor()
     latents = normals(1, "toy bank", 0, n, LATENT)
     pixels = editor.generate(latents)
     features = editor.embed(pixels)
@@ -168,8 +76,8 @@ def parts_of(config, n=500, class_names=NAMES):
     return {
         "editor": editor,
         "bank": bank,
-        "real_train": ToyData(2, 240, class_names),
-        "real_test": ToyData(3, 120, class_names),
+        "real_train": SidesData(2, 240, class_names),
+        "real_test": SidesData(3, 120, class_names),
         "audit": AuditSpace(),
         "config": config,
         "maps": {"retrieval": nearest(*seen), "ridge": linear(*seen), "exact": exact_map},

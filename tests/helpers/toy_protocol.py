@@ -52,12 +52,11 @@ class TextSpace(ToySpace):
 
 
 class ToyEditor:
-    latent_size = LATENT
-    image_shape = (1, SIZE, SIZE)
+    """What the protocol needs of an Editor, over a toy's generator and space."""
 
-    def __init__(self, space):
-        self.space = space
-        self.generator = ToyGenerator()
+    def __init__(self, space, generator, image_shape, latent_size):
+        self.space, self.generator = space, generator
+        self.image_shape, self.latent_size = image_shape, latent_size
 
     def generate(self, latents):
         unit = self.generator.unit(torch.from_numpy(np.asarray(latents, np.float32)))
@@ -68,6 +67,10 @@ class ToyEditor:
 
     def features_of_latents(self, latents):
         return self.space.features(self.generator.unit(latents))
+
+
+def toy_editor(space, kind=ToyEditor):
+    return kind(space, ToyGenerator(), (1, SIZE, SIZE), LATENT)
 
 
 class AuditSpace:
@@ -89,7 +92,7 @@ class ToyData:
         return len(self.latents)
 
     def pixels(self, indices):
-        return ToyEditor(ToySpace()).generate(self.latents[indices])
+        return toy_editor(ToySpace()).generate(self.latents[indices])
 
     def labels(self, indices):
         return self.latents[indices, :CLASSES].argmax(1).astype(np.int64)
@@ -134,7 +137,7 @@ def settings_of(**changes):
 
 
 def make_parts(space, n=900):
-    editor = ToyEditor(space)
+    editor = toy_editor(space)
     latents = normals(1, "toy bank", 0, n, LATENT)
     pixels = editor.generate(latents)
     features = editor.embed(pixels)
