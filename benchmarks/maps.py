@@ -58,6 +58,8 @@ SINGLES = 50  # edits timed one at a time
 class Frozen:
     """The round trip that maps are taught with."""
 
+    real = None  # features of real images, which take no part here
+
     def __init__(self, editor: Editor) -> None:
         self.editor = editor
 

@@ -19,7 +19,7 @@ from controlgen.control import algebra
 from controlgen.evaluation.inversion import optimise
 from controlgen.evaluation.tables import shown, table
 from controlgen.features import EfficientNetLite0
-from controlgen.figures import Point, refinement_curves
+from controlgen.figures import Point, quality_curves
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.inversion import paired_cosine, recall_at_1, shell_norm
 from controlgen.rng import normals
@@ -150,7 +150,8 @@ def draw(path: Path, rows: list[Row], provenance: dict[str, Any]) -> None:
             elif value is not None and row.steps == -1 and measure != "R@1":
                 ends.setdefault(measure, {})[row.kind] = value.mean
     recipe = "quality against steps of refinement; dashed: a long descent from a random start"
-    refinement_curves(path, panels, ends, provenance | {"recipe": recipe, "version": __version__})
+    origin = provenance | {"recipe": recipe, "version": __version__}
+    quality_curves(path, panels, "steps", origin, ends)
 
 
 if __name__ == "__main__":

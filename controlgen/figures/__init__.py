@@ -13,7 +13,7 @@ from controlgen.figures.protocol import (
     loss_curves,
     sample_grid,
 )
-from controlgen.figures.reachability import refinement_curves, reliability_plot
+from controlgen.figures.reachability import quality_curves, reliability_plot
 from controlgen.figures.sheets import (
     Column,
     Pairing,
@@ -45,7 +45,7 @@ __all__ = [
     "loss_curves",
     "nearest_distances",
     "point_clouds",
-    "refinement_curves",
+    "quality_curves",
     "reliability_plot",
     "sample_grid",
     "slider_rows",

@@ -1,4 +1,4 @@
-"""What steps of refinement buy, and whether probabilities of reaching a target are right."""
+"""What steps or pairs buy, and whether probabilities of reaching a target are right."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,16 +7,17 @@ from controlgen.figures.parts import COLOURS, Provenance, new_figure, plain_axes
 from controlgen.figures.protocol import Point
 
 
-def refinement_curves(
+def quality_curves(
     path: Path,
     panels: Mapping[str, Mapping[str, Sequence[Point]]],
-    ends: Mapping[str, Mapping[str, float]],
+    along: str,
     provenance: Provenance,
+    ends: Mapping[str, Mapping[str, float]] | None = None,
+    logarithmic: bool = False,
 ) -> None:
-    """One panel a measure: curves over the steps by kind of target, with 95 % intervals.
+    """One panel a measure: named curves over what they lie `along`, with 95 % intervals.
 
-    `ends` are, of the same panels and curves, the values of a long descent from a random start:
-    dashed lines.
+    `ends` are, of the same panels and curves, what they should come to: dashed lines.
     """
     figure = new_figure(3.6 * len(panels), 3.4)
     for axes, (measure, curves) in zip(
@@ -26,10 +27,12 @@ def refinement_curves(
             x, mean, low, high = zip(*points, strict=True)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(x, mean, color=colour, linewidth=1.8, marker="o", markersize=3.5, label=name)
-            if name in ends.get(measure, {}):
+            if ends and name in ends.get(measure, {}):
                 axes.axhline(ends[measure][name], color=colour, linewidth=1, linestyle="--")
         axes.set_title(measure, loc="left", fontsize=10)
-        axes.set_xlabel("steps")
+        axes.set_xlabel(along)
+        if logarithmic:
+            axes.set_xscale("log")
         axes.legend(frameon=False, fontsize=8)
         plain_axes(axes)
     save(figure, path, provenance)

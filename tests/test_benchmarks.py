@@ -1,0 +1,61 @@
+"""Benchmarks that need a model run to their end on the tiny one; the numbers there say little."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+FEW = ("--share", "0.001")
+
+
+@pytest.fixture
+def bench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs a script as `python benchmarks/NAME.py` does; gives what it printed."""
+
+    def run(name: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(FOLDER))
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows_of(printed: str) -> list[list[str]]:
+    lines = [line for line in printed.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_rung_of_the_ladder_is_fitted_and_tried(bench: Any, line: Any) -> None:
+    few = ("--pairs", 120, "--held-out", 20, "--n", 10, "--k", 2)
+    rows = rows_of(bench("maps", line.map_folder, *few, *FEW))
+    assert [row[0] for row in rows] == [
+        *("retrieval", "ridge", "gaussian", "least squares", "cycle-mlp", "variational", "flow")
+    ]
+    for row in rows:
+        assert -1 <= float(row[4]) <= 1
+        assert float(row[3]) > 0
+
+
+def test_quality_is_told_for_every_number_of_pairs(bench: Any, line: Any, tmp_path: Path) -> None:
+    few = ("--pairs", 40, 80, "--n", 10, "-o", tmp_path, *FEW)
+    rows = rows_of(bench("pairs", line.map_folder, *few))
+    assert [row[:2] for row in rows] == [
+        [name, pairs] for name in ("retrieval", "ridge", "cycle-mlp") for pairs in ("40", "80")
+    ]
+    assert (tmp_path / "pairs.png").read_bytes()[:4] == b"\x89PNG"
+    # With more pairs the nearest one is never further.
+    assert float(rows[1][2].split()[0]) >= float(rows[0][2].split()[0])
+
+
+def test_refinement_is_measured_step_by_step(bench: Any, line: Any, tmp_path: Path) -> None:
+    few = ("--targets", 4, "--steps", "0,2", "--cold", 2, "--cold-steps", 3, "-o", tmp_path)
+    rows = rows_of(bench("refinement", line.map_folder, *few))
+    assert {"0", "2"} <= {row[1] for row in rows}
+    assert (tmp_path / "refinement.png").is_file()
