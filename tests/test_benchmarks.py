@@ -1,5 +1,6 @@
 """Benchmarks that need a model run to their end on the tiny one; the numbers there say little."""
 
+import json
 import runpy
 import sys
 from collections.abc import Callable
@@ -59,3 +60,18 @@ def test_refinement_is_measured_step_by_step(bench: Any, line: Any, tmp_path: Pa
     rows = rows_of(bench("refinement", line.map_folder, *few))
     assert {"0", "2"} <= {row[1] for row in rows}
     assert (tmp_path / "refinement.png").is_file()
+
+
+def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> None:
+    shipped = FOLDER.parent / "artifacts/pretrained"
+    other = json.loads((shipped / "mnist" / "report.json").read_text())
+    for target in other["targets"]:
+        target["measured"] += 0.5
+    other["config"]["seed"] = 1
+    (tmp_path / "report.json").write_text(json.dumps(other))
+    rows = rows_of(bench("seeds", shipped / "mnist", tmp_path))
+    assert [row[0] for row in rows] == [target["name"] for target in other["targets"]]
+    for row, target in zip(rows, other["targets"], strict=True):
+        assert float(row[2].split()[0]) == pytest.approx(target["measured"] - 0.25, abs=1e-3)
+    with pytest.raises(SystemExit):
+        bench("seeds", shipped / "mnist", shipped / "histology")
