@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from controlgen.metrics import kernel as kernel_module
 from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.frechet import (
+    Moments,
     frechet_distance,
     frechet_interval,
     frechet_of_moments,
     merged,
     moments,
 )
-from controlgen.metrics.jackknife import jackknife_error
+from controlgen.metrics.jackknife import half_width, jackknife_error
 from controlgen.metrics.kernel import kernel_distance
 from controlgen.metrics.names import (
     cmmd_name,
@@ -81,27 +82,68 @@ def test_jackknife_error_of_a_mean_is_the_standard_error():
         jackknife_error(np.ones(1))
 
 
-def test_frechet_interval_is_as_wide_as_the_distance_scatters():
+SKEWED = 0.9 ** np.arange(30)
+
+
+@pytest.mark.parametrize(("n", "d"), [(90, 3), (25, 30), (200, 30)])
+def test_frechet_interval_is_as_wide_as_the_distance_scatters(n, d):
     # The truth is the scatter of the distance over fresh samples of the same size.
     answers = [
-        frechet_interval(normal(120, 3, 2 * i), normal(90, 3, 2 * i + 1, 1.2, 0.5), i, 10)
-        for i in range(100)
+        frechet_interval(
+            normal(n + 30, d, 2 * i) * SKEWED[:d], normal(n, d, 2 * i + 1, 1.3, 0.5) * SKEWED[:d]
+        )
+        for i in range(200)
     ]
     means = np.array([answer.mean for answer in answers])
     inside = [answer.low <= means.mean() <= answer.high for answer in answers]
-    assert 0.88 <= np.mean(inside) <= 1
-    widths = np.array([answer.high - answer.low for answer in answers])
-    assert np.median(widths) / 2 == pytest.approx(2.26 * means.std(), rel=0.35)
-    assert answers[0].n == 90
+    assert 0.91 <= np.mean(inside) <= 0.99
+    reach = np.median([answer.high - answer.mean for answer in answers])
+    assert reach == pytest.approx(1.98 * means.std(), rel=0.2)
+    assert answers[0].n == n
 
 
-def test_frechet_interval_is_repeatable_and_refuses_too_few():
+def test_frechet_interval_between_many_rows_holds_the_closed_form():
+    # |shift|^2 + sum (sd_a - sd_b)^2; the bias that few rows have is gone.
+    answers = [
+        frechet_interval(normal(9_000, 3, 2 * i), normal(9_000, 3, 2 * i + 1, 1.2, 0.5))
+        for i in range(100)
+    ]
+    inside = [answer.low <= 3 * (0.25 + 0.04) <= answer.high for answer in answers]
+    assert 0.89 <= np.mean(inside) <= 1
+
+
+@pytest.mark.parametrize(("n", "d"), [(14, 40), (60, 7)])
+def test_frechet_interval_is_the_jackknife_of_tiny_weights(n, d):
+    # Rows weighted a little more change the distance by the row's influence over n.
+    a, b = (normal(n, d, seed, shift=0.1 * seed).astype(np.float64) for seed in (6, 7))
+    more, variance = 1e-5, 0.0
+    for cut, whole in ((a, b), (b, a)):
+        changes = []
+        for row in range(n):
+            weights = np.ones(n)
+            weights[row] += more
+            mean = weights @ cut / weights.sum()
+            scatter = np.cov(cut, rowvar=False, aweights=weights, ddof=0) * n / (n - 1)
+            found = frechet_of_moments(Moments(n, mean, scatter * (n - 1)), moments([whole]))
+            changes.append((found - frechet_distance(a, b)) * n / more)
+        variance += np.var(changes, ddof=1) / n
+    answer = frechet_interval(a, b)
+    assert answer.high - answer.mean == pytest.approx(half_width(variance**0.5, n), rel=1e-3)
+    assert answer.mean == pytest.approx(frechet_distance(a, b), rel=1e-12)
+
+
+def test_frechet_interval_stands_without_variance_and_refuses_too_few():
     a, b = normal(40, 3, 6), normal(50, 3, 7)
-    answer = frechet_interval(a, b, 0)
-    assert answer == frechet_interval(a, b, 0)
-    assert 0 <= answer.low <= answer.mean == frechet_distance(a, b) <= answer.high
-    with pytest.raises(ValueError, match="40 rows"):
-        frechet_interval(a[:39], b, 0)
+    assert frechet_interval(a, b) == frechet_interval(a, b)
+    assert frechet_interval(a, a)[:3] == pytest.approx((0, 0, 0), abs=1e-6)
+    still = frechet_interval(np.ones((9, 3)), np.zeros((9, 3)))
+    assert still[:3] == pytest.approx((3, 3, 3))
+    flat = a * [1, 0, 1]
+    assert frechet_interval(flat, b * [1, 0, 1])[:3] == pytest.approx(
+        frechet_interval(a[:, ::2], b[:, ::2])[:3]
+    )
+    with pytest.raises(ValueError, match="two sets of rows"):
+        frechet_interval(a[:1], b)
 
 
 # Blocks

