@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,10 +11,19 @@ from rich.table import Table
 
 from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
 
+if TYPE_CHECKING:
+    from controlgen.features import Lpips
+
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder that holds the artifacts.")]
+LpipsOption = Annotated[
+    str, typer.Option(help="alex, vgg or squeeze: LPIPS in place of PD-efficientnet-lite0.")
+]
+LpipsWeightsOption = Annotated[
+    Path | None, typer.Option(help="Folder of its weights, if they are not in torch's cache.")
+]
 DEFAULT_STORE = Path("artifacts")
 
 
@@ -258,13 +267,16 @@ def project(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     images: Annotated[Path, typer.Argument(help="An image file, or a folder of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    lpips: LpipsOption = "",
+    lpips_weights: LpipsWeightsOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Put real images through the map and back; say how faithful that is, before any edit."""
     from controlgen import project_cli
 
     _check_png(output)
-    print("\n".join(project_cli.project(_folder(map, store), images, output)))
+    asked = _lpips(lpips, lpips_weights)
+    print("\n".join(project_cli.project(_folder(map, store), images, output, asked)))
 
 
 @app.command()
@@ -279,13 +291,16 @@ def score(
     n: Annotated[int | None, typer.Option("--n", min=20, help="Images a side; 1000.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     metrics: Annotated[str, typer.Option(help="Some of them, as in frechet,recall.")] = "",
+    lpips: LpipsOption = "",
+    lpips_weights: LpipsWeightsOption = None,
     json: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Judge images against others: distance, likeness, variety, copies, each beside its floor."""
     from controlgen import score_cli
 
-    request = score_cli.Request(a, b, extractor, weights, n, seed, metrics, json)
+    asked = _lpips(lpips, lpips_weights)
+    request = score_cli.Request(a, b, extractor, weights, n, seed, metrics, json, asked)
     print("\n".join(score_cli.score(request, lambda name: _folder(name, store))))
 
 
@@ -318,6 +333,16 @@ def _check_png(output: Path) -> None:
         raise ConfigError(f"-o {output}: name a file that ends in .png")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
+
+
+def _lpips(net: str, weights: Path | None) -> "Lpips | None":
+    from controlgen.features import Lpips
+
+    if net:
+        return Lpips.parse({"net": net, "weights": weights}, f"--lpips {net}")
+    if weights is not None:
+        raise ConfigError(f"--lpips-weights {weights}: goes with --lpips only")
+    return None
 
 
 def _folder(name: str, store: Path) -> Path:

@@ -10,7 +10,7 @@ from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, AnyViews, NoAugment
 from controlgen.datasets import AnyDataset
 from controlgen.errors import ConfigError
-from controlgen.features import AnyFeatureSpace, EfficientNetLite0, OpenClip
+from controlgen.features import AnyFeatureSpace, EfficientNetLite0, Lpips, OpenClip
 from controlgen.networks import AnyNetwork, R3GANNetwork
 from controlgen.objectives import R3GAN, AnyObjective
 from controlgen.regressors import AnyMap, CycleMLP
@@ -19,6 +19,7 @@ from controlgen.spec import Spec, runtime_field
 from controlgen.worlds import AnyWorld, Glyphs
 
 Seed = Field(0, ge=0)
+PerceptualChoice = Field(None, description="LPIPS in place of PD-efficientnet-lite0")
 NAME = r"^[a-z0-9][a-z0-9-]*$"  # of a run: a part of folder names
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -85,9 +86,7 @@ class TrainConfig(Spec):
         kept = super().identity()
         if isinstance(self.augment, NoAugment):
             del kept["augment"]
-        if self.watch is None:
-            del kept["watch"]
-        return kept
+        return _without_unset(kept, "watch")
 
 
 class SampleConfig(Spec):
@@ -138,11 +137,7 @@ class FitConfig(Spec):
 
         Likewise no reachability, and no real images.
         """
-        kept = super().identity()
-        for name in ("attributes", "reachability", "real"):
-            if not getattr(self, name):
-                del kept[name]
-        return kept
+        return _without_unset(super().identity(), "attributes", "reachability", "real")
 
 
 class EvaluateConfig(Spec):
@@ -168,7 +163,12 @@ class EvaluateConfig(Spec):
     optimisation_steps: int = Field(1_000, ge=1)
     optimisation_targets: int = Field(32, ge=1)
     bootstraps: int = Field(1_000, ge=10)
+    perceptual: Lpips | None = PerceptualChoice
     seed: int = Seed
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec, but no choice of a perceptual distance is no setting."""
+        return _without_unset(super().identity(), "perceptual")
 
 
 class ClipConfig(Spec):
@@ -310,6 +310,11 @@ class CompareConfig(Spec):
     n: int = Field(1_000, ge=20, description="samples, and real images of each split, compared")
     paths: int = Field(500, ge=10, description="small steps behind the path length")
     bootstraps: int = Field(200, ge=10)
+    perceptual: Lpips | None = PerceptualChoice
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec, but no choice of a perceptual distance is no setting."""
+        return _without_unset(super().identity(), "perceptual")
 
     @model_validator(mode="after")
     def _members_are_trainings(self) -> Self:
@@ -324,3 +329,8 @@ class CompareConfig(Spec):
     def training(self, member: str, seed: int) -> TrainConfig:
         """How this member is trained with this seed."""
         return changed(self.train, {**self.members[member], "seed": seed})
+
+
+def _without_unset(identity: dict[str, Any], *names: str) -> dict[str, Any]:
+    # Settings that came later leave the names of runs that do not use them as they were.
+    return {name: kept for name, kept in identity.items() if kept or name not in names}

@@ -9,16 +9,16 @@ from controlgen.control import Editor
 from controlgen.decoding import image_files, read_image
 from controlgen.evaluation.faithfulness import FaithfulnessRow, faithfulness
 from controlgen.evaluation.tables import shown
-from controlgen.features import EfficientNetLite0
+from controlgen.features import EfficientNetLite0, Lpips
 from controlgen.figures import inversion_strips
-from controlgen.metrics.perceptual import PerceptualDistance
+from controlgen.metrics.perceptual import open_distance
 
 MOST_IMAGES = 1_000
 PICTURED = 12
 AUDIT = EfficientNetLite0(image_size=128)
 
 
-def project(folder: Path, images: Path, output: Path) -> list[str]:
+def project(folder: Path, images: Path, output: Path, lpips: Lpips | None = None) -> list[str]:
     """Project an image file, or those of a folder, write both rows, and return lines to print.
 
     Raises DataError where there is nothing to read, and what opening the map raises.
@@ -26,7 +26,8 @@ def project(folder: Path, images: Path, output: Path) -> list[str]:
     files = [images] if images.is_file() else image_files(images)[:MOST_IMAGES]
     editor = Editor.load(folder)
     pixels = np.concatenate([read_image(file, editor.image_shape) for file in files])
-    rows = faithfulness(editor, pixels, AUDIT.open(), PerceptualDistance(AUDIT.image_size))
+    perceptual = open_distance(lpips, AUDIT.image_size)
+    rows = faithfulness(editor, pixels, AUDIT.open(), perceptual)
     obtained = editor.generate(editor.invert(editor.embed(pixels[:PICTURED])))
     provenance = {
         "model": str(folder),
@@ -37,13 +38,14 @@ def project(folder: Path, images: Path, output: Path) -> list[str]:
         "real": f"upper row, from {images.name}",
     }
     inversion_strips(output, {"real": pixels[:PICTURED], "projected": obtained}, provenance)
-    return [f"{output}: {len(files)} images", *_table(rows)]
+    return [f"{output}: {len(files)} images", *_table(rows, perceptual.name)]
 
 
-def _table(rows: list[FaithfulnessRow]) -> list[str]:
-    head = ("cosine, steering", "cosine, audit", "PD-efficientnet-lite0")
+def _table(rows: list[FaithfulnessRow], perceptual: str) -> list[str]:
+    head = ("cosine, steering", "cosine, audit", perceptual)
     lines = [f"{'':<30}" + "".join(f"{name:>26}" for name in head)]
     for row in rows:
         values = (row.steering_cosine, row.audit_cosine, row.perceptual)
         lines.append(f"{row.images:<30}" + "".join(f"{shown(value):>26}" for value in values))
-    return [*lines, "Cosines: higher is nearer; PD: lower is. Edits of an image keep no more."]
+    told = f"Cosines: higher is nearer; {perceptual.partition('-')[0]}: lower is."
+    return [*lines, f"{told} Edits of an image keep no more."]

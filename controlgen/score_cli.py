@@ -22,10 +22,12 @@ from controlgen.features import (
     AnyFeatureSpace,
     EfficientNetLite0,
     InceptionV3,
+    Lpips,
     OpenClip,
     SelfSupervised,
 )
 from controlgen.image_sources import Model, Source, open_pair
+from controlgen.metrics.perceptual import open_distance
 from controlgen.progress import Bars
 from controlgen.types import Pixels
 
@@ -46,6 +48,7 @@ class Request:
     seed: int
     metrics: str
     json: Path | None
+    lpips: Lpips | None = None
 
 
 def score(request: Request, find: Callable[[str], Path]) -> list[str]:
@@ -63,6 +66,7 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
     if request.metrics and PATH_LENGTH in measures and walked is None:
         raise ConfigError(f"--metrics {PATH_LENGTH}: {request.a} is no model; leave it out")
     name, space = settings.name, settings.open()
+    perceptual = None if request.lpips is None else open_distance(request.lpips)
     n = _count(request, a, b)
     ours, real = a.images(n, request.seed), b.images(n, request.seed)
     other = b.others(n, request.seed)
@@ -80,13 +84,16 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
                 name,
                 request.seed,
                 only=only,
+                perceptual=perceptual,
                 on_progress=lambda what, done: meter.to(90 * done, what),
             )
         if walked is not None:
             meter.to(90, PATH_LENGTH)
             steps = min(n, PATHS)
             scores.append(
-                path_length_score(walked.generate, walked.latent_size, request.seed, steps)
+                path_length_score(
+                    walked.generate, walked.latent_size, request.seed, steps, perceptual
+                )
             )
         meter.to(100, "done")
     lines = [

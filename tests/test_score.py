@@ -32,7 +32,7 @@ def score(controlgen, monkeypatch, tmp_path_factory):
 def small_pictures(monkeypatch):
     """The perceptual distance looks at fewer pixels than it would, to save time."""
     looked = PerceptualDistance.__init__
-    monkeypatch.setattr(PerceptualDistance, "__init__", lambda self: looked(self, 32))
+    monkeypatch.setattr(PerceptualDistance, "__init__", lambda self, size=32: looked(self, 32))
 
 
 def saved(folder, pixels, names=None, groups=None):

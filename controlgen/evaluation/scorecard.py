@@ -23,7 +23,7 @@ from controlgen.metrics.inception_score import inception_score
 from controlgen.metrics.kernel import kernel_distance
 from controlgen.metrics.memorisation import audit, has_poses, nearest, posed_blocks
 from controlgen.metrics.path_length import path_length, path_lengths
-from controlgen.metrics.perceptual import PerceptualDistance
+from controlgen.metrics.perceptual import ImageDistance, PerceptualDistance
 from controlgen.metrics.precision_recall import density_coverage, precision_recall
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Latents, Pixels
@@ -120,7 +120,7 @@ def path_length_score(
     latent_size: int,
     seed: int,
     n: int = PATHS,
-    perceptual: PerceptualDistance | None = None,
+    perceptual: ImageDistance | None = None,
 ) -> Score:
     """Perceptual path length of n small steps between normal latents, keeping their norms.
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from controlgen.features.base import ClassSpace, FeatureSpace, RawSpace, TextSpace
 from controlgen.features.efficientnet import EfficientNetLite0
 from controlgen.features.inception import InceptionV3
+from controlgen.features.lpips import Lpips
 from controlgen.features.open_clip import OpenClip, OpenClipSpace
 from controlgen.features.self_supervised import SelfSupervised
 
@@ -20,6 +21,7 @@ __all__ = [
     "EfficientNetLite0",
     "FeatureSpace",
     "InceptionV3",
+    "Lpips",
     "OpenClip",
     "OpenClipSpace",
     "RawSpace",

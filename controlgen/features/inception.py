@@ -5,7 +5,6 @@ computes it: average pools leave out the border that pads them, and the last blo
 (known from pytorch-fid and torch-fidelity, whose tensor names are used). 1008 outputs.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._torchvision import ensure_torchvision
+from controlgen.features._weights import cached, digest, fetched
 from controlgen.features.base import ClassifierSpace, TorchSpace
 from controlgen.features.preprocessing import Preprocessing
 from controlgen.spec import Spec
@@ -54,7 +54,7 @@ class InceptionV3(Spec):
     @property
     def name(self) -> str:
         """What numbers made in this space are called after: weights not known tell their file."""
-        known = self.weights is None or _digest(self.weights) in (SHA256, *SAME_WEIGHTS)
+        known = self.weights is None or digest(self.weights, self.kind) in (SHA256, *SAME_WEIGHTS)
         return self.kind if known or self.weights is None else f"{self.kind}-{self.weights.stem}"
 
     def open(self, search: Sequence[Path] = ()) -> TorchSpace:
@@ -93,7 +93,7 @@ class InceptionV3(Spec):
 
     @property
     def _source(self) -> str:
-        return str(self.weights or _cached())
+        return str(self.weights or cached(URL))
 
 
 def _network(features: int) -> nn.Module:
@@ -142,21 +142,8 @@ def _holds(stored: dict[str, Tensor], layers: Sequence[str]) -> bool:
 
 
 def _standard() -> dict[str, Tensor]:
-    path = _cached()
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(URL, str(path), SHA256, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise ArtifactMissing(
-                f"inception-v3: its standard weights cannot be fetched ({str(error)[:100]}); put "
-                f"{FILE} into {path.parent}, or name a file that holds them as `weights`"
-            ) from None
-    return _read(path)
-
-
-def _cached() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / FILE
+    way = "name a file that holds them as `weights`"
+    return _read(fetched(URL, SHA256, "inception-v3", way))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -169,20 +156,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise ArtifactCorrupt(f"{path}: no safetensors file ({error}); copy it again") from None
 
     # torch's own archive is opened as tensors only, and only where every byte is known.
-    if _digest(path) != SHA256:
+    if digest(path, "inception-v3") != SHA256:
         raise ArtifactCorrupt(
             f"{path}: not {FILE}, and any other pickle is never opened; remove it, or give a "
             "safetensors file"
         )
     found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return found
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise ArtifactMissing(
-            f"{path}: cannot be read ({error.strerror}); name the weights of inception-v3"
-        ) from None

@@ -2,18 +2,19 @@
 
 Equation 1 of Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
 Metric", with every channel weight 1. Their LPIPS has weights learned from people's judgements, on
-AlexNet or VGG: this is not LPIPS, and its numbers do not compare with LPIPS's.
+AlexNet or VGG: PD-efficientnet-lite0 is not LPIPS, and its numbers do not compare with LPIPS's.
+`open_distance` opens either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from controlgen.errors import Incompatible
-from controlgen.features import EfficientNetLite0
+from controlgen.features import EfficientNetLite0, Lpips
 from controlgen.features.base import TorchSpace
 from controlgen.images import to_unit
 from controlgen.types import Pixels
@@ -36,17 +37,61 @@ def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack(layers).mean(0)
 
 
-class PerceptualDistance:
+class ImageDistance:
+    """A perceptual distance under its own name, of images pair by pair.
+
+    `between` maps two sides of Images (n 1|3 h w) to distances (n) through `network`, whose device
+    they go to.
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, between: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        self.name = name
+        self._network, self._between = network, between
+
+    def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]:
+        """Distance of each pair of images (n c h w): (n), 0 where they are the same.
+
+        Raises Incompatible where the two sides differ in shape.
+        """
+        if a.shape != b.shape:
+            raise Incompatible(
+                f"{self.name}: compares images pair by pair, not {a.shape} with {b.shape}"
+            )
+        rows = [np.empty(0)]
+        for first in range(0, len(a), BATCH):
+            part = slice(first, first + BATCH)
+            rows.append(self._rows(to_unit(a[part]), to_unit(b[part])))
+        return np.concatenate(rows)
+
+    def image_distance(
+        self, a: NDArray[np.floating], b: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """The same of Images (n c h w) in -1..1 that were not rounded to bytes: (n)."""
+        return self._rows(*(torch.from_numpy(np.asarray(side, np.float32)) for side in (a, b)))
+
+    def _rows(self, *sides: Tensor) -> NDArray[np.float64]:
+        device = next(self._network.parameters()).device
+        with torch.no_grad():
+            found = self._between(*(side.to(device) for side in sides))
+        return np.asarray(found.double().cpu().numpy())
+
+
+class PerceptualDistance(ImageDistance):
     """PD-efficientnet-lite0: the five stages of ImageNet's EfficientNet-Lite0, at 1/2 to 1/32.
 
     Images of any size are brought to `image_size` first, by the feature space's own preprocessing.
     Building one reads the weights: open it once. Raises what the feature space raises.
     """
 
-    name = NAME
-
     def __init__(self, image_size: int = 128) -> None:
         self._space: TorchSpace = EfficientNetLite0(image_size=image_size).open()
+        super().__init__(
+            NAME,
+            self._space.network,
+            lambda a, b: layered_distance(self.maps(a), self.maps(b)),
+        )
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Images (n 1|3 h w) in -1..1 -> five feature maps (n c h w), differentiable."""
@@ -57,29 +102,10 @@ class PerceptualDistance:
         )
         return found
 
-    def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]:
-        """Distance of each pair of images (n c h w): (n), 0 where they are the same.
 
-        Raises Incompatible where the two sides differ in shape.
-        """
-        if a.shape != b.shape:
-            raise Incompatible(
-                f"{NAME}: compares images pair by pair, not {a.shape} with {b.shape}"
-            )
-        device = next(self._space.network.parameters()).device
-        rows = [np.empty(0)]
-        with torch.no_grad():
-            for first in range(0, len(a), BATCH):
-                sides = (to_unit(side[first : first + BATCH]).to(device) for side in (a, b))
-                found = layered_distance(*(self.maps(side) for side in sides))
-                rows.append(found.double().cpu().numpy())
-        return np.concatenate(rows)
-
-    def image_distance(
-        self, a: NDArray[np.floating], b: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
-        """The same of Images (n c h w) in -1..1 that were not rounded to bytes: (n)."""
-        device = next(self._space.network.parameters()).device
-        with torch.no_grad():
-            sides = (torch.from_numpy(np.asarray(side, np.float32)).to(device) for side in (a, b))
-            return layered_distance(*(self.maps(side) for side in sides)).double().cpu().numpy()
+def open_distance(lpips: Lpips | None, image_size: int = 128) -> ImageDistance:
+    """LPIPS where it is asked for, else PD-efficientnet-lite0. Raises what opening either does."""
+    if lpips is None:
+        return PerceptualDistance(image_size)
+    network = lpips.open()
+    return ImageDistance(lpips.name, network, network)

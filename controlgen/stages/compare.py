@@ -29,7 +29,7 @@ from controlgen.evaluation.scorecard import MEASURES, Score, path_length_score, 
 from controlgen.features import ClassSpace, FeatureSpace
 from controlgen.images import generated
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.perceptual import PerceptualDistance
+from controlgen.metrics.perceptual import ImageDistance, open_distance
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import RESEARCH, VERSION, provenance
 from controlgen.stages.gan import gan_of, train_gan
@@ -56,7 +56,7 @@ class Judges(NamedTuple):
     real: Pixels
     other: Pixels
     extractor: FeatureSpace
-    perceptual: PerceptualDistance
+    perceptual: ImageDistance
 
 
 def train_member(
@@ -123,7 +123,7 @@ def _judges(config: CompareConfig) -> Judges:
         data = config.train.dataset.judging(split).open()
         order = rng.stream(0, f"compared {split}").permutation(len(data))
         sides.append(data.pixels(np.sort(order[: config.n])))
-    return Judges(sides[0], sides[1], config.extractor.open(), PerceptualDistance())
+    return Judges(sides[0], sides[1], config.extractor.open(), open_distance(config.perceptual))
 
 
 def _outcome(

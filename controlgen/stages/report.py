@@ -13,7 +13,7 @@ from controlgen.control.bundle import read_reachability
 from controlgen.evaluation import check_classes, write_report
 from controlgen.evaluation import evaluate as judge_editor
 from controlgen.features import EfficientNetLite0, FeatureSpace
-from controlgen.metrics.perceptual import PerceptualDistance
+from controlgen.metrics.perceptual import open_distance
 from controlgen.progress import Bars, Reporter
 from controlgen.regressors import Retrieval, Ridge
 from controlgen.stages.common import name_of, provenance
@@ -45,8 +45,10 @@ def evaluate(
     audit: FeatureSpace = config.audit.open()
     described = read_reachability(store.path(map_ref))
     perceptual = None
-    if isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
-        perceptual = PerceptualDistance(config.audit.image_size)
+    if config.perceptual is not None:
+        perceptual = open_distance(config.perceptual)
+    elif isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
+        perceptual = open_distance(None, config.audit.image_size)
     with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
         with (report or Bars()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
             found = judge_editor(
