@@ -1,5 +1,6 @@
 """Benchmarks that need a model run to their end on the tiny one; the numbers there say little."""
 
+import importlib.util
 import json
 import runpy
 import sys
@@ -7,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from controlgen.features._torchvision import ensure_torchvision
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = ("--share", "0.001")
@@ -75,3 +79,29 @@ def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> 
         assert float(row[2].split()[0]) == pytest.approx(target["measured"] - 0.25, abs=1e-3)
     with pytest.raises(SystemExit):
         bench("seeds", shipped / "mnist", shipped / "histology")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_metrics_and_their_rivals_answer_alike() -> None:
+    ensure_torchvision()
+    script = runpy.run_path(str(FOLDER / "metrics.py"))
+    for metric, rivals in script["RIVALS"].items():
+        given = script["inputs"](metric, 90, 8, "float64")
+        own = np.atleast_1d(script["ours"](metric)(*given))
+        for library in rivals:
+            module = script["MODULES"].get(library)
+            if module and not importlib.util.find_spec(module):
+                continue
+            theirs = np.atleast_1d(script["LIBRARIES"][library](metric)(*given))
+            digits = {"rel": 0.2} if metric in script["WITHOUT_DIGITS"] else {"rel": 1e-6}
+            assert list(map(float, theirs)) == pytest.approx(list(own), **digits), library
+
+
+def test_what_has_no_rival_is_measured_and_all_of_it_kept(bench: Any, tmp_path: Path) -> None:
+    kept = tmp_path / "metrics.json"
+    few = ("--n", 90, "--d", 8, "--repeats", 1, "--large", 3_000, "--large-d", 4, "--json", kept)
+    printed = bench("metrics", *few, "--only", "FD with interval")
+    assert rows_of(printed)[0][:3] == ["FD with interval", "-", "-"]
+    found = json.loads(kept.read_text())
+    assert found["rows"][0]["ours_seconds"] > 0
+    assert 0 < found["large"]["rise_mb"] < found["large"]["dense_mb"]

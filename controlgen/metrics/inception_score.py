@@ -10,12 +10,13 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.jackknife import half_width, jackknife_error
 
 Floats = NDArray[np.float64]
+ROWS = 64  # looked at together
+TINY = np.finfo(np.float64).tiny
 
 
 def inception_score(probabilities: NDArray[np.floating]) -> Interval:
@@ -25,14 +26,16 @@ def inception_score(probabilities: NDArray[np.floating]) -> Interval:
     Raises ValueError where there are fewer than two rows or rows are no probabilities.
     """
     table = _checked(probabilities)
-    count = len(table)
-    surprise, total = -xlogy(table, table).sum(1), table.sum(0)
+    count, total, entropies = len(table), table.sum(0), _entropies(table)
 
     # The logarithm is the entropy of the mean less the mean entropy: whole, then without each row.
-    score = _log_score(total / count, surprise.mean())
-    left = np.maximum(total - table, 0) / (count - 1)
-    others = _log_score(left, (surprise.sum() - surprise) / (count - 1))
-    reach = half_width(jackknife_error(np.asarray(others)), count)
+    score = _entropies(total[None] / count)[0] - entropies.mean()
+    left = [
+        _entropies(np.maximum(total - table[first : first + ROWS], 0) / (count - 1))
+        for first in range(0, count, ROWS)
+    ]
+    others = np.concatenate(left) - (entropies.sum() - entropies) / (count - 1)
+    reach = half_width(jackknife_error(others), count)
     mean, low, high = (float(np.exp(score + move)) for move in (0.0, -reach, reach))
     return Interval(mean, low, high, count)
 
@@ -48,12 +51,17 @@ def split_scores(probabilities: NDArray[np.floating], splits: int = 10) -> Float
         raise ValueError(f"split_scores: {len(table)} rows do not make {splits} parts")
     edges = [part * len(table) // splits for part in range(splits + 1)]
     parts = [table[low:high] for low, high in pairwise(edges)]
-    scores = [_log_score(part.mean(0), -xlogy(part, part).sum(1).mean()) for part in parts]
-    return np.exp(np.array(scores))
+    scores = [_entropies(part.mean(0)[None])[0] - _entropies(part).mean() for part in parts]
+    return np.asarray(np.exp(scores))
 
 
-def _log_score(mean: Floats, surprise: Floats | np.float64) -> Floats:
-    return np.asarray(-xlogy(mean, mean).sum(-1) - surprise)
+def _entropies(table: Floats) -> Floats:
+    # Of each row (n k), some rows at a time, which stay in the processor's cache. 0 log 0 is 0.
+    rows = [np.empty(0)]
+    for first in range(0, len(table), ROWS):
+        part = table[first : first + ROWS]
+        rows.append(-np.einsum("nk,nk->n", part, np.log(np.maximum(part, TINY))))
+    return np.concatenate(rows)
 
 
 def _checked(probabilities: NDArray[np.floating]) -> Floats:

@@ -45,8 +45,11 @@ def precision_recall(
     """
     real, generated = _centred(real, generated, neighbours)
     limit = _tolerance(real, generated)
-    inside = _memberships(real, generated, neighbours, limit).counts > 0
-    found = _memberships(generated, real, neighbours, limit).counts > 0
+    balls = [_radii(rows, neighbours) + limit for rows in (real, generated)]
+    inside, found = np.zeros(len(generated), np.bool_), np.zeros(len(real), np.bool_)
+    for part, table in _tables(real, generated):
+        inside |= (table <= balls[0][part, None]).any(0)
+        found[part] = (table <= balls[1]).any(1)
     return PrecisionRecall(interval(inside, seed), interval(found, seed + 1))
 
 
@@ -59,37 +62,33 @@ def density_coverage(
     as in `precision_recall`.
     """
     real, generated = _centred(real, generated, neighbours)
-    balls = _memberships(real, generated, neighbours, _tolerance(real, generated))
-    density = interval(balls.counts / neighbours, seed)
-    return DensityCoverage(density, interval(balls.hit, seed + 1))
-
-
-class _Balls(NamedTuple):
-    counts: NDArray[np.int64]  # of each asked row (m): how many balls it lies in
-    hit: NDArray[np.bool_]  # of each ball (n): whether any asked row lies in it
-
-
-def _memberships(centres: Floats, asked: Floats, neighbours: int, limit: float) -> _Balls:
-    # Balls of the centres (n d), asked about the rows (m d). The nearest of a centre's own set is
-    # itself, so its k-th neighbour stands at k.
-    counts, hit = np.zeros(len(asked), np.int64), np.zeros(len(centres), np.bool_)
-    own = (table for _, table in _tables(centres, centres))
-    nearest = [np.partition(table, neighbours, axis=1)[:, neighbours] for table in own]
-    radii = np.concatenate(nearest) + limit
-    for part, table in _tables(centres, asked):
+    radii = _radii(real, neighbours) + _tolerance(real, generated)
+    counts, hit = np.zeros(len(generated), np.int64), np.zeros(len(real), np.bool_)
+    for part, table in _tables(real, generated):
         within = table <= radii[part, None]
         counts += within.sum(0)
         hit[part] = within.any(1)
-    return _Balls(counts, hit)
+    return DensityCoverage(interval(counts / neighbours, seed), interval(hit, seed + 1))
+
+
+def _radii(rows: Floats, neighbours: int) -> Floats:
+    # Squared, of the balls around rows (n d). The nearest row of the same set is the row itself, so
+    # its k-th neighbour stands at k.
+    tables = (table for _, table in _tables(rows, rows))
+    return np.concatenate(
+        [np.partition(table, neighbours, axis=1)[:, neighbours] for table in tables]
+    )
 
 
 def _tables(a: Floats, b: Floats) -> Iterator[tuple[slice, Floats]]:
-    # Squared distances of some rows of a at a time to all rows of b: |x|^2 + |y|^2 - 2 x.y.
+    # Squared distances of some rows of a at a time to all rows of b: |x|^2 + |y|^2 - 2 x.y. Where
+    # that is one product of a set with itself, half of it is computed.
     lengths = np.square(a).sum(1), np.square(b).sum(1)
     height = max(TABLE // len(b), 1)
     for start in range(0, len(a), height):
         part = slice(start, min(start + height, len(a)))
-        table = (-2 * a[part]) @ b.T
+        table = a[part] @ b.T
+        table *= -2
         table += lengths[0][part, None]
         table += lengths[1]
         yield part, table
