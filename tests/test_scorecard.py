@@ -9,7 +9,14 @@ import torch
 
 from controlgen.errors import ConfigError, DataError, Incompatible
 from controlgen.evaluation import scorecard as module
-from controlgen.evaluation.scorecard import MEASURES, Score, markdown, path_length_score, scorecard
+from controlgen.evaluation.scorecard import (
+    MEASURES,
+    Reference,
+    Score,
+    markdown,
+    path_length_score,
+    scorecard,
+)
 from controlgen.features import ClassSpace, RawSpace
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.cmmd import cmmd
@@ -105,6 +112,26 @@ def test_each_number_is_its_metrics_own_at_one_n() -> None:
     better = {name: one.better for name, one in found.items()}
     assert better["FD-toy"] == better["copies suspected"] == "lower"
     assert better["recall"] == "higher" and better["pixels diversity"] == "neither"
+
+
+def test_what_is_real_is_looked_at_once_for_one_set_after_another() -> None:
+    space = Telling()
+    reference = Reference(REAL, OTHER, space, "toy", 3, 50, PixelDistance())
+    cold = reference.scores(GENERATED)
+    first = space.seen
+    other = images(60, 5, 110)
+    warm = reference.scores(other)
+    # Copies are sought among all poses of the real images, which no set has in common.
+    poses = sum(len(REAL) for _ in range(1 if REAL.shape[2] != REAL.shape[3] else 8))
+    assert space.seen - first == len(REAL) + poses
+    assert warm == scorecard(other, REAL, OTHER, Telling(), "toy", 3, 50, None, PixelDistance())
+    assert [one.floor for one in warm] == [one.floor for one in cold]
+    # Fewer images: floors of that many.
+    few = reference.scores(GENERATED[:30])
+    assert few == scorecard(
+        GENERATED[:30], REAL, OTHER, Telling(), "toy", 3, 50, None, PixelDistance()
+    )
+    assert few[0].floor != warm[0].floor
 
 
 def test_inception_alone_has_published_names_and_raw_rows() -> None:

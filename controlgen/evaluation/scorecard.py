@@ -97,22 +97,70 @@ def scorecard(
     Raises ConfigError for a measure that is unknown or cannot be had, DataError below 20 images,
     Incompatible where images differ in shape.
     """
-    wanted = _wanted(only, extractor, other_real)
-    sides = [generated, real, *([] if other_real is None else [other_real])]
-    _check(sides)
-    n = min(len(side) for side in sides)
-    seen = [_Side(side[:n], extractor, extractor_name) for side in sides]
-    other = seen[2] if len(seen) > 2 else None
-    card = _Card(seen[0], seen[1], other, extractor_name, seed, bootstraps, perceptual)
+    reference = Reference(real, other_real, extractor, extractor_name, seed, bootstraps, perceptual)
+    return reference.scores(generated, only, on_progress)
 
-    # Measures that share their work are made together; the order of MEASURES is kept.
-    tell = on_progress or (lambda what, done: None)
-    found: list[Score] = []
-    for done, measure in enumerate(wanted):
-        tell(measure, done / len(wanted))
-        found.append(card.score(measure))
-    tell("done", 1.0)
-    return found
+
+class Reference:
+    """Real images that one set after another is judged against; see `scorecard`.
+
+    What belongs to the real images alone, features and floors, is found once.
+    """
+
+    def __init__(
+        self,
+        real: Pixels,
+        other_real: Pixels | None,
+        extractor: FeatureSpace,
+        extractor_name: str,
+        seed: int,
+        bootstraps: int = 200,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        self.real, self.other_real = real, other_real
+        self.extractor, self.extractor_name = extractor, extractor_name
+        self.seed, self.bootstraps, self._given = seed, bootstraps, perceptual
+        self._sides: dict[int, _Real] = {}
+
+    def scores(
+        self,
+        generated: Pixels,
+        only: Collection[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[Score]:
+        """Judge generated Pixels (n c h w). Raises as `scorecard`."""
+        wanted = _wanted(only, self.extractor, self.other_real)
+        sides = [generated, self.real]
+        sides += [] if self.other_real is None else [self.other_real]
+        _check(sides)
+        n = min(len(side) for side in sides)
+        side = _Side(generated[:n], self.extractor, self.extractor_name)
+        card = _Card(side, self._real(n), self)
+
+        # Measures that share their work are made together; the order of MEASURES is kept.
+        tell = on_progress or (lambda what, done: None)
+        found: list[Score] = []
+        for done, measure in enumerate(wanted):
+            tell(measure, done / len(wanted))
+            found.append(card.score(measure))
+        tell("done", 1.0)
+        return found
+
+    @cached_property
+    def perceptual(self) -> Perceptual:
+        """The distance that images are compared with pair by pair, opened when it is needed."""
+        return self._given or PerceptualDistance()
+
+    def _real(self, n: int) -> "_Real":
+        if n not in self._sides:
+            kept = (self.real, self.other_real)
+            sides = [
+                None if one is None else _Side(one[:n], self.extractor, self.extractor_name)
+                for one in kept
+            ]
+            assert sides[0] is not None
+            self._sides = {n: _Real(sides[0], sides[1], {})}  # one size is asked for, as a rule
+        return self._sides[n]
 
 
 def path_length_score(
@@ -185,15 +233,28 @@ class _Side:
         return self.space.probabilities(self._raw)
 
 
+@dataclass(frozen=True)
+class _Real:
+    # The real sides of one size, and what was measured of them alone.
+    side: _Side
+    other: _Side | None
+    found: dict[str, Any]
+
+    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+        if name not in self.found:
+            self.found[name] = measure()
+        return self.found[name]
+
+
 @dataclass
 class _Card:
     generated: _Side
-    real: _Side
-    other: _Side | None
-    extractor: str
-    seed: int
-    bootstraps: int
-    given: Perceptual | None
+    against: _Real
+    how: Reference
+
+    @property
+    def real(self) -> _Side:
+        return self.against.side
 
     def score(self, measure: str) -> Score:
         if measure in SHARES:
@@ -202,80 +263,94 @@ class _Card:
         return made
 
     def _against_real(
-        self, measure: Callable[[_Side], Interval]
+        self, name: str, measure: Callable[[_Side], Interval]
     ) -> tuple[Interval, Interval | None]:
-        return measure(self.generated), None if self.other is None else measure(self.other)
+        other = self.against.other
+        floor = None if other is None else self.against.once(name, lambda: measure(other))
+        return measure(self.generated), floor
+
+    def _beside_real(
+        self, name: str, measure: Callable[[_Side], Interval]
+    ) -> tuple[Interval, Interval]:
+        return measure(self.generated), self.against.once(name, lambda: measure(self.real))
 
     def _frechet(self) -> Score:
         size = self.real.rows.shape[1]
-        value, floor = self._against_real(lambda side: frechet_interval(side.rows, self.real.rows))
+        value, floor = self._against_real(
+            "frechet", lambda side: frechet_interval(side.rows, self.real.rows)
+        )
         note = names.few_images(value.n, size)
-        return Score(names.frechet_name(self.extractor, size), value, floor, "lower", note)
+        name = names.frechet_name(self.how.extractor_name, size)
+        return Score(name, value, floor, "lower", note)
 
     def _kernel(self) -> Score:
-        rows = self.real.kernel_rows
+        rows, resampling = self.real.kernel_rows, (self.how.seed, self.how.bootstraps)
         value, floor = self._against_real(
-            lambda side: kernel_distance(side.kernel_rows, rows, self.seed, self.bootstraps)
+            "kernel", lambda side: kernel_distance(side.kernel_rows, rows, *resampling)
         )
-        return Score(names.kernel_name(self.extractor, rows.shape[1]), value, floor, "lower")
+        name = names.kernel_name(self.how.extractor_name, rows.shape[1])
+        return Score(name, value, floor, "lower")
 
     def _mmd(self) -> Score:
+        resampling = (self.how.seed, self.how.bootstraps)
         value, floor = self._against_real(
-            lambda side: cmmd(side.unit, self.real.unit, self.seed, self.bootstraps)
+            "mmd", lambda side: cmmd(side.unit, self.real.unit, *resampling)
         )
-        return Score(names.cmmd_name(self.extractor), value, floor, "lower")
+        return Score(names.cmmd_name(self.how.extractor_name), value, floor, "lower")
+
+    def _shares_of(self, side: _Side) -> dict[str, Interval]:
+        pair = self.real.rows, side.rows
+        both = precision_recall(*pair, self.how.seed), density_coverage(*pair, self.how.seed)
+        return both[0]._asdict() | both[1]._asdict()
 
     @cached_property
-    def _shares(self) -> list[dict[str, Interval]]:
-        found = []
-        for side in (self.generated, *([] if self.other is None else [self.other])):
-            pair = self.real.rows, side.rows
-            both = precision_recall(*pair, self.seed), density_coverage(*pair, self.seed)
-            found.append(both[0]._asdict() | both[1]._asdict())
-        return found
+    def _shares(self) -> dict[str, Interval]:
+        return self._shares_of(self.generated)
 
     def _share(self, name: str) -> Score:
-        value, *floor = (found[name] for found in self._shares)
-        return Score(name, value, floor[0] if floor else None, "higher")
+        other, floor = self.against.other, None
+        if other is not None:
+            floor = self.against.once("shares", lambda: self._shares_of(other))[name]
+        return Score(name, self._shares[name], floor, "higher")
 
     def _inception_score(self) -> Score:
-        value, floor = (inception_score(side.probabilities) for side in (self.generated, self.real))
-        return Score(names.inception_score_name(self.extractor), value, floor, "higher")
-
-    @cached_property
-    def _perceptual(self) -> Perceptual:
-        return self.given or PerceptualDistance()
+        value, floor = self._beside_real(
+            "inception score", lambda side: inception_score(side.probabilities)
+        )
+        name = names.inception_score_name(self.how.extractor_name)
+        return Score(name, value, floor, "higher")
 
     def _diversity(self) -> Score:
-        value, floor = (
-            diversity(side.pixels, self._perceptual.distance, self.seed)
-            for side in (self.generated, self.real)
+        seen, seed = self.how.perceptual, self.how.seed
+        value, floor = self._beside_real(
+            "diversity", lambda side: diversity(side.pixels, seen.distance, seed)
         )
-        return Score(f"{self._perceptual.name} diversity", value, floor, "neither")
+        return Score(f"{seen.name} diversity", value, floor, "neither")
 
     def _nearest(self) -> Score:
+        seen = self.how.perceptual
+
         def distances(side: _Side) -> Interval:
             queries = slice(NEAREST)
             near = np.argsort(-side.unit[queries] @ self.real.unit.T, axis=1, kind="stable")
-            pixels, compare = side.pixels[queries], self._perceptual.distance
-            candidates = near[:, :CANDIDATES]
-            found = nearest_distance(pixels, self.real.pixels, candidates, compare)
-            return interval(found, self.seed)
+            pixels, candidates = side.pixels[queries], near[:, :CANDIDATES]
+            found = nearest_distance(pixels, self.real.pixels, candidates, seen.distance)
+            return interval(found, self.how.seed)
 
-        value, floor = self._against_real(distances)
-        return Score(f"{self._perceptual.name} to nearest real", value, floor, "neither")
+        value, floor = self._against_real("nearest", distances)
+        return Score(f"{seen.name} to nearest real", value, floor, "neither")
 
     def _copies(self) -> Score:
-        assert self.other is not None  # `_wanted` has seen to it
+        assert self.against.other is not None  # `_wanted` has seen to it
         pixels, n = self.real.pixels, len(self.real.pixels)
         shape: Any = pixels.shape[1:]
         posed = has_poses(shape)
-        queries = np.concatenate([self.generated.unit, self.other.unit])
+        queries = np.concatenate([self.generated.unit, self.against.other.unit])
         blocks = posed_blocks(
             lambda chosen: pixels[chosen], np.arange(n), self.real.space.embed, posed
         )
         found = nearest(queries, blocks).distance
-        told = audit(found[:n], found[n:], self.seed, self.bootstraps)
+        told = audit(found[:n], found[n:], self.how.seed, self.how.bootstraps)
         where = f"{n} real images" + (", in eight poses" if posed else "")
         note = f"{told.verdict} among {where}; 0.01 is what images as new as real ones give"
         return Score("copies suspected", told.share, None, "lower", note)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from controlgen.evaluation.comparison import (
     table_of,
     verdicts_of,
 )
-from controlgen.evaluation.scorecard import MEASURES, Score, path_length_score, scorecard
+from controlgen.evaluation.scorecard import MEASURES, Reference, Score, path_length_score
 from controlgen.features import ClassSpace, FeatureSpace
 from controlgen.images import generated
 from controlgen.metrics.bootstrap import Interval
@@ -51,11 +51,9 @@ class Attempt(NamedTuple):
 
 
 class Judges(NamedTuple):
-    """What every member is judged with: real images of both splits, and two pairs of eyes."""
+    """What every member is judged with: real images of both splits, and a perceptual distance."""
 
-    real: Pixels
-    other: Pixels
-    extractor: FeatureSpace
+    reference: Reference
     perceptual: ImageDistance
 
 
@@ -118,12 +116,16 @@ def _pinned(config: CompareConfig) -> Any:
 
 
 def _judges(config: CompareConfig) -> Judges:
-    sides = []
-    for split in ("test", "train"):
-        data = config.train.dataset.judging(split).open()
-        order = rng.stream(0, f"compared {split}").permutation(len(data))
-        sides.append(data.pixels(np.sort(order[: config.n])))
-    return Judges(sides[0], sides[1], config.extractor.open(), open_distance(config.perceptual))
+    perceptual = open_distance(config.perceptual)
+    real, other = (_drawn(config, split) for split in ("test", "train"))
+    seen = (config.extractor.open(), config.extractor.name)
+    return Judges(Reference(real, other, *seen, 0, config.bootstraps, perceptual), perceptual)
+
+
+def _drawn(config: CompareConfig, split: Literal["test", "train"]) -> Pixels:
+    data = config.train.dataset.judging(split).open()
+    order = rng.stream(0, f"compared {split}").permutation(len(data))
+    return data.pixels(np.sort(order[: config.n]))
 
 
 def _outcome(
@@ -160,18 +162,10 @@ def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
             made: torch.Tensor = generator(torch.from_numpy(latents))
             return made
 
-    latents = rng.normals(0, "compared samples", 0, len(judges.real), generator.latent_size)
-    found = scorecard(
-        generated(generator, latents),
-        judges.real,
-        judges.other,
-        judges.extractor,
-        config.extractor.name,
-        seed=0,
-        bootstraps=config.bootstraps,
-        only=_measures(judges.extractor),
-        perceptual=judges.perceptual,
-    )
+    n = len(judges.reference.real)
+    latents = rng.normals(0, "compared samples", 0, n, generator.latent_size)
+    only = _measures(judges.reference.extractor)
+    found = judges.reference.scores(generated(generator, latents), only)
     path = path_length_score(
         images, generator.latent_size, seed=0, n=config.paths, perceptual=judges.perceptual
     )
