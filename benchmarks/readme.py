@@ -145,7 +145,7 @@ def tissue(folder: Path) -> str:
     run = json.loads((folder / "config.json").read_text())
     quality, copies = report["quality"], report["copies"]["found"]
     accuracy = report["judging"]["accuracy"]
-    trained_on = [one["total_images"] for one in (*run["warm_up"], run["train"])]
+    trained_on = [(run["train"] | one)["total_images"] for one in (*run["warm_up"], {})]
     header = ["map", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
     inverted = [
         [row["map"], *(spread(row[key]) for key in PROJECTED)]

@@ -79,6 +79,16 @@ def test_samples_too_alike_have_collapsed() -> None:
     assert verdict(run(falling(0.1), spread=0.3)).name == "collapsed"
 
 
+def test_samples_alike_from_birth_have_not_collapsed_but_what_becomes_so_has() -> None:
+    far = run(np.linspace(2.0, 1.5, 20).tolist(), precision=0.0, coverage=0.0)
+    assert verdict([replace(one, spread=0.42) for one in far]).name == "unfinished"
+    shrinking = [
+        replace(one, spread=spread)
+        for one, spread in zip(far, np.linspace(0.42, 0.1, 20), strict=True)
+    ]
+    assert verdict(shrinking).name == "collapsed"
+
+
 def test_good_samples_of_few_kinds_have_collapsed_and_poor_ones_have_not() -> None:
     few = run(falling(0.1), coverage=0.2)
     assert verdict(few).name == "collapsed"
@@ -86,14 +96,17 @@ def test_good_samples_of_few_kinds_have_collapsed_and_poor_ones_have_not() -> No
 
 
 def test_far_away_or_left_again_is_diverged() -> None:
-    assert verdict(run([2.0] * 20)).name == "diverged"
+    for end in (2.0, 1.98):
+        # A hundredth of the way is no way.
+        assert verdict(run(np.linspace(2.0, end, 20).tolist())).name == "diverged"
     left = verdict(run([*falling(0.1), *[0.8] * 8]))
     assert left.name == "diverged"
     assert "lost again" in left.reasons[1]
 
 
 def test_far_away_but_on_its_way_is_unfinished() -> None:
-    assert verdict(run(np.geomspace(2.0, 1.3, 20).tolist())).name == "unfinished"
+    for end in (1.3, 1.8):
+        assert verdict(run(np.geomspace(2.0, end, 20).tolist())).name == "unfinished"
 
 
 def test_a_run_that_broke_off_is_diverged_whatever_was_seen() -> None:

@@ -4,9 +4,9 @@
 images, so that its curves move because the training does. `verdict` reads the curves:
 
 diverged     a loss was not a number, or samples stay far from the real ones, or left them again
-collapsed    samples look like real images, but reach few of them, or are too alike
+collapsed    samples look like real images, but reach few of them, or became too alike
 oscillating  the distance of the plain generator swings about its own fall
-unfinished   the distance is still falling: more images would help
+unfinished   the distance is still falling, be it far from the floor: more images would help
 converged    none of these
 
 Thresholds are this project's own and stand below; every verdict says the numbers it rests on.
@@ -37,8 +37,10 @@ LEFT = 0.15  # share of that way that may be lost again after the best moment
 LIKE_REAL = 0.5  # of the precision of real images: above it, samples look like real ones
 REACHED = 0.5  # of the coverage of real images: below it, such samples have collapsed
 ALIKE = 0.5  # of the mean distance of two real images: below it, samples are too alike
+MORE_ALIKE = 0.8  # of the largest spread seen; far from the floor samples are alike from birth
 SWING = 0.25  # deviation of the log distance about its fall: a swing of a quarter
 FALLING = 0.15  # fall of the log distance over the second half, at which it is still falling
+ON_ITS_WAY = 0.03  # share of the way made over the second half, at which it is so where it is far
 BATCH = 64  # images through the critic at once
 
 
@@ -196,6 +198,14 @@ def _fall(logs: NDArray[np.float64]) -> float:
     return -float(np.polyfit(np.linspace(0, 1, len(logs)), logs, 1)[0])
 
 
+def _goes_on(seen: Sequence[Evidence]) -> bool:
+    # Whether the distance still falls; far from the floor its logarithm hardly moves.
+    if _fall(_half(seen, "distance")) > FALLING:
+        return True
+    made = np.array([_way(seen, one.distance) for one in seen[len(seen) // 2 :]])
+    return _way(seen, _last(seen, "distance")) < NEAR and -_fall(made) > ON_ITS_WAY
+
+
 def _swing(logs: NDArray[np.float64]) -> float:
     # Their deviation about the nearest curve that never rises: any way of falling is no swing.
     falling = IsotonicRegression(increasing=False).fit_transform(np.arange(len(logs)), logs)
@@ -220,7 +230,10 @@ def _collapsed(seen: Sequence[Evidence]) -> Verdict | None:
     precision, coverage, spread = (_last(seen, of) for of in ("precision", "coverage", "spread"))
     like = precision >= LIKE_REAL * seen[-1].precision_floor
     few = coverage < REACHED * seen[-1].coverage_floor
-    if not (spread < ALIKE or (like and few)):
+    near = _way(seen, _last(seen, "distance")) >= NEAR
+    became = spread < MORE_ALIKE * max(one.spread for one in seen)
+    alike = spread < ALIKE and (near or became)
+    if not (alike or (like and few)):
         return None
     return Verdict(
         "collapsed",
@@ -237,7 +250,7 @@ def _diverged(seen: Sequence[Evidence]) -> Verdict | None:
     end = _last(seen, "distance")
     best = min(one.distance for one in seen)
     lost = _way(seen, best) - _way(seen, end)
-    if _way(seen, end) < NEAR and _fall(_half(seen, "distance")) <= FALLING:
+    if _way(seen, end) < NEAR and not _goes_on(seen):
         return Verdict("diverged", (_level(seen), f"near is {NEAR:.0%} of the way"))
     if lost > LEFT:
         told = f"at its best the distance was {best:.3g}: {lost:.0%} of the way was lost again"
@@ -258,8 +271,7 @@ def _oscillating(seen: Sequence[Evidence]) -> Verdict | None:
 
 
 def _unfinished(seen: Sequence[Evidence]) -> Verdict | None:
-    fall = _fall(_half(seen, "distance"))
-    return Verdict("unfinished", (_trend_told(seen), _level(seen))) if fall > FALLING else None
+    return Verdict("unfinished", (_trend_told(seen), _level(seen))) if _goes_on(seen) else None
 
 
 def _signs(seen: Sequence[Evidence]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from controlgen.evaluation.comparison import (
     table_of,
     verdicts_of,
 )
+from controlgen.evaluation.convergence import verdict
 from controlgen.evaluation.scorecard import MEASURES, Reference, Score, path_length_score
 from controlgen.features import ClassSpace, FeatureSpace
 from controlgen.images import generated
@@ -148,7 +149,7 @@ def _outcome(
         attempt.seed,
         tuple(_score(one) for one in read_json(kept)),
         tuple(evidence[0]),
-        evidence[1],
+        verdict(evidence[0]),  # by the rules of today, for all alike
         None,
         read_manifest(place).seconds,
     )

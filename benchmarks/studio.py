@@ -1,0 +1,75 @@
+"""The pictures of the studio in docs/, drawn anew by a browser: run it after shipping a model.
+
+python benchmarks/studio.py [CHROMIUM]
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+MODELS = [ROOT / "artifacts" / "pretrained" / name for name in ("mnist", "histology")]
+SERVE = "from controlgen.cli import main; main()"
+
+
+def drawn(page: Any, words: str) -> None:
+    """Wait until the strip is of an expression that holds these words."""
+    expect(page.locator("#strip caption")).to_have_text(re.compile(re.escape(words)))
+
+
+def digits(page: Any) -> None:
+    """A three becomes an eight."""
+    page.get_by_label("Seed of a sample").fill("20")
+    page.get_by_label("Seed of a sample").press("Enter")
+    drawn(page, "seed(20)")
+    page.get_by_label("More of", exact=True).fill("a digit eight")
+    page.get_by_label("Less of", exact=True).fill("a digit three")
+    page.get_by_role("button", name="Add this text").click()
+    drawn(page, "eight")
+
+
+def tissue(page: Any) -> None:
+    """More nuclei, and no more eosin."""
+    page.get_by_label("Model").click()
+    page.get_by_role("option", name="histology").click()
+    page.get_by_text("Synthetic; not for diagnosis.").wait_for()
+    page.get_by_label("Seed of a sample").fill("42")
+    page.get_by_label("Seed of a sample").press("Enter")
+    drawn(page, "seed(42)")
+    page.get_by_role("tab", name="Measured").click()
+    page.get_by_label("One sigma more of").click()
+    page.get_by_role("option", name="nuclear area").click()
+    page.get_by_role("button", name="Add what is measured").click()
+    drawn(page, "nuclear_area")
+    page.get_by_label("eosin", exact=True).check()
+    drawn(page, "hold")
+
+
+def main() -> None:
+    """Serve, look, save."""
+    chromium = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"
+    command = [sys.executable, "-c", SERVE, "serve", *map(str, MODELS), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split(" at ")[1].split()[0]
+            with sync_playwright() as started:
+                browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                for name, steps in (("mnist", digits), ("histology", tissue)):
+                    page = browser.new_page(viewport={"width": 1200, "height": 900})
+                    page.goto(url)
+                    page.locator("#strip caption").wait_for()
+                    steps(page)
+                    page.locator("h1").first.click()  # no field is in hand
+                    page.screenshot(path=ROOT / "docs" / f"studio-{name}.png", full_page=True)
+                browser.close()
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    main()
