@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -22,14 +23,16 @@ def drawn(page: Any, words: str) -> None:
 
 
 def digits(page: Any) -> None:
-    """A three becomes an eight."""
-    page.get_by_label("Seed of a sample").fill("20")
+    """A thin digit becomes a bold one."""
+    page.get_by_label("Seed of a sample").fill("29")
     page.get_by_label("Seed of a sample").press("Enter")
-    drawn(page, "seed(20)")
-    page.get_by_label("More of", exact=True).fill("a digit eight")
-    page.get_by_label("Less of", exact=True).fill("a digit three")
+    drawn(page, "seed(29)")
+    page.get_by_label("More of", exact=True).fill("a bold upright digit")
+    page.get_by_label("Less of", exact=True).fill("a thin slanted digit")
     page.get_by_role("button", name="Add this text").click()
-    drawn(page, "eight")
+    drawn(page, "+ 1 *")
+    page.get_by_label(re.compile("^range slider for 1")).fill("0.5")
+    drawn(page, "+ 0.5 *")
 
 
 def tissue(page: Any) -> None:
@@ -65,7 +68,9 @@ def main() -> None:
                     page.locator("#strip caption").wait_for()
                     steps(page)
                     page.locator("h1").first.click()  # no field is in hand
-                    page.screenshot(path=ROOT / "docs" / f"studio-{name}.png", full_page=True)
+                    path = ROOT / "docs" / f"studio-{name}.png"
+                    page.screenshot(path=path, full_page=True)
+                    Image.open(path).convert("RGB").quantize(256, dither=0).save(path)  # smaller
                 browser.close()
         finally:
             server.terminate()
