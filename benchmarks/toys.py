@@ -83,6 +83,7 @@ def main() -> None:
     """Train, print, draw."""
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 8_000
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs")
+    out.mkdir(parents=True, exist_ok=True)  # before, for what is drawn takes long
     clouds, rows = {}, []
     for layout in LAYOUTS:
         toy = Toy(layout)

@@ -57,6 +57,7 @@ def test_a_level_curve_near_the_floor_has_converged() -> None:
     found = verdict(run(falling(0.1)))
     assert found.name == "converged"
     assert "97% of the way" in found.reasons[0]
+    assert "0.60 of the samples look like real images (real ones: 0.70)" in found.reasons[2]
 
 
 def test_a_falling_curve_is_unfinished() -> None:

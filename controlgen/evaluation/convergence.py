@@ -7,7 +7,7 @@ diverged     a loss was not a number, or samples stay far from the real ones, or
 collapsed    samples look like real images, but reach few of them, or became too alike
 oscillating  the distance of the plain generator swings about its own fall
 unfinished   the distance is still falling, be it far from the floor: more images would help
-converged    none of these
+converged    none of these: it stays where it is, which may be among poor samples
 
 Thresholds are this project's own and stand below; every verdict says the numbers it rests on.
 """
@@ -173,7 +173,8 @@ def verdict(seen: Sequence[Evidence], stopped: str | None = None) -> Verdict:
     for rule in (_collapsed, _diverged, _oscillating, _unfinished):
         if found := rule(seen):
             return Verdict(found.name, (*found.reasons, *_signs(seen)))
-    return Verdict("converged", (_level(seen), _trend_told(seen), *_signs(seen)))
+    told = (_level(seen), _trend_told(seen), _likeness(seen), *_signs(seen))
+    return Verdict("converged", told)
 
 
 def _last(seen: Sequence[Evidence], field: str) -> float:
@@ -226,6 +227,15 @@ def _trend_told(seen: Sequence[Evidence]) -> str:
     return f"over the second half the distance {word} by {abs(np.expm1(-fall)):.0%}"
 
 
+def _likeness(seen: Sequence[Evidence]) -> str:
+    precision, coverage = _last(seen, "precision"), _last(seen, "coverage")
+    return (
+        f"{precision:.2f} of the samples look like real images (real ones: "
+        f"{seen[-1].precision_floor:.2f}), and they reach {coverage:.2f} of the real images (real "
+        f"ones: {seen[-1].coverage_floor:.2f})"
+    )
+
+
 def _collapsed(seen: Sequence[Evidence]) -> Verdict | None:
     precision, coverage, spread = (_last(seen, of) for of in ("precision", "coverage", "spread"))
     like = precision >= LIKE_REAL * seen[-1].precision_floor
@@ -239,9 +249,7 @@ def _collapsed(seen: Sequence[Evidence]) -> Verdict | None:
         "collapsed",
         (
             f"samples lie {spread:.2f} as far apart as real images (too alike below {ALIKE})",
-            f"{precision:.2f} of them look like real images (real ones: "
-            f"{seen[-1].precision_floor:.2f}), and they reach {coverage:.2f} of the real images "
-            f"(real ones: {seen[-1].coverage_floor:.2f})",
+            _likeness(seen),
         ),
     )
 
