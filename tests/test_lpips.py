@@ -1,6 +1,7 @@
 """LPIPS against torchmetrics on the same weights; where weights are found; what is refused."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from controlgen import stages
+from controlgen.artifacts import Store
 from controlgen.config import CompareConfig, EvaluateConfig, RunConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
 from controlgen.evaluation.scorecard import path_length_score, scorecard
@@ -234,9 +237,8 @@ def test_a_report_measures_with_it(line: Any, cached: Path, tmp_path: Path) -> N
     run = RunConfig.load(
         CONFIGS / "tiny.toml", [*line.overrides, 'evaluate.perceptual={net="squeeze"}']
     )
-    from controlgen import stages
-    from controlgen.artifacts import Store
-
-    store = Store(line.store.root)
+    # In a copy, for the tests share the store.
+    shutil.copytree(line.store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
     ref = stages.evaluate(run, line.map, line.bank, line.features, store)
     assert "LPIPS-squeeze" in (store.path(ref) / "report.md").read_text()
