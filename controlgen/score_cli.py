@@ -13,10 +13,10 @@ from controlgen.evaluation.scorecard import (
     MEASURES,
     PATH_LENGTH,
     PATHS,
+    Reference,
     Score,
     markdown,
     path_length_score,
-    scorecard,
 )
 from controlgen.features import (
     AnyFeatureSpace,
@@ -76,17 +76,8 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
     scores: list[Score] = []
     with Bars().meter("score", 100, unit="%") as meter:
         if only is None or only:
-            scores += scorecard(
-                ours,
-                real,
-                other,
-                space,
-                name,
-                request.seed,
-                only=only,
-                perceptual=perceptual,
-                on_progress=lambda what, done: meter.to(90 * done, what),
-            )
+            reference = Reference(real, other, space, name, request.seed, perceptual=perceptual)
+            scores += reference.scores(ours, only, lambda what, done: meter.to(90 * done, what))
         if walked is not None:
             meter.to(90, PATH_LENGTH)
             steps = min(n, PATHS)

@@ -15,7 +15,7 @@ from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import CompareConfig, EvaluateConfig, RunConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
-from controlgen.evaluation.scorecard import path_length_score, scorecard
+from controlgen.evaluation.scorecard import Reference, path_length_score
 from controlgen.features import EfficientNetLite0, Lpips
 from controlgen.features import lpips as module
 from controlgen.features._torchvision import ensure_torchvision
@@ -188,12 +188,11 @@ def test_without_torchmetrics_it_says_what_to_install(
 # Where it is asked for
 
 
-def test_the_scorecard_takes_it_in_place_of_pd(squeeze: ImageDistance) -> None:
+def test_a_reference_takes_it_in_place_of_pd(squeeze: ImageDistance) -> None:
     sides = [drawn(20, 32, seed) for seed in (8, 9)]
     space = EfficientNetLite0(image_size=32)
-    found = scorecard(
-        *sides, None, space.open(), space.name, 0, only=["diversity", "nearest"], perceptual=squeeze
-    )
+    reference = Reference(sides[1], None, space.open(), space.name, 0, perceptual=squeeze)
+    found = reference.scores(sides[0], only=["diversity", "nearest"])
     assert [one.name for one in found] == [
         "LPIPS-squeeze diversity",
         "LPIPS-squeeze to nearest real",

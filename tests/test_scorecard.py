@@ -15,7 +15,6 @@ from controlgen.evaluation.scorecard import (
     Score,
     markdown,
     path_length_score,
-    scorecard,
 )
 from controlgen.features import ClassSpace, RawSpace
 from controlgen.metrics.bootstrap import Interval
@@ -79,9 +78,7 @@ GENERATED, REAL, OTHER = images(60, 0, 90), images(50, 1), images(70, 2)
 def scores(
     space: Any, name: str, other: Any = OTHER, generated: Any = GENERATED, **more: Any
 ) -> dict[str, Score]:
-    found = scorecard(
-        generated, REAL, other, space, name, 3, 50, perceptual=PixelDistance(), **more
-    )
+    found = Reference(REAL, other, space, name, 3, 50, PixelDistance()).scores(generated, **more)
     return {one.name: one for one in found}
 
 
@@ -124,13 +121,11 @@ def test_what_is_real_is_looked_at_once_for_one_set_after_another() -> None:
     # Copies are sought among all poses of the real images, which no set has in common.
     poses = sum(len(REAL) for _ in range(1 if REAL.shape[2] != REAL.shape[3] else 8))
     assert space.seen - first == len(REAL) + poses
-    assert warm == scorecard(other, REAL, OTHER, Telling(), "toy", 3, 50, None, PixelDistance())
+    assert warm == list(scores(Telling(), "toy", generated=other).values())
     assert [one.floor for one in warm] == [one.floor for one in cold]
     # Fewer images: floors of that many.
     few = reference.scores(GENERATED[:30])
-    assert few == scorecard(
-        GENERATED[:30], REAL, OTHER, Telling(), "toy", 3, 50, None, PixelDistance()
-    )
+    assert few == list(scores(Telling(), "toy", generated=GENERATED[:30]).values())
     assert few[0].floor != warm[0].floor
 
 

@@ -74,37 +74,12 @@ class Score:
         }
 
 
-def scorecard(
-    generated: Pixels,
-    real: Pixels,
-    other_real: Pixels | None,
-    extractor: FeatureSpace,
-    extractor_name: str,
-    seed: int,
-    bootstraps: int = 200,
-    only: Collection[str] | None = None,
-    perceptual: Perceptual | None = None,
-    on_progress: OnProgress | None = None,
-) -> list[Score]:
-    """Judge generated Pixels (n c h w) against real ones by `only` of MEASURES, or by all.
-
-    Every side is cut to the first n, n being the smallest side: draw them at random. `other_real`,
-    of other sources than `real`, gives the floors and the scale of copies; without it distances
-    have no floor and copies are not sought. Copies are sought among these n real images alone.
-    Frechet, kernel, precision, recall, density and coverage see Inception's raw rows, as published,
-    and unit rows of any other extractor (times sqrt(d) for the kernel). An extractor without
-    classes gives no Inception Score. `perceptual` is PD-efficientnet-lite0 if left out.
-    Raises ConfigError for a measure that is unknown or cannot be had, DataError below 20 images,
-    Incompatible where images differ in shape.
-    """
-    reference = Reference(real, other_real, extractor, extractor_name, seed, bootstraps, perceptual)
-    return reference.scores(generated, only, on_progress)
-
-
 class Reference:
-    """Real images that one set after another is judged against; see `scorecard`.
+    """Real Pixels (n c h w) that one set of images after another is judged against.
 
-    What belongs to the real images alone, features and floors, is found once.
+    `other_real`, of other sources than `real`, gives the floors and the scale of copies; without it
+    distances have no floor and copies are not sought. `perceptual` is PD-efficientnet-lite0 if left
+    out. What belongs to the real images alone, features and floors, is found once.
     """
 
     def __init__(
@@ -128,7 +103,15 @@ class Reference:
         only: Collection[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[Score]:
-        """Judge generated Pixels (n c h w). Raises as `scorecard`."""
+        """Judge generated Pixels (n c h w) by `only` of MEASURES, or by all.
+
+        Every side is cut to the first n, n being the smallest side: draw them at random. Copies are
+        sought among these n real images alone. Frechet, kernel, precision, recall, density and
+        coverage see Inception's raw rows, as published, and unit rows of any other extractor (times
+        sqrt(d) for the kernel). An extractor without classes gives no Inception Score.
+        Raises ConfigError for a measure that is unknown or cannot be had, DataError below 20
+        images, Incompatible where images differ in shape.
+        """
         wanted = _wanted(only, self.extractor, self.other_real)
         sides = [generated, self.real]
         sides += [] if self.other_real is None else [self.other_real]
