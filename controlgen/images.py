@@ -18,6 +18,7 @@ from controlgen.types import Latents, Pixels
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
 Target = Path | BytesIO  # where a PNG is written
 Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
+LARGE = 400_000  # bytes of a PNG from which fewer colours are worth it
 
 
 def to_unit(pixels: Pixels) -> Tensor:
@@ -86,6 +87,24 @@ def whole(target: Target) -> Iterator[Target]:
     partial = target.with_name(f".{target.name}.partial")
     yield partial
     partial.replace(target)
+
+
+def shrink_png(source: Path, target: Path) -> None:
+    """Write a large PNG again with the 256 colours that suit it best, text chunks kept.
+
+    A small one (below LARGE bytes), or one that would not shrink, is copied as it is.
+    """
+    content = source.read_bytes()
+    if len(content) >= LARGE:
+        with Image.open(source) as picture:
+            chunks = PngImagePlugin.PngInfo()
+            for key, value in picture.info.items():
+                if isinstance(value, str):
+                    chunks.add_text(str(key), value)
+            few, smaller = picture.convert("RGB").quantize(256), BytesIO()
+        few.save(smaller, format="PNG", pnginfo=chunks, optimize=True)
+        content = min(content, smaller.getvalue(), key=len)
+    target.write_bytes(content)
 
 
 def write_png(target: Target, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from controlgen import decoding
 from controlgen.images import (
     grid,
+    shrink_png,
     tensor_to_channels,
     to_channels,
     to_pixels,
@@ -105,3 +106,24 @@ def test_png_grey_and_zoom(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", pixels, {}, zoom=3)
     found = decoding.read_image(tmp_path / "a.png", (1, 6, 6))
     np.testing.assert_array_equal(found, pixels.repeat(3, 2).repeat(3, 3))
+
+
+def test_a_large_picture_shrinks_and_keeps_what_it_says(tmp_path: Path) -> None:
+    # Pink and purple noise in blocks, as tissue is, too large to be left alone.
+    draws = np.random.default_rng(0)
+    shades = draws.integers(0, 90, (1, 1, 1000, 1000))
+    tissue = (np.array([250, 200, 240])[:, None, None] - shades).astype(np.uint8)
+    tissue[0, :, :, :500] //= 2
+    tissue[0, 0] ^= draws.integers(0, 4, (1000, 1000)).astype(np.uint8)
+    before, after = tmp_path / "before.png", tmp_path / "after.png"
+    write_png(before, tissue, {"synthetic": "true", "recipe": {"seed": 7}})
+    shrink_png(before, after)
+    assert after.stat().st_size < 0.6 * before.stat().st_size
+    with Image.open(before) as first, Image.open(after) as second:
+        assert second.text == first.text  # type: ignore[attr-defined]
+        far = np.abs(np.asarray(second.convert("RGB"), int) - np.asarray(first, int))
+    assert far.mean() < 4
+    # A small one keeps its bytes.
+    write_png(before, tissue[..., :50, :50], {"synthetic": "true"})
+    shrink_png(before, after)
+    assert after.read_bytes() == before.read_bytes()

@@ -24,6 +24,7 @@ from controlgen.config import ClipConfig, CompareConfig, EncoderConfig, RunConfi
 from controlgen.control.bundle import save_bank
 from controlgen.datasets import MNIST
 from controlgen.features import OpenClip, OpenClipSpace
+from controlgen.images import shrink_png
 from controlgen.metrics.bootstrap import interval
 from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.common import CLIP_LIMITS, RESEARCH, WHAT_CLIP
@@ -160,12 +161,16 @@ def _target_line(one: Mapping[str, Any]) -> str:
 def shipping(
     target: Path, kind: str, sources: Mapping[str, Path], store: Store, parents: Mapping[str, Ref]
 ) -> Iterator[Path]:
-    """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole."""
+    """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole.
+
+    Large pictures are copied with fewer colours: a repository carries what is shipped.
+    """
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, source in sources.items():
-        shutil.copyfile(source, partial / name)
+        copy = shrink_png if source.suffix == ".png" else shutil.copyfile
+        copy(source, partial / name)
     yield partial
     digest = hashlib.sha256()
     for path in sorted(partial.iterdir()):
