@@ -165,7 +165,6 @@ class Service:
 
     def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
         editor = served.editor
-        editor = served.editor
         if asked.text is not None and asked.neutral is not None:
             self.reading.short([*asked.text, *asked.neutral])
             change = directions.change_of_texts(editor, asked.text, asked.neutral)
