@@ -112,7 +112,7 @@ def edit(
         str | None,
         typer.Argument(help='What to make: seed(7) + 2 * (text("...") - mean("FOLDER/*")).'),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path(),
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="PNG to write.")] = None,
     add: Annotated[
         str | None,
         typer.Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
@@ -148,6 +148,8 @@ def edit(
     """Steer one image and write a strip: the source, the steps, the result."""
     from controlgen import edit_cli
 
+    if output is None:
+        raise ConfigError("edit: say where the picture goes, as in -o edit.png")
     _check_png(output)
     said = (
         expression,

@@ -201,6 +201,12 @@ def test_a_mistake_about_attributes_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_edit_says_where_its_picture_must_be_named(
+    controlgen: Callable[..., Any], measured_map: Path
+) -> None:
+    refused(controlgen("edit", measured_map, "--seed", 4), "as in -o edit.png")
+
+
 def test_many_answers_are_drawn_best_first(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Image folders: classes, sources, and splits that keep each source together."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from controlgen.datasets._sources import in_test, joined
 from controlgen.errors import DataError
 from image_folders import PNG, SIDE, both, folder, scene, table, unlike
 
-COLON = Path(__file__).parents[2] / "shared" / "data" / "histology-colon"
+SHARED = Path(os.environ.get("CONTROLGEN_SHARED", Path(__file__).parents[2] / "shared"))
+COLON = SHARED / "data" / "histology-colon"
 
 
 def test_classes_are_the_first_folders(tmp_path: Path) -> None:
@@ -129,7 +131,9 @@ def test_files_of_the_same_bytes_are_of_one_group() -> None:
     assert found == {"a": "1", "b": "1", "c": "1", "d": "1", "e": "4"}
 
 
-@pytest.mark.skipif(not COLON.is_dir(), reason="the real colon tiles are not there")
+@pytest.mark.skipif(
+    not COLON.is_dir(), reason=f"{COLON} is absent; set CONTROLGEN_SHARED to the folder it lies in"
+)
 def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     with (COLON / "groups.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))

@@ -1,5 +1,6 @@
 """Oracles of H&E tiles against Beer-Lambert's law, scikit-image and tiles drawn by hand."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from controlgen.attributes.tissue import (
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Pixels
 
-COLON = Path(__file__).parents[2] / "shared" / "data" / "histology-colon"
+SHARED = Path(os.environ.get("CONTROLGEN_SHARED", Path(__file__).parents[2] / "shared"))
+COLON = SHARED / "data" / "histology-colon"
 
 
 def stained(haematoxylin: np.ndarray, eosin: np.ndarray) -> Pixels:
@@ -170,7 +172,9 @@ def test_wrong_tiles_and_scales_are_refused() -> None:
         attributes(np.zeros((1, 3, 8, 8), np.uint8), microns_per_pixel=0.0)
 
 
-@pytest.mark.skipif(not COLON.is_dir(), reason="the real colon tiles are not there")
+@pytest.mark.skipif(
+    not COLON.is_dir(), reason=f"{COLON} is absent; set CONTROLGEN_SHARED to the folder it lies in"
+)
 def test_real_colon_tiles_measure_within_the_range_of_tissue() -> None:
     from PIL import Image
 
