@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controlgen.evaluation.tables import table
+from controlgen.metrics import names
 
 ROOT = Path(__file__).parents[1]
 MARKERS = "<!-- {}: begin -->", "<!-- {}: end -->"
@@ -35,17 +36,41 @@ def inversion(rows: list[dict[str, Any]], map_name: str) -> str:
         columns = ("cosine_f1", "cosine_f2", "recall_at_1", "judge_agrees")
         cells = [spread(row[column]) for column in columns]
         name = row["map"].replace(f"{map_name} ", f"{map_name}, ")
-        shown.append([name, str(row["n"]), *cells, f"{row['pixel_error']['mean']:.3f}"])
+        shown.append([name, str(row["n"]), *cells, spread(row["pixel_error"])])
     return table(header, shown)
+
+
+def distances(report: dict[str, Any]) -> str:
+    """Both distances of the samples, each beside its floor."""
+    quality, audit = report["quality"], report["audit_name"]
+    told = [
+        f"{short}-{audit} {spread(quality[key])}, real against real "
+        f"{spread(quality[f'{key}_floor'])}"
+        for short, key in (("FD", "frechet"), ("KD", "kernel"))
+    ]
+    return f"{'; '.join(told)}."
+
+
+def few_images(report: dict[str, Any]) -> str:
+    """What is to be said beside the Frechet distance; empty where there are images enough."""
+    quality = report["quality"]
+    told = names.few_images(quality["n"], quality["feature_size"])
+    return f"FD-{report['audit_name']}: {told}." if told else ""
 
 
 def figure3(figure: dict[str, Any]) -> str:
     """Every method at its best amount."""
     rows = [
-        [best["method"], f"{best['amount']:g}", spread(best["flip"]), spread(best["identity"])]
+        [
+            best["method"],
+            f"{best['amount']:g}",
+            str(best["n"]),
+            spread(best["flip"]),
+            spread(best["identity"]),
+        ]
         for best in figure["best"]
     ]
-    return table(["method", "amount", "flip rate", "identity kept"], rows)
+    return table(["method", "amount", "edits", "flip rate", "identity kept"], rows)
 
 
 def digits(folder: Path) -> str:
@@ -54,17 +79,20 @@ def digits(folder: Path) -> str:
     run = json.loads((folder / "config.json").read_text())
     clip = json.loads((folder.parent / "clip-mini" / "scores.json").read_text())
     quality, timing, figure = report["quality"], report["timing"], report["figure3"]
-    share, smallest = min((share, name) for name, share in quality["class_shares"].items())
+    shares = quality["class_shares"]
+    smallest = min(shares, key=lambda name: shares[name]["mean"])
+    accuracy = report["judging"]["accuracy"]
     lines = [
         f"`{SHIPPED}` was made by `configs/{run['name']}.toml`: one training (seed "
-        f"{run['train']['seed']}); brackets are 95 % bootstrap intervals over images. The whole "
+        f"{run['train']['seed']}); brackets are 95 % intervals over images. The whole "
         f"report with all tables and pictures is [report.md]({SHIPPED}/report.md). Labels only "
-        f"judge: a small classifier that reads {report['judge_accuracy']:.2%} of the real test "
-        "set.",
+        f"judge: a small classifier that reads {spread(accuracy)} of {accuracy['n']} real test "
+        "images.",
         f"**Samples** (n {quality['n']}): the judge is confident (> 0.9) on "
-        f"{spread(quality['confident'])}; smallest class share {share:.1%} ({smallest}); "
-        f"FD-{report['audit_name']} {quality['frechet']:.3f} (real against real "
-        f"{quality['frechet_floor']:.3f}).",
+        f"{spread(quality['confident'])} (of real images {spread(quality['confident_floor'])}); "
+        f"smallest class share {spread(shares[smallest])} ({smallest}; of real images "
+        f"{spread(quality['real_class_shares'][smallest])}); {distances(report)}",
+        few_images(report),
         "**Inversion** of held-out generated images: is the image made from a feature the one "
         "that was asked for?",
         inversion(report["inversion"], report["map_name"]),
@@ -124,7 +152,7 @@ def slid(report: dict[str, Any], shipped: str, images: str) -> list[str]:
 def arithmetic(report: dict[str, Any]) -> list[str]:
     """Edits from class to class, or why there are none."""
     figure, shares = report["figure3"], report["quality"]["class_shares"]
-    called = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    called = ", ".join(f"{name} {spread(share)}" for name, share in shares.items())
     title = f"**Benign to adenocarcinoma and back** (samples, as the probe calls them: {called})"
     if figure is None:
         return [f"{title}: not measured, for {report['no_edits']}."]
@@ -146,9 +174,9 @@ def tissue(folder: Path) -> str:
     quality, copies = report["quality"], report["copies"]["found"]
     accuracy = report["judging"]["accuracy"]
     trained_on = [(run["train"] | one)["total_images"] for one in (*run["warm_up"], {})]
-    header = ["map", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
+    header = ["map", "n", "cosine, steering", "cosine, audit", "PD", "judge agrees"]
     inverted = [
-        [row["map"], *(spread(row[key]) for key in PROJECTED)]
+        [row["map"], str(row["n"]), *(spread(row[key]) for key in PROJECTED)]
         for row in report["inversion"]
         if row["targets"] == "real"
     ]
@@ -156,14 +184,14 @@ def tissue(folder: Path) -> str:
         f"`{TISSUE}` was made by `configs/{run['name']}.toml` ({run['about']}): "
         f"{', then '.join(f'{shown:,}' for shown in trained_on)} images shown, one training (seed "
         f"{run['train']['seed']}); the report is [report.md]({TISSUE}/report.md). Labels only "
-        f"judge: a linear probe on audit features reads {spread(accuracy)} of the real test tiles, "
-        "all of other sources than it learned from.",
+        f"judge: a linear probe on audit features reads {spread(accuracy)} of the real test tiles "
+        f"({accuracy['n']} sources, none of which it learned from).",
         f"![Samples]({TISSUE}/samples.png)",
-        f"**Samples** (n {quality['n']}): FD-{report['audit_name']} {quality['frechet']:.3f} (real "
-        f"against real {quality['frechet_floor']:.3f}), kernel distance "
-        f"{spread(quality['kernel'], 2)} (real against real "
-        f"{quality['kernel_floor']['mean']:.2f}). **Memorisation**: "
-        f"{copies['verdict']}; of {copies['samples']} samples "
+        f"**Samples** (n {quality['n']}): the probe is confident (> 0.9) on "
+        f"{spread(quality['confident'])} (of real tiles {spread(quality['confident_floor'])}); "
+        f"{distances(report)}",
+        few_images(report),
+        f"**Memorisation**: {copies['verdict']}; of {copies['samples']} samples "
         f"{spread(copies['share'])} lie nearer to a training tile than 99 % of held-out tiles do.",
         "**Real tiles projected** (held-out sources): what is left of them before any edit.",
         table(header, inverted),
@@ -171,7 +199,7 @@ def tissue(folder: Path) -> str:
         *slid(report, TISSUE, "tiles"),
         targets(report),
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def spaces(folder: Path) -> str:

@@ -1,6 +1,9 @@
 """The protocol end to end on a toy whose answers are known, and the report it writes."""
 
 import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from controlgen.evaluation.base import Subject
 from controlgen.evaluation.inversion import inversion_table, optimise
 from controlgen.evaluation.quality import sample_quality
 from controlgen.evaluation.results import Target
+from controlgen.evaluation.tables import shown
 from controlgen.rng import normals
 from toy_protocol import (
     LATENT,
@@ -73,9 +77,20 @@ def test_quality_of_the_real_distribution_is_at_the_floor(subject):
     found = sample_quality(subject)
     assert found.n == 64
     assert found.kernel.low <= max(found.kernel_floor.high, 0)
-    assert found.frechet < 2 * found.frechet_floor
-    assert sum(found.class_shares.values()) == pytest.approx(1)
+    assert found.frechet.mean < 2 * found.frechet_floor.mean
+    assert sum(share.mean for share in found.class_shares.values()) == pytest.approx(1)
     assert found.smallest_share > 0.1
+
+
+def test_every_number_of_quality_has_its_n_and_an_interval(subject):
+    found = sample_quality(subject)
+    shares = [*found.class_shares.values(), *found.real_class_shares.values()]
+    distances = [found.frechet, found.frechet_floor, found.kernel, found.kernel_floor]
+    for one in (*distances, *shares, found.confident, found.confident_floor):
+        assert one.n == found.n == 64
+        assert one.low <= one.mean <= one.high
+    assert all(one.low < one.mean < one.high for one in (*distances[:2], *shares))
+    assert found.feature_size == 24
 
 
 def test_quality_notices_a_collapsed_generator(subject):
@@ -87,7 +102,7 @@ def test_quality_notices_a_collapsed_generator(subject):
     found = sample_quality(collapsed)
     assert found.smallest_share == 0
     assert found.kernel.low > found.kernel_floor.high
-    assert found.frechet > 3 * found.frechet_floor
+    assert found.frechet.low > 3 * found.frechet_floor.mean
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +143,31 @@ def test_report_is_written_whole(report, tmp_path):
         with Image.open(tmp_path / name) as picture:
             assert picture.text["synthetic"] == "true"
             assert picture.text["seed"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("n", "says"),
+    [
+        (20, "rank-deficient: 20 images span no 24 features"),
+        (64, "64 images are fewer than 2048: mostly bias"),
+    ],
+)
+def test_report_and_readme_say_where_images_are_too_few_for_frechet(report, n, says):
+    few = replace(report, quality=replace(report.quality, n=n))
+    (line,) = [one for one in markdown(few).split("\n") if one.startswith("FD-")]
+    assert says in line and "kernel distance (KID) and CMMD" in line
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "readme.py"))
+    assert script["few_images"](few.as_json()) == line
+    enough = replace(report, quality=replace(report.quality, n=5000))
+    assert "\nFD-" not in markdown(enough) and script["few_images"](enough.as_json()) == ""
+
+
+def test_report_shows_shares_and_confidence_beside_real_images(report):
+    text, quality = markdown(report), report.quality
+    sure = f"{shown(quality.confident)} | {shown(quality.confident_floor)}"
+    assert f"| judge confident (> 0.9) | {sure} |" in text
+    for name, share in quality.class_shares.items():
+        assert f"| {name} | {shown(share)} | {shown(quality.real_class_shares[name])} |" in text
 
 
 def test_report_says_what_is_missed(report):

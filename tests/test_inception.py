@@ -115,7 +115,7 @@ def test_the_published_weights_agree_with_torch_fidelity_at_768(fidelity: Any) -
     settings = InceptionV3(features=768, weights=UP_TO_7A)
     raw = settings.open().embed_raw(crops(64))
     np.testing.assert_allclose(raw, wanted, rtol=1e-4, atol=1e-5)
-    assert settings.name == "inception-v3"
+    assert settings.name == "inception-v3-768"
 
 
 @pytest.mark.parametrize("size", [(299, 299), (40, 64), (400, 31)])
@@ -143,7 +143,8 @@ def test_gradient_and_grey(whole_file: Path) -> None:
 
 def test_weights_of_ones_own_tell_their_name(whole_file: Path) -> None:
     assert InceptionV3(weights=whole_file).name == "inception-v3-random"
-    assert InceptionV3(features=64).name == "inception-v3"
+    assert InceptionV3(features=64).name == "inception-v3-64"
+    assert InceptionV3(features=64, weights=whole_file).name == "inception-v3-64-random"
 
 
 def test_weights_that_reach_less_far_say_so(whole_file: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controlgen.features import InceptionV3
 from controlgen.metrics import kernel as kernel_module
 from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.frechet import (
@@ -221,10 +222,23 @@ def test_published_names_are_kept_for_their_extractors():
     assert frechet_name("efficientnet-lite0", 2048) == "FD-efficientnet-lite0"
     assert kernel_name("inception-v3", 2048) == "KID"
     assert kernel_name("clip-mini", 64) == "KD-clip-mini"
-    assert cmmd_name("ViT-L-14-336-openai") == "CMMD"
+    assert cmmd_name("ViT-L-14-336-openai", 768) == "CMMD"
     assert inception_score_name("inception-v3") == "IS"
     assert inception_score_name("efficientnet-lite0") == "IS-efficientnet-lite0"
-    assert cmmd_name("clip-mini") == "MMD-clip-mini"
+    assert cmmd_name("clip-mini", 64) == "MMD-clip-mini"
+
+
+def test_no_two_layers_of_inception_share_a_name_however_they_are_given():
+    whole = InceptionV3().name
+    told = [name(whole, 2048) for name in (frechet_name, kernel_name, cmmd_name)]
+    assert told == ["FID", "KID", "MMD-inception-v3"]
+    assert inception_score_name(whole) == "IS"
+    for size in (64, 192, 768):
+        layer = InceptionV3(features=size).name
+        assert layer == f"inception-v3-{size}"
+        for extractor in (layer, whole):
+            told = [name(extractor, size) for name in (frechet_name, kernel_name, cmmd_name)]
+            assert told == [f"{short}-{layer}" for short in ("FD", "KD", "MMD")]
 
 
 def test_few_images_are_told_of_and_rank_is_named_truly():

@@ -227,7 +227,8 @@ def test_without_a_judge_what_only_a_judge_can_say_is_absent(unjudged):
     quality = unjudged.quality
     assert (quality.confident, quality.class_shares, quality.smallest_share) == (None, None, None)
     assert {row.judge_agrees for row in unjudged.inversion} == {None}
-    assert quality.frechet > 0
+    assert quality.confident_floor is None and quality.real_class_shares is None
+    assert quality.frechet.mean > 0
     text = markdown(unjudged)
     assert 'evaluate.judge = "none"' in text
     assert "judge agrees" not in text

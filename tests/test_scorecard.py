@@ -130,8 +130,9 @@ def test_what_is_real_is_looked_at_once_for_one_set_after_another() -> None:
 
 
 def test_inception_alone_has_published_names_and_raw_rows() -> None:
-    found = scores(Telling(), "inception-v3", only=["frechet", "kernel", "inception-score"])
-    assert list(found) == ["FD-inception-v3-6", "KD-inception-v3-6", "IS"]
+    only = ["frechet", "kernel", "mmd", "inception-score"]
+    found = scores(Telling(), "inception-v3", only=only)
+    assert list(found) == ["FD-inception-v3-6", "KD-inception-v3-6", "MMD-inception-v3-6", "IS"]
     raw = [Telling().embed_raw(side[:50]) for side in (GENERATED, REAL)]
     assert found["FD-inception-v3-6"].value.mean == pytest.approx(frechet_distance(*raw))
     assert found["KD-inception-v3-6"].value == kernel_distance(*raw, 3, 50)

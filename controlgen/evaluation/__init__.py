@@ -115,7 +115,7 @@ def evaluate(
     return Report(
         config=config.effective(),
         map_name=map_name,
-        audit_name=config.audit.kind,
+        audit_name=config.audit.name,
         judge_accuracy=judging.accuracy.mean if judging.accuracy else None,
         judging=judging,
         seconds=clock.seconds,

@@ -164,7 +164,7 @@ def copies(subject: Subject, poses: bool | None = None) -> Copies | None:
         None if groups is None else groups(chosen),
     )
     return Copies(
-        audit_space=config.audit.kind,
+        audit_space=config.audit.name,
         training=len(searched),
         training_available=len(train),
         poses=poses,

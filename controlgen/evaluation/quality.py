@@ -1,13 +1,16 @@
 """Part three: how good and how varied are plain samples, beside real images at the same n?"""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.evaluation.base import CONFIDENT, Subject
+from controlgen.metrics import names
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.frechet import frechet_distance
+from controlgen.metrics.frechet import frechet_interval
+from controlgen.metrics.judge import sources_of
 from controlgen.metrics.kernel import kernel_distance
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Indices, Pixels
@@ -19,17 +22,21 @@ PICTURED = 128  # samples shown in the picture
 class Quality:
     """n generated, n real test and n real training images.
 
-    The floor is real training against real test images: what a perfect generator would score at
-    this n. The kernel distance sees unit features times sqrt(size), the scale its kernel is for.
-    What only a judge can say is None where nobody judges.
+    The floor of a distance is real training against real test images: what a perfect generator
+    would score at this n. Distances see unit features of `feature_size` numbers; the kernel's are
+    times sqrt(feature_size), the scale it is for. The floor of the judge's confidence, and of the
+    class shares, is the real test images alone, by source. What only a judge can say is None where
+    nobody judges.
     """
 
     n: int
+    feature_size: int
     confident: Interval | None
-    class_shares: dict[str, float] | None
-    real_class_shares: dict[str, float] | None
-    frechet: float
-    frechet_floor: float
+    confident_floor: Interval | None
+    class_shares: dict[str, Interval] | None
+    real_class_shares: dict[str, Interval] | None
+    frechet: Interval
+    frechet_floor: Interval
     kernel: Interval
     kernel_floor: Interval
     samples: Pixels = field(repr=False)
@@ -37,7 +44,12 @@ class Quality:
     @property
     def smallest_share(self) -> float | None:
         """Share of the rarest class among the samples, by the judge."""
-        return min(self.class_shares.values()) if self.class_shares else None
+        return min(one.mean for one in self.class_shares.values()) if self.class_shares else None
+
+    @property
+    def few_images(self) -> str | None:
+        """What is to be said beside the Frechet distances where n is too small for them."""
+        return names.few_images(self.n, self.feature_size)
 
 
 def sample_quality(subject: Subject) -> Quality:
@@ -46,24 +58,25 @@ def sample_quality(subject: Subject) -> Quality:
     n = min(config.samples, len(subject.real_test), len(subject.real_train))
     latents = normals(config.seed, "quality samples", 0, n, subject.editor.latent_size)
     samples = subject.editor.generate(latents)
-    test = subject.real_test.pixels(_some(subject, len(subject.real_test), n, "test"))
+    tested = _some(subject, len(subject.real_test), n, "test")
+    test = subject.real_test.pixels(tested)
     train = subject.real_train.pixels(_some(subject, len(subject.real_train), n, "train"))
 
-    # The judge says how many samples are clear and which classes they show.
-    confident, shares, real_shares = None, None, None
+    # The judge says how many are clear and which classes they show, of samples and real images.
+    ours, theirs = _Judged(), _Judged()
     if subject.judge is not None:
-        probabilities = subject.judge.probabilities(samples)
-        confident = subject.mean(probabilities.max(1) > CONFIDENT)
-        shares = _shares(subject, probabilities)
-        real_shares = _shares(subject, subject.judge.probabilities(test))
+        ours = _judged(subject, samples, np.arange(n))
+        theirs = _judged(subject, test, sources_of(subject.real_test, tested))
     generated, real, other = (subject.audit.embed(part) for part in (samples, test, train))
     return Quality(
         n=n,
-        confident=confident,
-        class_shares=shares,
-        real_class_shares=real_shares,
-        frechet=frechet_distance(generated, real),
-        frechet_floor=frechet_distance(other, real),
+        feature_size=real.shape[1],
+        confident=ours.confident,
+        confident_floor=theirs.confident,
+        class_shares=ours.shares,
+        real_class_shares=theirs.shares,
+        frechet=frechet_interval(generated, real),
+        frechet_floor=frechet_interval(other, real),
         kernel=_kernel(subject, generated, real),
         kernel_floor=_kernel(subject, other, real),
         samples=samples[:PICTURED],
@@ -75,10 +88,19 @@ def _some(subject: Subject, available: int, n: int, purpose: str) -> Indices:
     return np.sort(draws.permutation(available)[:n])
 
 
-def _shares(subject: Subject, probabilities: NDArray[np.float32]) -> dict[str, float]:
+class _Judged(NamedTuple):
+    confident: Interval | None = None
+    shares: dict[str, Interval] | None = None
+
+
+def _judged(subject: Subject, pixels: Pixels, sources: NDArray[np.int64]) -> _Judged:
+    probabilities = subject.probabilities(pixels)
     calls = probabilities.argmax(1)
-    counts = np.bincount(calls, minlength=len(subject.class_names))
-    return {name: float(counts[k] / len(calls)) for k, name in enumerate(subject.class_names)}
+    shares = {
+        name: subject.mean(calls == label, sources)
+        for label, name in enumerate(subject.class_names)
+    }
+    return _Judged(subject.mean(probabilities.max(1) > CONFIDENT, sources), shares)
 
 
 def _kernel(subject: Subject, a: Features, b: Features) -> Interval:

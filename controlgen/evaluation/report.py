@@ -101,20 +101,25 @@ def _quality(report: Report) -> list[str]:
         [f"KD-{audit}", shown(quality.kernel, 4), shown(quality.kernel_floor, 4)],
     ]
     if quality.confident is not None:
-        rows.insert(0, ["judge confident (> 0.9)", shown(quality.confident), "-"])
+        sure = [shown(quality.confident), shown(quality.confident_floor)]
+        rows.insert(0, ["judge confident (> 0.9)", *sure])
     parts = [
         "## Samples",
         f"{quality.n} generated against {quality.n} real test images; the floor is as many real "
-        "training images against the same test images. Distances depend on n: compare only equal "
-        "n. The kernel distance sees unit features times sqrt(size).",
+        "training images against the same test images, and for what the judge says those test "
+        "images themselves. Distances depend on n: compare only equal n. They see unit features "
+        f"of {quality.feature_size} numbers, the kernel distance these times sqrt(size); their "
+        "intervals take every image for a source of its own (FD's is the jackknife's).",
         table(["measure", "generated", "real-vs-real floor"], rows),
     ]
+    if quality.few_images:
+        parts.append(f"FD-{audit}: {quality.few_images}.")
     if quality.class_shares is not None and quality.real_class_shares is not None:
         real = quality.real_class_shares
         shares = [
-            [name, f"{share:.1%}", f"{real[name]:.1%}"]
-            for name, share in quality.class_shares.items()
+            [name, shown(share), shown(real[name])] for name, share in quality.class_shares.items()
         ]
+        parts.append(f"Share of each class, by the judge, of {quality.n} images a side:")
         parts.append(table(["class, by the judge", "generated", "real"], shares))
     return [*parts, _picture("samples.png")]
 

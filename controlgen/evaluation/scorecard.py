@@ -279,7 +279,8 @@ class _Card:
         value, floor = self._against_real(
             "mmd", lambda side: cmmd(side.unit, self.real.unit, *resampling)
         )
-        return Score(names.cmmd_name(self.how.extractor_name), value, floor, "lower")
+        name = names.cmmd_name(self.how.extractor_name, self.real.unit.shape[1])
+        return Score(name, value, floor, "lower")
 
     def _shares_of(self, side: _Side) -> dict[str, Interval]:
         pair = self.real.rows, side.rows

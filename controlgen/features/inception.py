@@ -29,6 +29,7 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 # Files on disk known to hold the same weights: up to Mixed_7a, batch norm folded.
 SAME_WEIGHTS = ("9b8fbca37d1102eb9810b0cc3f582e9c277824141b5793a5dccc1a4bc424993e",)
 CLASSES = 1008
+WHOLE = 2048  # features of the whole network
 AT_ONCE = 32  # images of 299 x 299 that are in memory together
 LAYERS: dict[int, tuple[str, ...]] = {
     64: ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
@@ -53,9 +54,13 @@ class InceptionV3(Spec):
 
     @property
     def name(self) -> str:
-        """What numbers made in this space are called after: weights not known tell their file."""
+        """What numbers made in this space are called after.
+
+        Other features than FID's tell their number, and weights not known tell their file.
+        """
+        sized = self.kind if self.features == WHOLE else f"{self.kind}-{self.features}"
         known = self.weights is None or digest(self.weights, self.kind) in (SHA256, *SAME_WEIGHTS)
-        return self.kind if known or self.weights is None else f"{self.kind}-{self.weights.stem}"
+        return sized if known or self.weights is None else f"{sized}-{self.weights.stem}"
 
     def open(self, search: Sequence[Path] = ()) -> TorchSpace:
         """Build the network as far as it is needed.

@@ -25,9 +25,9 @@ def inception_score_name(extractor: str) -> str:
     return "IS" if extractor == INCEPTION else f"IS-{extractor}"
 
 
-def cmmd_name(extractor: str) -> str:
+def cmmd_name(extractor: str, size: int) -> str:
     """ "CMMD" for CLIP ViT-L/14 at 336 pixels alone, else "MMD-<extractor>"."""
-    return "CMMD" if extractor == CMMD_EXTRACTOR else f"MMD-{extractor}"
+    return "CMMD" if extractor == CMMD_EXTRACTOR else f"MMD-{_sized(extractor, size)}"
 
 
 def few_images(n: int, size: int) -> str | None:
@@ -46,7 +46,11 @@ def few_images(n: int, size: int) -> str | None:
 
 
 def _named(published: str, short: str, extractor: str, size: int) -> str:
+    whole = extractor == INCEPTION and size == INCEPTION_SIZE
+    return published if whole else f"{short}-{_sized(extractor, size)}"
+
+
+def _sized(extractor: str, size: int) -> str:
     # Other layers of Inception tell their size, because the network alone would not tell them.
-    if extractor != INCEPTION:
-        return f"{short}-{extractor}"
-    return published if size == INCEPTION_SIZE else f"{short}-{extractor}-{size}"
+    other_layer = extractor == INCEPTION and size != INCEPTION_SIZE
+    return f"{extractor}-{size}" if other_layer else extractor
