@@ -15,7 +15,7 @@ VERSION = {
     "clip": 1,
     "encoder": 1,
     "spaces": 1,
-    "comparison": 2,
+    "comparison": 3,
 }
 GRID = 100  # images of a grid, ten a row
 STATE = "state.safetensors"
