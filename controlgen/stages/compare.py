@@ -161,9 +161,9 @@ def _outcome(
     # Scores are kept one run at a time, so that a stopped comparison goes on where it was.
     place = store.path(attempt.gan)
     if attempt.failure is not None:
-        evidence = read_evidence(place.with_name(f"{place.name}.partial"))
-        seen, told = evidence or ([], None)
-        return Outcome(attempt.member, attempt.seed, (), tuple(seen), told, attempt.failure)
+        left = read_evidence(place.with_name(f"{place.name}.partial"))
+        rows, judged = left or ([], None)
+        return Outcome(attempt.member, attempt.seed, (), tuple(rows), judged, attempt.failure)
     evidence = read_evidence(place)
     assert evidence is not None  # the config asks for a watch
     seen, seconds = tuple(evidence[0]), read_manifest(place).seconds
