@@ -17,8 +17,7 @@ def train_member_task(config: CompareConfig, member: str, seed: int, store: str)
     """Train one member with one seed, or return what is there, or say why it failed."""
     opened = Store(store)
     attempt = stages.train_member(config, member, seed, opened, FlowReporter())
-    if attempt.failure is None:
-        publish(attempt.gan, opened)
+    publish(attempt.gan, opened)
     return attempt
 
 

@@ -1,7 +1,9 @@
 """What a run shows: bars on the terminal and, where a Prefect server runs, artifacts in its UI."""
 
+import csv
 import json
 import logging
+import re
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +35,7 @@ from prefect.settings import (
 from controlgen.artifacts import Ref, Store
 from controlgen.errors import ConfigError
 from controlgen.progress import Bar
+from controlgen.stages.watching import PICTURE, read_evidence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,22 +136,54 @@ class FlowReporter:
 
 
 def publish(ref: Ref, store: Store) -> Ref:
-    """Put an artifact's card or report, its targets and its pictures into the Prefect UI."""
-    folder = store.path(ref)
-    key = f"{ref.kind}-{ref.name}".lower()
+    """Put an artifact's report and card, its tables and its pictures into the Prefect UI.
+
+    Of a training that broke off: the verdict on it and the evidence, where it was watched.
+    """
     if not server_runs() or TaskRunContext.get() is None:
         return ref
-    for name in ("report.md", "README.md"):
-        if (folder / name).is_file():
-            create_markdown_artifact(markdown=(folder / name).read_text(), key=key)
-    if (folder / "report.json").is_file():
-        targets = json.loads((folder / "report.json").read_text()).get("targets", [])
-        create_table_artifact(table=targets, key=f"{key}-targets")
-    for picture in sorted(folder.glob("*.png")):
-        create_markdown_artifact(
-            markdown=_inline(picture), key=f"{key}-{picture.stem}".replace("_", "-")
-        )
+    folder, key = store.path(ref), f"{ref.kind}-{ref.name}"
+    if folder.is_dir():
+        _publish_made(folder, key)
+    else:
+        _publish_broken(folder.with_name(f"{folder.name}.partial"), key)
     return ref
+
+
+def _publish_made(folder: Path, key: str) -> None:
+    for name, end in (("report.md", ""), ("README.md", "-card")):
+        if (folder / name).is_file():
+            create_markdown_artifact(markdown=(folder / name).read_text(), key=_key(key + end))
+    for path in sorted(folder.glob("table*.csv")):
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        create_table_artifact(table=rows, key=_key(f"{key}-{path.stem}"))
+    if (folder / "report.json").is_file():
+        targets = json.loads((folder / "report.json").read_text()).get("targets")
+        if targets:
+            create_table_artifact(table=targets, key=_key(f"{key}-targets"))
+    for picture in sorted(folder.glob("*.png")):
+        _publish_picture(picture, key)
+
+
+def _publish_broken(folder: Path, key: str) -> None:
+    evidence = read_evidence(folder)
+    if evidence is None:
+        return
+    told = evidence[1]
+    reasons = "".join(f"- {reason}\n" for reason in told.reasons)
+    create_markdown_artifact(markdown=f"# {told.name}\n\n{reasons}", key=_key(f"{key}-verdict"))
+    if (folder / PICTURE).is_file():
+        _publish_picture(folder / PICTURE, key)
+
+
+def _publish_picture(picture: Path, key: str) -> None:
+    create_markdown_artifact(markdown=_inline(picture), key=_key(f"{key}-{picture.stem}"))
+
+
+def _key(text: str) -> str:
+    # Prefect takes small letters, digits and dashes.
+    return re.sub("[^a-z0-9]+", "-", text.lower())
 
 
 def _inline(picture: Path) -> str:

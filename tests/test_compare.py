@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from scipy.stats import t as student
 from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import CompareConfig
+from controlgen.control.bundle import load_generator
 from controlgen.errors import ConfigError, DataError
 from controlgen.evaluation.comparison import Outcome, csv_of, over_seeds, table_of
 from controlgen.evaluation.convergence import Verdict
 from controlgen.evaluation.scorecard import Score
 from controlgen.metrics.bootstrap import Interval
+from controlgen.stages import Attempt
 from flows.command import run_and_ship
 from flows.compare import main
+
+module = import_module("controlgen.stages.compare")  # as an attribute it is the stage
 
 SETTINGS: dict[str, Any] = {
     "name": "toys",
@@ -113,7 +118,7 @@ def test_one_member_that_fails_loses_no_other(compared: tuple[Store, Path]) -> N
                 assert f"{measure}-efficientnet-lite0-32" in names
             assert any(name.startswith("PPL-") for name in names)
             assert all(np.isfinite(score["value"]["mean"]) for score in one["scores"])
-    assert "| wild | - |" in (folder / "table1.md").read_text()
+    assert "| wild | 0 | - |" in (folder / "table1.md").read_text()
     assert "diverged 2/2" in (folder / "table1.md").read_text()
     for name in ("samples.png", "convergence.png"):
         assert (folder / name).stat().st_size > 5_000
@@ -161,6 +166,113 @@ def test_images_that_cannot_be_read_stop_everything(tmp_path: Path) -> None:
         stages.train_member(config, "r3gan", 0, Store(tmp_path / "store"))
 
 
+@pytest.mark.parametrize("kind", [np.linalg.LinAlgError, ValueError, OSError, KeyError])
+def test_whatever_breaks_in_a_training_is_that_members_own(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*given: Any) -> Any:
+        raise kind("no way\nand more")
+
+    monkeypatch.setattr(module, "train_gan", breaks)
+    config = CompareConfig.parse(SETTINGS)
+    attempt = stages.train_member(config, "r3gan", 0, Store(tmp_path))
+    assert attempt.failure is not None and not attempt.diverged
+    assert attempt.failure.startswith(f"{kind.__name__}: ") and "no way" in attempt.failure
+
+
+def finished(store: Store, **changes: Any) -> tuple[CompareConfig, list[Attempt]]:
+    """The trainings of `compared` that came to an end, to be compared with other settings."""
+    config = CompareConfig.parse(changed(**changes))
+    tried = [
+        stages.train_member(config, member, seed, store)
+        for seed in config.seeds
+        for member in ("r3gan", "wgan-gp")
+    ]
+    return config, tried
+
+
+def test_a_comparison_that_was_stopped_goes_on_after_the_last_score(
+    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = compared[0]
+    config, attempts = finished(store, bootstraps=11)
+    scored: list[str] = []
+
+    def score(config: CompareConfig, gan: Path, judges: Any) -> list[Score]:
+        if len(scored) == 1 and not going_on:
+            raise KeyboardInterrupt
+        scored.append(gan.name)
+        return [Score("FD-x", Interval(len(scored), 0, 9, 9), None, "lower")]
+
+    monkeypatch.setattr(module, "_scores", score)
+    going_on = False
+    with pytest.raises(KeyboardInterrupt):
+        stages.compare(config, attempts, store)
+    going_on = True
+    folder = store.path(stages.compare(config, attempts, store))
+    assert scored == [one.gan.name for one in attempts]
+    found = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert [one["scores"][0]["value"]["mean"] for one in found] == [1, 2, 3, 4]
+
+
+def test_a_gan_that_cannot_be_scored_is_a_failed_row_and_loses_no_other(
+    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = compared[0]
+    config, attempts = finished(store, bootstraps=12, seeds=[0])
+    broken = store.path(attempts[0].gan)
+
+    def load(folder: Path) -> Any:
+        generator, rest = load_generator(folder)
+        if folder == broken:
+            for weights in generator.parameters():
+                weights.data.fill_(np.nan)
+        return generator, rest
+
+    monkeypatch.setattr(module, "load_generator", load)
+    folder = store.path(stages.compare(config, attempts, store))
+    bad, good = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert bad["failure"] == "could not be scored: the generator's images are not finite"
+    assert bad["scores"] == [] and bad["verdict"] is None
+    assert good["failure"] is None and good["scores"]
+    assert "could not be scored" in (folder / "report.md").read_text()
+    assert "| r3gan | 0 | - |" in (folder / "table1.md").read_text()
+    assert "r3gan,0,,,,,,,failed," in (folder / "table1.csv").read_text()
+    assert "| failed | r3gan 0 |" in (folder / "README.md").read_text()
+
+
+def test_where_scoring_itself_is_at_fault_no_report_is_made(
+    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = compared[0]
+    config, attempts = finished(store, bootstraps=13)
+    before = set(store.refs())
+
+    def breaks(error: Exception) -> Any:
+        def score(*given: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(module, "_scores", score)
+        return stages.compare(config, attempts, store)
+
+    with pytest.raises(ConfigError, match="no member could be scored; the first said: .*singular"):
+        breaks(np.linalg.LinAlgError("singular"))
+    for error in (DataError("too few"), MemoryError(), OSError("disk full")):
+        with pytest.raises(type(error)):
+            breaks(error)
+    assert set(store.refs()) == before
+
+
+def test_a_comparison_says_its_n_and_that_duplicates_are_not_sought(
+    compared: tuple[Store, Path],
+) -> None:
+    table, report = ((compared[1] / name).read_text() for name in ("table1.md", "report.md"))
+    (counts,) = [line for line in table.splitlines() if line.startswith("| n of a run |")]
+    assert "| 24 |" in counts and "| 12 |" in counts  # images; pairs of them
+    assert counts in report
+    assert "Duplicates of training images are not sought here, on purpose" in report
+
+
 def test_another_outcome_makes_another_report(compared: tuple[Store, Path]) -> None:
     store, folder = compared
     config = CompareConfig.parse(SETTINGS)
@@ -195,11 +307,13 @@ def test_the_table_of_known_scores() -> None:
         Outcome("b", 1, failure="no memory"),
     ]
     head, _, *rows = table_of(runs).splitlines()
-    assert head == "| objective | FD-x ↓ | verdict |"
+    spread = f"({2 - 12.706:.3f} to {2 + 12.706:.3f})"
+    assert head == "| objective | seeds | FD-x ↓ | verdict |"
     assert rows == [
-        f"| a | 2.000 ({2 - 12.706:.3f} to {2 + 12.706:.3f}) | converged 1/2, oscillating 1/2 |",
-        "| b | 0.500 | converged 1/2, failed 1/2 |",
-        "| real images | 0.100 (0.000 to 0.200) | - |",
+        f"| a | 2 | 2.000 {spread} | converged 1/2, oscillating 1/2 |",
+        "| b | 1 | 0.500 | converged 1/2, failed 1/2 |",
+        "| real images | - | 0.100 (0.000 to 0.200) | - |",
+        "| n of a run | - | 9 | - |",
     ]
     assert csv_of(runs).splitlines()[-1] == "b,1,,,,,,,failed,"
 

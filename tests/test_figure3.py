@@ -25,14 +25,14 @@ def figure(subject):
 
 def test_text_exemplars_lie_in_the_training_part_and_are_right(subject):
     exemplars, by, precision = pick_exemplars(subject)
-    assert (by, precision) == ("text", 1.0)
+    assert (by, precision.mean) == ("text", 1.0)
     assert exemplars.shape == (CLASSES, 8)
     assert exemplars.max() < subject.bank.train.stop
 
 
 def test_without_text_the_judge_picks():
     exemplars, by, precision = pick_exemplars(make_subject(ToySpace()))
-    assert (by, precision) == ("judge", 1.0)
+    assert (by, precision.mean) == ("judge", 1.0)
     assert len(np.unique(exemplars)) == exemplars.size
 
 

@@ -12,7 +12,7 @@ from controlgen.attributes import strokes
 from controlgen.datasets import Digits
 from controlgen.errors import Incompatible
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, interval, resampled
 from controlgen.metrics.frechet import frechet_distance
 from controlgen.metrics.inversion import (
     latent_r2,
@@ -22,6 +22,8 @@ from controlgen.metrics.inversion import (
     recall_at_1,
     shell_norm,
     unit_rows,
+    weighted_correlation,
+    weighted_r2,
 )
 from controlgen.metrics.judge import train_judge
 from controlgen.metrics.kernel import kernel_distance
@@ -199,6 +201,31 @@ def test_latent_r2_agrees_with_sklearn():
     expected = r2_score(asked, obtained, multioutput="variance_weighted")
     assert latent_r2(asked, obtained) == pytest.approx(expected, rel=1e-6)
     assert latent_r2(asked, asked) == 1
+
+
+def test_weighted_measures_are_those_of_repeated_items():
+    asked, obtained = normal(40, 4, 1, 2.0), normal(40, 4, 2)
+    obtained += asked
+    counts = np.random.default_rng(3).integers(0, 4, (5, 40))
+    weights = counts.astype(float)
+    r2 = weighted_r2(asked, obtained, weights)
+    correlation = weighted_correlation(asked[:, 0], obtained[:, 0], weights)
+    for draw, count in enumerate(counts):
+        x, y = (np.repeat(rows, count, axis=0).astype(float) for rows in (asked, obtained))
+        assert r2[draw] == pytest.approx(latent_r2(x, y), rel=1e-6)
+        assert correlation[draw] == pytest.approx(np.corrcoef(x[:, 0], y[:, 0])[0, 1], rel=1e-6)
+    # A draw of one item over and over says nothing.
+    alone = np.eye(40)[:1] * 40
+    assert weighted_r2(asked, obtained, alone)[0] == 0
+    assert weighted_correlation(asked[:, 0], obtained[:, 0], alone)[0] == 0
+
+
+def test_a_resampled_mean_is_the_interval_of_the_mean():
+    values, sources = normal(60, 1, 4)[:, 0], np.arange(60) // 3
+    found = resampled(lambda weights: weights @ values / weights.sum(1), sources, 5, 200)
+    assert found == pytest.approx(interval(values, 5, 200, sources), rel=1e-5)
+    with pytest.raises(ValueError, match="one item"):
+        resampled(lambda weights: weights, sources[:0], 5)
 
 
 def test_shell_norm_of_normal_latents_is_about_one():

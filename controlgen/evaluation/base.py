@@ -10,7 +10,7 @@ from torch import Tensor
 
 from controlgen.config import EvaluateConfig
 from controlgen.errors import ConfigError
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, interval, resampled
 from controlgen.metrics.judge import Judge, LabelledDataset
 from controlgen.types import Features, Latents, Pixels, Shape
 
@@ -98,6 +98,15 @@ class Subject:
         if sources is not None and len(np.unique(sources)) < 2:
             sources = None
         return interval(values, self.config.seed, self.config.bootstraps, sources)
+
+    def resampled(
+        self,
+        measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        sources: NDArray[np.int64],
+    ) -> Interval:
+        """A measure of weights (draws m) -> (draws) with its interval; draws are as in `mean`."""
+        own = np.arange(len(sources)) if len(np.unique(sources)) < 2 else sources
+        return resampled(measure, own, self.config.seed, self.config.bootstraps)
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """What the judge thinks of pixels (n c h w): (n classes). Only where there is a judge."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from controlgen.errors import DataError
 from controlgen.evaluation.base import CONFIDENT, Subject
+from controlgen.metrics.bootstrap import Interval
 from controlgen.rng import stream
 from controlgen.types import Features, Indices, Latents, Pixels
 
@@ -41,7 +42,7 @@ class Directions:
     audit: NDArray[np.float32]
 
 
-def pick_exemplars(subject: Subject) -> tuple[Indices, str, float]:
+def pick_exemplars(subject: Subject) -> tuple[Indices, str, Interval]:
     """Training items of the bank that stand for each class: (classes exemplars).
 
     A text space answers each class's prompt with its nearest images. Without text, or where the
@@ -64,7 +65,7 @@ def pick_exemplars(subject: Subject) -> tuple[Indices, str, float]:
     # What the judge thinks of the choice is reported and never used.
     calls = subject.probabilities(np.array(bank.pixels[exemplars.ravel()])).argmax(1)
     standing_for = np.repeat(np.arange(len(exemplars)), exemplars.shape[1])
-    return exemplars, by, float((calls == standing_for).mean())
+    return exemplars, by, subject.mean(calls == standing_for, exemplars.ravel())
 
 
 def pick_edits(subject: Subject) -> tuple[Edits, list[int]]:

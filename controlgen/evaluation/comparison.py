@@ -40,17 +40,25 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def table_of(outcomes: Sequence[Outcome]) -> str:
-    """A row a member, a column a measure, over its seeds; the last row is real against real."""
+    """A row a member, a column a measure, over its seeds; then real against real, and n.
+
+    `seeds` counts the runs behind a mean, the last row what each run was measured on: images, pairs
+    of them, or steps of a path.
+    """
     named = _measures(outcomes)
-    head = ["objective", *(name + ARROWS[one.better] for name, one in named.items()), "verdict"]
+    measures = [name + ARROWS[one.better] for name, one in named.items()]
+    head = ["objective", "seeds", *measures, "verdict"]
     digits = {name: _digits(name, outcomes) for name in named}
     rows = []
     for member in _members(outcomes):
         runs = [one for one in outcomes if one.member == member]
         cells = [shown(_mean(runs, name), digits[name]) for name in named]
-        rows.append([member, *cells, _verdicts(runs)])
+        scored = sum(bool(one.scores) for one in runs)
+        rows.append([member, str(scored), *cells, _verdicts(runs)])
     floors = [shown(one.floor, digits[name]) for name, one in named.items()]
-    return table(head, [*rows, ["real images", *floors, "-"]])
+    counts = [_n(name, outcomes) for name in named]
+    rows += [["real images", "-", *floors, "-"], ["n of a run", "-", *counts, "-"]]
+    return table(head, rows)
 
 
 def csv_of(outcomes: Sequence[Outcome]) -> str:
@@ -101,6 +109,13 @@ def _measures(outcomes: Sequence[Outcome]) -> dict[str, Score]:
 def _mean(runs: Sequence[Outcome], name: str) -> Interval | None:
     values = [score.value.mean for one in runs for score in one.scores if score.name == name]
     return over_seeds(values) if values else None
+
+
+def _n(name: str, outcomes: Sequence[Outcome]) -> str:
+    # One number, as a rule; steps of a path are left out one by one, so that theirs may differ.
+    found = {score.value.n for one in outcomes for score in one.scores if score.name == name}
+    low, high = min(found), max(found)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _digits(name: str, outcomes: Sequence[Outcome]) -> int:

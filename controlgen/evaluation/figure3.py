@@ -77,7 +77,7 @@ class Figure3:
     edits: int
     sources: int
     exemplars_by: str
-    exemplar_precision: float
+    exemplar_precision: Interval
     classes: list[str]
     missing_classes: list[str]
     sweeps: list[Sweep]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,11 +14,11 @@ from controlgen.control.refinement import descend
 from controlgen.evaluation.base import EditorLike, Subject
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import (
-    latent_r2,
     paired_cosine,
     pixel_error,
     recall_at_1,
     shell_norm,
+    weighted_r2,
 )
 from controlgen.metrics.judge import sources_of
 from controlgen.rng import normals, stream
@@ -46,7 +47,7 @@ class InversionRow:
     judge_agrees: Interval | None
     pixel_error: Interval
     shell_norm: Interval
-    latent_r2: float | None
+    latent_r2: Interval | None
     perceptual: Interval | None = None
 
 
@@ -184,7 +185,10 @@ def _compared(subject: Subject, name: str, asked: Targets, obtained: Targets) ->
         agrees = mean(called[0] == called[1])
     if subject.perceptual is not None and asked.kind == "real":
         distance = mean(subject.perceptual.distance(asked.pixels, obtained.pixels))
-    r2 = None if asked.latents is None else latent_r2(asked.latents, obtained.latents)
+    r2 = None
+    if asked.latents is not None:
+        explained = partial(weighted_r2, asked.latents, obtained.latents)
+        r2 = subject.resampled(explained, np.arange(len(asked.pixels)))
     return InversionRow(
         targets=asked.kind,
         map=name,

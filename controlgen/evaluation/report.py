@@ -173,10 +173,10 @@ def _edits(report: Report, found: Figure3) -> list[str]:
     return [
         f"{found.edits} edits of {found.sources} held-out generated images over all ordered pairs "
         f"of classes; {report.config['exemplars']} exemplars a class, picked by "
-        f"{found.exemplars_by}; the judge agrees with {found.exemplar_precision:.0%} of them. Each "
-        "method is shown at the amount of its best flip rate. Identity: audit cosine of source and "
-        "result, centred (unrelated is about 0), in the subspace orthogonal to the class "
-        f"direction.{kept if strokes else ''}{absent if found.missing_classes else ''}",
+        f"{found.exemplars_by}; the judge agrees with {shown(found.exemplar_precision)} of them. "
+        "Each method is shown at the amount of its best flip rate. Identity: audit cosine of "
+        "source and result, centred (unrelated is about 0), in the subspace orthogonal to the "
+        f"class direction.{kept if strokes else ''}{absent if found.missing_classes else ''}",
         table(head, rows),
         *_equal_identity(found.equal_identity),
         *_few_pairs(found),

@@ -1,6 +1,7 @@
 """What became of an edit: did the class change, and is it still the same image otherwise?"""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,12 @@ from controlgen.evaluation.base import Subject
 from controlgen.evaluation.choices import Directions, Edits
 from controlgen.evaluation.inversion import optimise
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.inversion import orthogonal_cosine, paired_cosine, pixel_error
+from controlgen.metrics.inversion import (
+    orthogonal_cosine,
+    paired_cosine,
+    pixel_error,
+    weighted_correlation,
+)
 from controlgen.types import Features, Indices, Latents, Pixels
 
 
@@ -32,8 +38,8 @@ class Best:
     identity_of_flipped: Interval | None
     cosine_f2: Interval
     pixel_error: Interval
-    slant_kept: float | None
-    thickness_kept: float | None
+    slant_kept: Interval | None
+    thickness_kept: Interval | None
 
 
 class Scorer:
@@ -85,7 +91,7 @@ class Scorer:
         flips = subject.probabilities(pixels).argmax(1) == self.edits.after[which]
         before, identity = self.audit[which], self.identity(audit, which)
         some = flips.any()
-        slant, thickness = _kept(self.edits.pixels[which], pixels)
+        slant, thickness = _kept(subject, self.edits.pixels[which], pixels, sources)
         return Best(
             method=method,
             amount=amount,
@@ -100,14 +106,17 @@ class Scorer:
         )
 
 
-def _kept(before: Pixels, after: Pixels) -> tuple[float | None, float | None]:
+def _kept(
+    subject: Subject, before: Pixels, after: Pixels, sources: Indices
+) -> tuple[Interval | None, Interval | None]:
     # Correlation over the edits of an attribute of source and result; strokes on black only.
     if before.shape[1] != 1 or len(before) < 3:
         return None, None
     tables = strokes.attributes(before), strokes.attributes(after)
-    answers: list[float | None] = []
+    answers: list[Interval | None] = []
     for name in ("slant", "thickness"):
         x, y = (table[:, strokes.NAMES.index(name)] for table in tables)
         constant = np.ptp(x) == 0 or np.ptp(y) == 0
-        answers.append(None if constant else float(np.corrcoef(x, y)[0, 1]))
+        correlation = partial(weighted_correlation, x, y)
+        answers.append(None if constant else subject.resampled(correlation, sources))
     return answers[0], answers[1]

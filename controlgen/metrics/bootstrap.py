@@ -1,5 +1,6 @@
 """Means with 95 % percentile bootstrap intervals (Efron, 1979) over independent sources."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,6 +47,25 @@ def interval(
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.percentile(means, LEVELS)
     return Interval(float(numbers.mean()), float(low), float(high), len(sums))
+
+
+def resampled(
+    measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    sources: NDArray[np.int64],
+    seed: int,
+    bootstraps: int = 1000,
+) -> Interval:
+    """A measure that is no mean, with its interval: items (m) of one source are drawn together.
+
+    `measure` takes weights (draws m), how often each item counts, and answers one number a draw.
+    Raises ValueError where there is no item.
+    """
+    if not len(sources):
+        raise ValueError("resampled: needs at least one item")
+    _, positions = np.unique(sources, return_inverse=True)
+    n = int(positions.max()) + 1
+    low, high = np.percentile(measure(resample_counts(n, seed, bootstraps)[:, positions]), LEVELS)
+    return Interval(float(measure(np.ones((1, len(sources))))[0]), float(low), float(high), n)
 
 
 @lru_cache(maxsize=4)

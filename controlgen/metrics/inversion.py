@@ -6,11 +6,13 @@ from numpy.typing import NDArray
 from controlgen.images import to_unit
 from controlgen.types import Features, Latents, Pixels
 
+TINY = 1e-12
+
 
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows (n d) scaled to length one; a row of zeros stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+    return np.asarray(rows / np.maximum(lengths, TINY), np.float32)
 
 
 def paired_cosine(
@@ -19,7 +21,7 @@ def paired_cosine(
     """Cosine, -1..1, of each row asked (n d) with the row obtained for it: (n)."""
     products = np.einsum("nd,nd->n", asked.astype(np.float64), obtained.astype(np.float64))
     lengths = np.linalg.norm(asked, axis=1) * np.linalg.norm(obtained, axis=1)
-    return np.asarray(products / np.maximum(lengths, 1e-12))
+    return np.asarray(products / np.maximum(lengths, TINY))
 
 
 def recall_at_1(asked: Features, obtained: Features) -> NDArray[np.float64]:
@@ -33,6 +35,36 @@ def latent_r2(asked: Latents, obtained: Latents) -> float:
     residual = np.square(asked.astype(np.float64) - obtained).sum()
     total = np.square(asked - asked.mean(0, dtype=np.float64)).sum()
     return float(1 - residual / total)
+
+
+def weighted_r2(
+    asked: Latents, obtained: Latents, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`latent_r2` of the n items, each counted as often as its weight (draws n) says: (draws).
+
+    0 where a draw holds latents of one kind only.
+    """
+    residual = np.square(asked.astype(np.float64) - obtained).sum(1)
+    centred = asked - asked.mean(0, dtype=np.float64)
+    total = weights @ np.square(centred).sum(1)
+    total -= np.square(weights @ centred).sum(1) / weights.sum(1)
+    return np.asarray(np.where(total > 0, 1 - weights @ residual / np.maximum(total, TINY), 0.0))
+
+
+def weighted_correlation(
+    x: NDArray[np.floating], y: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Pearson's correlation of x (n) and y (n) by weights (draws n): (draws), 0 where one is flat.
+
+    Counts as weights give what repeated items would.
+    """
+    a, b = x - np.mean(x, dtype=np.float64), y - np.mean(y, dtype=np.float64)
+    n = weights.sum(1)
+    spread = [
+        weights @ (p * q) - (weights @ p) * (weights @ q) / n for p, q in ((a, b), (a, a), (b, b))
+    ]
+    scale = np.sqrt(np.maximum(spread[1], 0) * np.maximum(spread[2], 0))
+    return np.asarray(np.where(scale > TINY, spread[0] / np.maximum(scale, TINY), 0.0))
 
 
 def shell_norm(latents: Latents) -> NDArray[np.float64]:

@@ -11,11 +11,11 @@ VERSION = {
     "bank": 1,
     "features": 1,
     "map": 2,
-    "report": 3,
+    "report": 4,
     "clip": 1,
     "encoder": 1,
     "spaces": 1,
-    "comparison": 2,
+    "comparison": 3,
 }
 GRID = 100  # images of a grid, ten a row
 STATE = "state.safetensors"

@@ -17,7 +17,7 @@ from controlgen.config import CompareConfig
 from controlgen.control.bundle import load_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
-from controlgen.errors import ConfigError, ControlGenError, DataError, Diverged
+from controlgen.errors import ConfigError, DataError, Diverged
 from controlgen.evaluation.comparison import (
     Outcome,
     csv_of,
@@ -39,6 +39,11 @@ from controlgen.types import Latents, Pixels
 
 KIND = "comparison"
 SHOWN = 14  # samples of each member in the picture
+NO_COPIES = (
+    "Duplicates of training images are not sought here, on purpose: they are a matter of one model "
+    "before it is shipped (`controlgen score`, `evaluate.memorisation`), and an objective is not "
+    "chosen by them. No score above says that a member copied nothing."
+)
 
 
 class Attempt(NamedTuple):
@@ -63,7 +68,8 @@ def train_member(
 ) -> Attempt:
     """Train one member with one seed, or find it. What breaks there is told, and loses no other.
 
-    A data set that cannot be read stops everything: it raises DataError.
+    A data set that cannot be read stops everything: it raises DataError. Any other error is the
+    member's own, also one that nobody foresaw.
     """
     training = config.training(member, seed)
     name = f"{config.name}-{member}"
@@ -72,10 +78,14 @@ def train_member(
         return Attempt(member, seed, train_gan(name, training, store, report))
     except DataError:
         raise
-    except (ControlGenError, RuntimeError, MemoryError) as error:
-        first, diverged = (str(error).splitlines() or [""])[0], isinstance(error, Diverged)
-        told = first if diverged else f"{type(error).__name__}: {first}"
-        return Attempt(member, seed, ref, told, diverged)
+    except Exception as error:
+        return Attempt(member, seed, ref, _told(error), isinstance(error, Diverged))
+
+
+def _told(error: Exception) -> str:
+    # One line; a divergence tells itself what it is.
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, Diverged) else f"{type(error).__name__}: {first}"
 
 
 def compare(
@@ -86,8 +96,10 @@ def compare(
 ) -> Ref:
     """Score every GAN that was made, and write tables, curves, grids and verdicts side by side.
 
-    A training that failed is a row of the tables; made good later, it makes another artifact.
-    Raises ConfigError where none could be begun, and DataError over the images.
+    A training that failed is a row of the tables; made good later, it makes another artifact. So
+    is a GAN that cannot be scored, whose images are not numbers, say. Raises ConfigError where none
+    could be begun or none scored, and DataError over the images. What another try may mend, a full
+    disk or memory, rises as well: scores that were made are kept for it.
     """
     broken = [one.failure for one in attempts if one.failure and not one.diverged]
     if len(broken) == len(attempts):
@@ -107,9 +119,23 @@ def compare(
             for done, attempt in enumerate(attempts, 1):
                 outcomes.append(_outcome(config, attempt, judges, store, folder))
                 meter.to(done, f"{attempt.member} {attempt.seed}")
+        _refuse_unscored(config, attempts, outcomes)
         _write(config, attempts, outcomes, store, folder, ref)
         shutil.rmtree(folder / "scores")  # all of it is in report.json
     return ref
+
+
+def _refuse_unscored(
+    config: CompareConfig, attempts: Sequence[Attempt], outcomes: Sequence[Outcome]
+) -> None:
+    # Where not one GAN can be scored, the fault lies with the scoring: no report is made of it.
+    trained = [
+        outcome.failure
+        for attempt, outcome in zip(attempts, outcomes, strict=True)
+        if attempt.failure is None
+    ]
+    if trained and all(trained):
+        raise ConfigError(f"{config.name}: no member could be scored; the first said: {trained[0]}")
 
 
 def _pinned(config: CompareConfig) -> Any:
@@ -135,38 +161,48 @@ def _outcome(
     # Scores are kept one run at a time, so that a stopped comparison goes on where it was.
     place = store.path(attempt.gan)
     if attempt.failure is not None:
-        evidence = read_evidence(place.with_name(f"{place.name}.partial"))
-        seen, told = evidence or ([], None)
-        return Outcome(attempt.member, attempt.seed, (), tuple(seen), told, attempt.failure)
-    kept = folder / "scores" / f"{attempt.member}-{attempt.seed}.json"
-    if not kept.is_file():
-        scores = _scores(config, store.open(attempt.gan), judges)
-        write_json(kept, [one.effective() for one in scores])
+        left = read_evidence(place.with_name(f"{place.name}.partial"))
+        rows, judged = left or ([], None)
+        return Outcome(attempt.member, attempt.seed, (), tuple(rows), judged, attempt.failure)
     evidence = read_evidence(place)
     assert evidence is not None  # the config asks for a watch
+    seen, seconds = tuple(evidence[0]), read_manifest(place).seconds
+    kept = folder / "scores" / f"{attempt.member}-{attempt.seed}.json"
+    if not kept.is_file():
+        gan = store.open(attempt.gan)
+        try:
+            write_json(kept, [one.effective() for one in _scores(config, gan, judges)])
+        except (DataError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            told = f"could not be scored: {_told(error)}"
+            return Outcome(attempt.member, attempt.seed, (), seen, None, told, seconds)
     return Outcome(
         attempt.member,
         attempt.seed,
         tuple(_score(one) for one in read_json(kept)),
-        tuple(evidence[0]),
-        verdict(evidence[0]),  # by the rules of today, for all alike
+        seen,
+        verdict(seen),  # by the rules of today, for all alike
         None,
-        read_manifest(place).seconds,
+        seconds,
     )
 
 
 def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
     generator, _ = load_generator(gan)
 
-    def images(latents: Latents) -> torch.Tensor:
+    def images(latents: torch.Tensor | Latents) -> torch.Tensor:
+        # As bytes, what is not a number would pass for black.
         with torch.no_grad():
-            made: torch.Tensor = generator(torch.from_numpy(latents))
-            return made
+            made: torch.Tensor = generator(torch.as_tensor(latents))
+        if not made.isfinite().all():
+            raise Diverged("the generator's images are not finite")
+        return made
 
     n = len(judges.reference.real)
     latents = rng.normals(0, "compared samples", 0, n, generator.latent_size)
     only = _measures(judges.reference.extractor)
-    found = judges.reference.scores(generated(generator, latents), only)
+    found = judges.reference.scores(generated(images, latents), only)
     path = path_length_score(
         images, generator.latent_size, seed=0, n=config.paths, perceptual=judges.perceptual
     )
@@ -174,7 +210,7 @@ def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
 
 
 def _measures(extractor: FeatureSpace) -> list[str]:
-    # Copies are a matter of one model before it is shipped, and cost eight looks an image.
+    # NO_COPIES says why; in eight poses they cost as many looks an image.
     left_out = {"copies"} if isinstance(extractor, ClassSpace) else {"copies", "inception-score"}
     return [one for one in MEASURES if one not in left_out]
 
@@ -210,7 +246,7 @@ def _write(
     }
     figures.training_evidence(folder / "convergence.png", curves, origin)
     pictures = {"convergence.png": "Evidence while training, one line a run"}
-    if rows := _samples(attempts, store):
+    if rows := _samples(attempts, outcomes, store):
         figures.inversion_strips(folder / "samples.png", rows, origin, "the same latents a column")
         pictures = {"samples.png": "Samples, first seed that was finished"} | pictures
 
@@ -228,6 +264,7 @@ def _write(
                 "n. Compare equal n only.",
                 table_of(outcomes),
                 *notes_of(outcomes),
+                NO_COPIES,
                 "## Verdicts",
                 verdicts_of(outcomes),
                 *(f"![{title}]({name})" for name, title in pictures.items()),
@@ -244,7 +281,7 @@ def _write(
             "members": ", ".join(config.members),
             "seeds": ", ".join(map(str, config.seeds)),
             "real images shown to each critic": f"{shared.total_images:,}",
-            "failed": ", ".join(f"{a.member} {a.seed}" for a in attempts if a.failure) or "none",
+            "failed": ", ".join(f"{a.member} {a.seed}" for a in outcomes if a.failure) or "none",
         },
         [
             "A budget this small ranks how fast objectives learn here, not how far they get.",
@@ -255,11 +292,13 @@ def _write(
     )
 
 
-def _samples(attempts: Sequence[Attempt], store: Store) -> dict[str, Pixels]:
-    # The first finished run of each member, at the latents that every grid begins with.
+def _samples(
+    attempts: Sequence[Attempt], outcomes: Sequence[Outcome], store: Store
+) -> dict[str, Pixels]:
+    # The first scored run of each member, at the latents that every grid begins with.
     rows: dict[str, Pixels] = {}
-    for one in attempts:
-        if one.failure is None and one.member not in rows:
+    for one, outcome in zip(attempts, outcomes, strict=True):
+        if outcome.failure is None and one.member not in rows:
             generator, _ = load_generator(store.path(one.gan))
             latents = rng.normals(0, SAMPLES, 0, SHOWN, generator.latent_size)
             rows[one.member] = generated(generator, latents)

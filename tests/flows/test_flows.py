@@ -1,6 +1,7 @@
 """The whole line through Prefect: same artifacts as the stages alone, and what a server shows."""
 
 import http.server
+import json
 import logging
 import os
 import socket
@@ -24,7 +25,7 @@ from controlgen.errors import DataError
 from flows.command import run_and_ship
 from flows.fit_map import Line
 from flows.pipeline import main, pipeline
-from flows.report import FlowReporter, check_server, quiet_prefect, server_runs, stage
+from flows.report import FlowReporter, check_server, publish, quiet_prefect, server_runs, stage
 
 # Prefect's own threads and SQLite connections end after the test that warnings are blamed on.
 pytestmark = [
@@ -88,7 +89,8 @@ def test_a_server_shows_progress_tables_cards_and_pictures(made: Any) -> None:
     # The report and the cards are there by key, word for word, and so are the pictures.
     by_key = {one.key: one.data for one in found if one.key}
     assert by_key[f"report-{report.name}"] == (store.path(report) / "report.md").read_text()
-    assert by_key[f"map-{chain.map.name}"] == (store.path(chain.map) / "README.md").read_text()
+    card = by_key[f"map-{chain.map.name}-card"]
+    assert card == (store.path(chain.map) / "README.md").read_text()
     assert "data:image/png;base64," in by_key[f"gan-{chain.gan.name}-grid"]
     assert "flip rate" in str(by_key[f"report-{report.name}-targets"])
 
@@ -202,6 +204,60 @@ def test_any_answer_is_a_server() -> None:
             check_server()
 
 
+def shown_of(ref: Ref, store: Store) -> dict[str, Any]:
+    """What a task publishes of an artifact, by what its key ends in."""
+    from prefect import flow
+
+    @stage
+    def show(ref: Ref) -> Ref:
+        return publish(ref, store)
+
+    @flow(validate_parameters=False)
+    def showing(ref: Ref) -> Ref:
+        return show(ref)
+
+    with quiet_prefect():
+        assert showing(ref) == ref
+    key = f"{ref.kind}-{ref.name}".replace("_", "-")
+    found = {one.key: one.data for one in artifacts() if one.key and one.key.startswith(key)}
+    return {name.removeprefix(key): data for name, data in found.items()}
+
+
+def test_a_comparison_shows_its_tables_beside_report_and_card(
+    harness: None, tmp_path: Path
+) -> None:
+    store, ref = Store(tmp_path), Ref("comparison", "two_toys-0123456789ab")
+    with store.making(ref, {}) as folder:
+        (folder / "report.md").write_text("the report")
+        (folder / "README.md").write_text("the card")
+        (folder / "report.json").write_text('{"outcomes": []}')
+        (folder / "table1.csv").write_text('member,value\na,1.5\n"b, c",\n')
+        (folder / "samples.png").write_bytes(b"picture")
+    shown = shown_of(ref, store)
+    assert set(shown) == {"", "-card", "-table1", "-samples"}  # and no table of no targets
+    assert (shown[""], shown["-card"]) == ("the report", "the card")
+    rows = [{"member": "a", "value": "1.5"}, {"member": "b, c", "value": ""}]
+    assert json.loads(shown["-table1"]) == rows
+
+
+def test_a_training_that_broke_off_shows_its_verdict_and_evidence(
+    harness: None, tmp_path: Path
+) -> None:
+    store, ref = Store(tmp_path), Ref("gan", "broken-0123456789ab")
+    assert shown_of(ref, store) == {}
+    partial = store.path(ref).with_name(f"{store.path(ref).name}.partial")
+    partial.mkdir(parents=True)
+    for name in ("grid.png", "convergence.png"):
+        (partial / name).write_bytes(b"picture")
+    assert shown_of(ref, store) == {}  # a picture without its verdict is of an earlier attempt
+    told = {"name": "diverged", "reasons": ["the loss became nan"]}
+    (partial / "verdict.json").write_text(json.dumps(told))
+    (partial / "watch.jsonl").write_text("")
+    shown = shown_of(ref, store)
+    assert set(shown) == {"-verdict", "-convergence"}
+    assert "diverged" in shown["-verdict"] and "the loss became nan" in shown["-verdict"]
+
+
 def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
     from prefect import flow
 
@@ -221,15 +277,16 @@ def test_tasks_cache_nothing_and_persist_nothing() -> None:
     """The artifact store is the only cache."""
     from prefect.cache_policies import NO_CACHE
 
-    from flows import draw_samples, embed_images, evaluate, fit_map, train_clip, train_gan
+    from flows import compare, draw_samples, embed_images, evaluate, fit_map, train_clip, train_gan
 
+    modules = (train_gan, draw_samples, embed_images, fit_map, evaluate, train_clip, compare)
     tasks = [
         getattr(module, name)
-        for module in (train_gan, draw_samples, embed_images, fit_map, evaluate, train_clip)
+        for module in modules
         for name in dir(module)
         if name.endswith("_task")
     ]
-    assert len({one.name for one in tasks}) == 6
+    assert len({one.name for one in tasks}) == 8
     for one in tasks:
         assert one.cache_policy == NO_CACHE
         assert one.persist_result is False
