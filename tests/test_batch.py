@@ -161,7 +161,7 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
         ('"image(""none.png"")",,,', "line 3: expression, column 1: none.png: no such file"),
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
-        (quoted('seed(1) + hold("ink")') + ",,,", "column 16: this map has no measured attributes"),
+        (quoted('seed(1) + hold("ink")') + ",,,", "column 11: this map has no measured attributes"),
     ],
 )
 def test_a_row_that_cannot_be_made_leaves_nothing(

@@ -112,7 +112,7 @@ def evaluate(node: Node, vocabulary: Vocabulary) -> Value:
     # What is held changes what attribute("NAME") means, so a mistake there is told first.
     for call in calls(node, "hold"):
         for word in _words(call):
-            _check_known(word, "attribute", vocabulary.attributes)
+            _check_known(call, word, "attribute", vocabulary.attributes)
     with np.errstate(over="ignore", invalid="ignore"):
         found = _value(node, vocabulary)
     if isinstance(found, float):
@@ -171,7 +171,7 @@ def _unbounded(node: Node, vocabulary: Vocabulary) -> Value | float:
             arguments = _literals(function, node)
             for first in node.arguments[:1]:
                 if isinstance(first, Words):
-                    _check_known(first, name, function.names)
+                    _check_known(node, first, name, function.names)
             with _at(column):
                 return function.make(*arguments)
 
@@ -190,11 +190,11 @@ def _at(column: int) -> Iterator[None]:
         raise type(error)(at_column(column, str(error))) from None
 
 
-def _check_known(word: Words, what: str, names: Names | None) -> None:
-    # Told with the column of the string itself; nothing is checked where nothing is known.
+def _check_known(call: Call, word: Words, what: str, names: Names | None) -> None:
+    # Told with the column of the string itself, or of the call where no string would do.
     if names is None:
         return
-    with _at(word.column):
+    with _at(call.column):
         known = names()
     if word.text not in known:
         raise refusal(word.column, f"unknown {what} {word.text!r}{_near(word.text, known)}")
