@@ -15,6 +15,7 @@ from controlgen import __version__
 from controlgen.control import Editor, Recipe
 from controlgen.control.expression import Node, parse
 from controlgen.control.frames import columns_of
+from controlgen.control.steering import check_amount
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
@@ -135,8 +136,7 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
         amount = float(values.get("amount") or 1)
     except ValueError:
         amount = np.nan
-    if not np.isfinite(amount):
-        raise ConfigError(f"{where}: amount {values['amount']!r} is not a finite number")
+    check_amount(amount, f"{where}: amount {values.get('amount')!r}")
     residual = (values.get("residual") or "").lower()
     if residual not in YES + NO:
         raise ConfigError(f"{where}: residual {residual!r}: write true or false")

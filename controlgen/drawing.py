@@ -5,12 +5,17 @@ import numpy as np
 from controlgen import __version__
 from controlgen.control import Edit, Editor, Recipe
 from controlgen.control.queries import Query
+from controlgen.control.steering import check_amount
 from controlgen.figures import Column, contact_sheet, edit_strip
 from controlgen.images import Target, write_png
 
 
 def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> Edit:
-    """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way."""
+    """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way.
+
+    Raises as `Editor.answer`, before anything is written.
+    """
+    check_amount(recipe.amount)
     provenance = {
         "synthetic": "true",
         "model": recipe.model,

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from controlgen import __version__
 from controlgen.control import Edit, Editor, Recipe
 from controlgen.control.expression import Call, Combined, Node, Number, Words, parse
 from controlgen.control.queries import Query
 from controlgen.control.recipe import check_name
+from controlgen.control.steering import check_amount
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError
 from controlgen.sheet_cli import parse_names
@@ -114,8 +113,8 @@ def _tree(request: Request) -> Node:
         raise ConfigError("--seed and --image: give one of them, not both")
     if (request.expression is None) == (request.add is None):
         raise ConfigError("give an expression, as in 'seed(7) + text(\"...\")', or --add, not both")
-    if request.amount is not None and not np.isfinite(request.amount):
-        raise ConfigError(f"--amount {request.amount}: must be a finite number")
+    if request.amount is not None:
+        check_amount(request.amount, f"--amount {request.amount}")
     said = parse(str(request.add if request.expression is None else request.expression))
     if request.add is None and request.seed is None and request.image is None:
         return said

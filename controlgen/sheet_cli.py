@@ -11,6 +11,7 @@ from controlgen import __version__
 from controlgen.control import Editor
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.queries import way
+from controlgen.control.steering import check_amount
 from controlgen.datasets import ImageFolder
 from controlgen.decoding import image_files, read_image
 from controlgen.errors import ConfigError
@@ -118,8 +119,8 @@ def parse_amounts(text: str) -> tuple[float, ...]:
         raise ConfigError(
             f"--amounts {text}: write numbers with commas between, as in --amounts=-1,0,1,2"
         ) from None
-    if not all(np.isfinite(amounts)):
-        raise ConfigError(f"--amounts {text}: every amount must be a finite number")
+    for amount in amounts:
+        check_amount(amount, f"--amounts {text}: {amount:g}")
     if len(amounts) > MOST_AMOUNTS:
         raise ConfigError(f"--amounts: {len(amounts)} are too many; give at most {MOST_AMOUNTS}")
     return amounts

@@ -134,6 +134,7 @@ def test_rows_are_refined_and_hold_what_they_say(
         (HEADER + "seed(1),a,1,,5\n", "line 2: not as many values"),
         (HEADER + "seed(1),a,much,\n", "line 2: amount 'much'"),
         (HEADER + "seed(1),a,inf,\n", "line 2: amount 'inf'"),
+        (HEADER + "seed(1),a,1e300,\n", "line 2: amount '1e300': must be a finite number, up to"),
         (HEADER + "seed(1),../a,1,\n", "line 2: name '../a'"),
         (HEADER + "seed(1),a,1,maybe\n", "line 2: residual 'maybe'"),
         ("expression,refine\nseed(1),2.5\n", "line 2: refine '2.5'"),
@@ -160,7 +161,7 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
         ('"image(""none.png"")",,,', "line 3: expression, column 1: none.png: no such file"),
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
-        (quoted('seed(1) + hold("ink")') + ",,,", "line 3: this map has no measured attributes"),
+        (quoted('seed(1) + hold("ink")') + ",,,", "column 11: this map has no measured attributes"),
     ],
 )
 def test_a_row_that_cannot_be_made_leaves_nothing(

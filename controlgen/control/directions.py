@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from controlgen.control import algebra
+from controlgen.control.expression import is_text
 from controlgen.control.model import Model
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
@@ -16,7 +17,11 @@ def of_texts(space: FeatureSpace, texts: Texts) -> Direction:
     embed_text = getattr(space, "embed_text", None)
     if embed_text is None:
         raise ConfigError("this feature space has no text; use image groups instead")
-    return algebra.mean(embed_text([texts] if isinstance(texts, str) else list(texts)))
+    rows = [texts] if isinstance(texts, str) else list(texts)
+    for text in rows:
+        if not is_text(text):
+            raise ConfigError(f"text {text!a}: holds bytes that are no letters; write it in UTF-8")
+    return algebra.mean(embed_text(rows))
 
 
 def change_of_texts(model: Model, text: Texts, neutral: Texts) -> Direction:

@@ -281,9 +281,9 @@ class Editor:
         `refine` steps then descend from each answer of the map to what was asked: none is further
         from it afterwards. Corrections measure refined pictures, so each round costs as many steps.
         A residual edit of a real image is refined even at amount 0, for its latent is an answer.
-        Raises Incompatible for a direction of another size, ConfigError for an amount not finite,
-        `refine` below 0, corrections of nothing held, and `hold` where the map has no attributes or
-        not those.
+        Raises Incompatible for a direction of another size, ConfigError for an amount or a
+        direction's number that is not finite or beyond 1e6, `refine` below 0, corrections of
+        nothing held, and `hold` where the map has no attributes or not those.
         """
         move = (direction, amount, residual, hold, corrections, refine)
         return steering.in_features(self, source, *move)

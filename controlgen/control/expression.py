@@ -20,7 +20,7 @@ from controlgen.errors import ConfigError
 LONGEST = 4_000  # characters
 DEEPEST = 40  # parentheses, calls and signs inside one another
 MOST = 200  # numbers, strings and names
-LARGEST = 1e30  # number
+LARGEST = 1e30  # number that is read; `meaning` bounds those that scale something
 LEXEME = re.compile(
     r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     |(?P<name>[^\W\d]\w*)
@@ -112,10 +112,17 @@ def quoted(text: str) -> str:
 
     Names of files that are not UTF-8 come with stand-ins for their bytes, which no recipe can hold.
     """
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ConfigError(f"expression: {text!a} is not text in UTF-8; rename the file")
+    if not is_text(text):
+        raise ConfigError(
+            f"expression: {text!a} is not text in UTF-8; write it again, or rename the file"
+        )
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def is_text(text: str) -> bool:
+    """Whether a string is whole characters, and not stand-ins for bytes that are not UTF-8."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def calls(node: Node, name: str) -> Iterator[Call]:
@@ -135,7 +142,13 @@ def calls(node: Node, name: str) -> Iterator[Call]:
 
 def refusal(column: int, what: str) -> ConfigError:
     """The error that says what is wrong in an expression, and where (columns count from 1)."""
-    return ConfigError(f"expression, column {column}: {what}")
+    return ConfigError(at_column(column, what))
+
+
+def at_column(column: int, what: str) -> str:
+    """What is said of a place in an expression, on one line whatever it repeats of a user's own."""
+    told = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in what)
+    return f"expression, column {column}: {told}"
 
 
 def _inside(node: Node, level: int) -> str:

@@ -2,9 +2,10 @@
 
 import glob
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -31,16 +32,25 @@ class LocalFiles:
     """Whatever this machine's user may read."""
 
     def matching(self, pattern: str) -> list[str]:
-        """See Files. Raises DataError also where more than 10 000 match."""
-        if Path(pattern).is_dir():
-            return [str(path) for path in image_files(Path(pattern))]
-        found = sorted(Path(one) for one in glob.iglob(pattern, recursive=True))
-        files = [str(one) for one in found if one.suffix.lower() in USUAL and one.is_file()]
+        """See Files. Raises DataError also where more than 10 000 match, without seeing them all.
+
+        And where the system does not take the name, or does not let us look.
+        """
+        try:
+            if Path(pattern).is_dir():
+                return [str(path) for path in image_files(Path(pattern))]
+            files = sorted(islice(_matched(pattern), MOST_FILES + 1))
+        except OSError as error:
+            raise DataError(f"{pattern}: cannot be looked for ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise DataError(f"{pattern}: cannot be the name of a file") from None
         if not files:
             raise DataError(f"{pattern}: matches no image file ({', '.join(USUAL)})")
         if len(files) > MOST_FILES:
-            raise DataError(f"{pattern}: matches {len(files)} files, at most {MOST_FILES} are read")
-        return files
+            raise DataError(
+                f"{pattern}: matches more than {MOST_FILES} images, no more are read; name fewer"
+            )
+        return [str(path) for path in files]
 
     def read(self, name: str, most: int = LARGEST_BYTES) -> bytes:
         """See Files. Regular files only: a pipe or a device would block or never end."""
@@ -53,6 +63,14 @@ class LocalFiles:
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from None
         return _small(name, content, most)
+
+
+def _matched(pattern: str) -> Iterator[Path]:
+    # As they are found, so that whoever has enough of them can stop.
+    for name in glob.iglob(pattern, recursive=True):
+        path = Path(name)
+        if path.suffix.lower() in USUAL and path.is_file():
+            yield path
 
 
 @dataclass(frozen=True)

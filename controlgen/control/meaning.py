@@ -4,11 +4,11 @@ A picture (`image`, `seed`, `bank`, `text`, `mean`, `slerp`) is a unit row of we
 it is the mean of several (`mean`, or `text` of several strings); a change (`attribute`, `axis`,
 `direction`) has weight 0, and its length is its meaning. Sums add rows and weights, so that
 `image("a.png") + 1.5 * (mean("new/*") - mean("old/*"))` weighs 1, a picture, and
-`text("bold") - text("thin")` weighs 0, a change. The first image, seed or bank item that is added
-as it stands is where the picture starts.
+`text("bold") - text("thin")` weighs 0, a change, and so does `seed(7) - seed(8)`. The first image,
+seed or bank item that is added as it stands is where the picture starts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -25,6 +25,7 @@ from controlgen.control.expression import (
     Node,
     Number,
     Words,
+    at_column,
     calls,
     refusal,
 )
@@ -33,6 +34,7 @@ from controlgen.errors import ConfigError, ControlGenError
 Row = NDArray[np.float64]
 USAGE = 'as in text("a digit eight") - text("a digit three")'
 BALANCED = 1e-9  # weights below it are those of a change
+LARGEST = 1e6  # number, weight and entry of a row; float32 holds the squares of what is made of it
 NOTHING = np.zeros(1)  # added to any row
 WHOLE = 2**53  # whole numbers are exact below it
 SHAPES = {str: "a string", int: "a whole number", float: "a number"}
@@ -54,32 +56,39 @@ class Value:
     hold: tuple[str, ...] = ()
 
     @property
-    def is_change(self) -> bool:
-        """Whether it weighs nothing."""
-        return abs(self.weight) < BALANCED
+    def is_picture(self) -> bool:
+        """Whether more was added than taken away; else it is a change, or less than one."""
+        return self.weight >= BALANCED
+
+
+Names = Callable[[], Sequence[str]]
 
 
 class Function(NamedTuple):
     """A name of the language: what it takes, and the Value that it makes of that.
 
     takes: str, int or float for each argument; the last `optional` of them may be left out. more:
-    whether any number of further arguments of the last one's kind may follow.
+    whether any number of further arguments of the last one's kind may follow. names: what the first
+    argument may be, where only some strings have a meaning.
     """
 
     takes: tuple[type, ...]
     make: Callable[..., Value]
     optional: int = 0
     more: bool = False
+    names: Names | None = None
 
 
 class Vocabulary(NamedTuple):
     """What names there are beside mean, slerp and hold, and how image files are read.
 
-    images: the rows (n d) of the files that a pattern matches.
+    images: the rows (n d) of the files that a pattern matches. attributes: what can be held, where
+    that is known.
     """
 
     functions: Mapping[str, Function]
     images: Callable[[str], NDArray[np.float32]]
+    attributes: Names | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,14 +109,16 @@ def change(row: NDArray[Any]) -> Value:
 
 def evaluate(node: Node, vocabulary: Vocabulary) -> Value:
     """The value of a tree. Raises ConfigError, which says the column, and what the names raise."""
+    # What is held changes what attribute("NAME") means, so a mistake there is told first.
+    for call in calls(node, "hold"):
+        for word in _words(call):
+            _check_known(call, word, "attribute", vocabulary.attributes)
     with np.errstate(over="ignore", invalid="ignore"):
         found = _value(node, vocabulary)
     if isinstance(found, float):
         raise ConfigError(f"expression: {found:g} is a number, not a picture or a change; {USAGE}")
     if found.row.shape == NOTHING.shape and found.hold:
         raise ConfigError("expression: hold(...) alone changes nothing; add it to a change")
-    if not (np.isfinite(found.row).all() and np.abs(found.row).max(initial=0) < 1e30):
-        raise ConfigError("expression: its numbers are too large")
     return found
 
 
@@ -115,18 +126,27 @@ def held(node: Node) -> tuple[str, ...]:
     """The attributes that a tree asks to hold, each once. Raises ConfigError."""
     names: list[str] = []
     for call in calls(node, "hold"):
-        names += _names(call)
+        names += [word.text for word in _words(call)]
     return tuple(dict.fromkeys(names))
 
 
-def _names(call: Call) -> list[str]:
-    names = [one.text for one in call.arguments if isinstance(one, Words) and one.text.strip()]
-    if not names or len(names) < len(call.arguments):
+def _words(call: Call) -> list[Words]:
+    words = [one for one in call.arguments if isinstance(one, Words) and one.text.strip()]
+    if not words or len(words) < len(call.arguments):
         raise refusal(call.column, 'hold takes names of attributes, as in hold("slant", "ink")')
-    return names
+    return words
 
 
 def _value(node: Node, vocabulary: Vocabulary) -> Value | float:
+    # Bounded at every step, so that the place is told where it became too large.
+    found = _unbounded(node, vocabulary)
+    sizes = found if isinstance(found, float) else np.append(found.row, found.weight)
+    if not np.abs(sizes).max() <= LARGEST:
+        raise refusal(node.column, f"this is too large; numbers and sums go up to {LARGEST:g}")
+    return found
+
+
+def _unbounded(node: Node, vocabulary: Vocabulary) -> Value | float:
     match node:
         case Number(value):
             return value
@@ -143,12 +163,15 @@ def _value(node: Node, vocabulary: Vocabulary) -> Value | float:
         case Call("slerp"):
             return _slerp(node, vocabulary)
         case Call("hold"):
-            return Value(NOTHING, 0.0, hold=tuple(_names(node)))
+            return Value(NOTHING, 0.0, hold=tuple(word.text for word in _words(node)))
         case Call(name, column=column):
             function = vocabulary.functions.get(name)
             if function is None:
                 raise refusal(column, f"unknown name {name!r}{_near(name, vocabulary.names)}")
             arguments = _literals(function, node)
+            for first in node.arguments[:1]:
+                if isinstance(first, Words):
+                    _check_known(node, first, name, function.names)
             with _at(column):
                 return function.make(*arguments)
 
@@ -164,7 +187,17 @@ def _at(column: int) -> Iterator[None]:
     try:
         yield
     except ControlGenError as error:
-        raise type(error)(f"expression, column {column}: {error}") from None
+        raise type(error)(at_column(column, str(error))) from None
+
+
+def _check_known(call: Call, word: Words, what: str, names: Names | None) -> None:
+    # Told with the column of the string itself, or of the call where no string would do.
+    if names is None:
+        return
+    with _at(call.column):
+        known = names()
+    if word.text not in known:
+        raise refusal(word.column, f"unknown {what} {word.text!r}{_near(word.text, known)}")
 
 
 def _literals(function: Function, call: Call) -> list[Any]:
@@ -189,9 +222,7 @@ def _literal(node: Node, wanted: type, name: str) -> Any:
     if isinstance(node, Negative) and isinstance(node.value, Number):
         node, sign = node.value, -1
     if wanted is str and isinstance(node, Words):
-        if not node.text.strip():
-            raise refusal(node.column, f"{name} of an empty text; write something in it")
-        return node.text
+        return _said(node, name)
     if wanted is not str and isinstance(node, Number):
         value = sign * node.value
         if wanted is float:
@@ -201,6 +232,12 @@ def _literal(node: Node, wanted: type, name: str) -> Any:
     if wanted is int:
         raise refusal(node.column, f"{name} wants a whole number from 0 on here")
     raise refusal(node.column, f"{name} wants {SHAPES[wanted]} here")
+
+
+def _said(node: Words, name: str) -> str:
+    if not node.text.strip():
+        raise refusal(node.column, f"{name} of an empty text; write something in it")
+    return node.text
 
 
 def _scaled(value: Value, factor: float, column: int) -> Value:
@@ -248,7 +285,7 @@ def _sum(left: Value, right: Value) -> Value:
 def _picture(node: Node, vocabulary: Vocabulary, name: str) -> Row:
     # The row of something that weighs as a picture does; a change would lose its length.
     found = _value(node, vocabulary)
-    if isinstance(found, float) or found.sized or found.hold or found.weight < BALANCED:
+    if isinstance(found, float) or found.sized or found.hold or not found.is_picture:
         raise refusal(node.column, f"{name} takes pictures here; add changes outside of it")
     return found.row
 
@@ -267,8 +304,10 @@ def _mean(call: Call, vocabulary: Vocabulary) -> Value:
 
 
 def _files(node: Words, vocabulary: Vocabulary) -> list[Row]:
+    # A blank pattern would be the folder that we are in, and nobody's wish.
+    pattern = _said(node, "mean")
     with _at(node.column):
-        return list(np.asarray(vocabulary.images(node.text), np.float64))
+        return list(np.asarray(vocabulary.images(pattern), np.float64))
 
 
 def _slerp(call: Call, vocabulary: Vocabulary) -> Value:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.control import algebra, expression
+from controlgen.control.attributes import required
+from controlgen.control.axes import FAMILIES
 from controlgen.control.direction_files import LARGEST_FILE, direction_of
 from controlgen.control.files import Files, LocalFiles, digest
 from controlgen.control.meaning import Function, Value, Vocabulary, change, evaluate, held, picture
@@ -67,14 +69,17 @@ class Reading:
         self.read: dict[str, str] = {}
         functions = {
             "text": Function((str,), lambda *words: picture(model.embed_text(words)), more=True),
-            "attribute": Function((str,), self._attribute),
+            "attribute": Function((str,), self._attribute, names=self._measured),
             "seed": Function((int, int), self._seed, optional=1),
             "bank": Function((int,), self._bank),
-            "axis": Function((str, int), self._axis),
+            "axis": Function((str, int), self._axis, names=lambda: tuple(FAMILIES)),
             "image": Function((str,), self._image),
             "direction": Function((str,), self._direction),
         }
-        self.vocabulary = Vocabulary(functions, self._images)
+        self.vocabulary = Vocabulary(functions, self._images, self._measured)
+
+    def _measured(self) -> tuple[str, ...]:
+        return required(self.model.attributes).names
 
     def _attribute(self, name: str) -> Value:
         return change(self.model.attribute(name, self.hold))
@@ -134,25 +139,21 @@ def ask(
     """What an expression asks of this model, `hold` beside the expression's own hold().
 
     The picture starts from the first image, seed or bank item that is added as it stands; without
-    one, from the bank's average. Raises ConfigError where the expression is a change of nothing.
+    one, from the bank's average. Raises ConfigError where the expression is a change, also where
+    that is between pictures that it could start from, as in seed(7) - seed(8).
     """
     tree = expression.parse(text) if isinstance(text, str) else text
-    own, hold = held(tree), _held(tree, hold)
+    own, hold = held(tree), _held(model, tree, hold)
     reading = Reading(model, hold, files)
-    value = evaluate(tree, reading.vocabulary)
+    value = _picture(evaluate(tree, reading.vocabulary))
     if value.start is not None:
         row, start = value.start
         wanted = value.row - row
-    elif value.weight > 0 and not value.is_change:
+    else:
         latents = model.invert(algebra.unit(model.statistics.mean)[None])
         pixels = model.generate(latents)
         start = Start(latents, "average", pixels, model.embed(pixels))
         wanted = value.row / value.weight - start.features[0].astype(np.float64)
-    else:
-        raise ConfigError(
-            "expression: a change, not a picture; add what it starts from, as in seed(7) + ..., "
-            'image("FILE") + ...'
-        )
     found = np.asarray(wanted, np.float32)
     share, direction = model.statistics.share_inside(found), model.within(found, hold)
     written = expression.written(tree)
@@ -177,7 +178,7 @@ class Way(NamedTuple):
 def way(model: Model, text: str, hold: Sequence[str] = (), files: Files | None = None) -> Way:
     """An expression as a change (d): every picture in it counts as its feature."""
     tree = expression.parse(text)
-    hold = _held(tree, hold)
+    hold = _held(model, tree, hold)
     value = evaluate(tree, Reading(model, hold, files).vocabulary)
     found = np.asarray(value.row, np.float32)
     share = model.statistics.share_inside(found)
@@ -187,13 +188,23 @@ def way(model: Model, text: str, hold: Sequence[str] = (), files: Files | None =
 def feature_of(model: Model, text: str | expression.Node, files: Files | None = None) -> Direction:
     """An expression as one unit feature (d). Raises ConfigError where it is a change."""
     tree = expression.parse(text) if isinstance(text, str) else text
-    value = evaluate(tree, Reading(model, files=files).vocabulary)
-    if value.is_change or value.weight < 0:
-        raise ConfigError("expression: a change, not a picture; add what it starts from")
+    value = _picture(evaluate(tree, Reading(model, files=files).vocabulary))
     return np.asarray(picture(value.row).row, np.float32)
 
 
-def _held(tree: expression.Node, hold: Sequence[str]) -> tuple[str, ...]:
-    # What the expression itself holds comes first.
+def _picture(value: Value) -> Value:
+    # A start alone makes no picture of a sum that takes it away again.
+    if not value.is_picture:
+        raise ConfigError(
+            "expression: a change, not a picture, for it adds no more pictures than it takes away; "
+            'add what it starts from, as in seed(7) + ..., image("FILE") + ...'
+        )
+    return value
+
+
+def _held(model: Model, tree: expression.Node, hold: Sequence[str]) -> tuple[str, ...]:
+    # What the expression itself holds comes first; the rest has no column to be told with.
+    if hold:
+        required(model.attributes).columns(hold)
     own = held(tree)
     return (*own, *(name for name in hold if name not in own))

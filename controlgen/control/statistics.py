@@ -38,10 +38,17 @@ class Statistics:
         return np.asarray((direction @ self.components.T) @ self.components, np.float32)
 
     def share_inside(self, direction: Direction) -> float:
-        """Squared length inside the span over the whole, 0..1; 0 for a zero direction."""
-        whole = float(direction @ direction)
-        inside = self.project(direction)
-        return float(inside @ inside) / whole if whole > 0 else 0.0
+        """Squared length inside the span over the whole, 0..1; 0 for a zero direction.
+
+        Whatever the length: a row of float32 near 1e19 has a square that float32 does not hold.
+        """
+        largest = float(np.abs(direction).max(initial=0))
+        if largest == 0:
+            return 0.0
+        row = np.asarray(direction, np.float64) / largest
+        inside = self.project(row)
+        # Rounding may leave a share just above 1.
+        return min(float(inside @ inside) / float(row @ row), 1.0)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays, for saving."""

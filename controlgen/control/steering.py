@@ -18,6 +18,7 @@ from controlgen.control.refinement import check_steps
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Direction, Features, Latents, Pixels
 
+FURTHEST = 1e6  # amount, and entry of a direction; float32 holds the squares of their product
 CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
 
 
@@ -95,6 +96,17 @@ def started(model: Model, source: Sources) -> Start:
     return Start(np.asarray(source, np.float32), pixels, model.embed(pixels))
 
 
+def check_amount(amount: float, said: str = "") -> None:
+    """Raise ConfigError for an amount that is not finite, or beyond 1e6 in size.
+
+    Far beyond it nothing of the source is left, and further still float32 ends. `said` is what the
+    error calls it.
+    """
+    if not abs(amount) <= FURTHEST:
+        called = said or f"amount {amount:g}"
+        raise ConfigError(f"{called}: must be a finite number, up to {FURTHEST:g} in size")
+
+
 def _answered(
     model: Model,
     start: Start,
@@ -138,5 +150,6 @@ def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
 def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:
     if direction.shape != (size,):
         raise Incompatible(f"direction of shape {direction.shape}: must be ({size},) here")
-    if not np.isfinite(amount):
-        raise ConfigError(f"amount {amount}: must be a finite number")
+    if not np.abs(direction).max(initial=0) <= FURTHEST:
+        raise ConfigError(f"direction: must hold finite numbers, up to {FURTHEST:g} in size")
+    check_amount(amount)
