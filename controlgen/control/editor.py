@@ -11,7 +11,7 @@ from torch import Tensor
 
 from controlgen import rng
 from controlgen.control import algebra, directions, queries, steering
-from controlgen.control.answers import Answers, guided, latents_of, ranked
+from controlgen.control.answers import Answers, answered, guided, latents_of
 from controlgen.control.attributes import AttributeModel, required
 from controlgen.control.axes import Axis
 from controlgen.control.axis_finder import AxisFinder
@@ -135,18 +135,25 @@ class Editor:
         return np.asarray(in_parts(self.map.predict, features), np.float32)
 
     def answers(
-        self, features: Features, k: int, seed: int = 0, guidance: float | None = None
+        self,
+        features: Features,
+        k: int,
+        seed: int = 0,
+        guidance: float | None = None,
+        refine: int = 0,
     ) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
 
-        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`. Raises
-        Incompatible for features of another size, ConfigError for k below 1, or above 1 where the
-        map gives one answer only, and as `guided`.
+        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`, and
+        `refine` steps descend from each draw as in `edit`. Raises Incompatible for features of
+        another size, ConfigError for k below 1, or above 1 where the map gives one answer only,
+        for `refine` below 0, and as `guided`.
         """
         _check_features(features, self.space.size)
+        check_steps(refine)
         with one_thread():
             latents = latents_of(guided(self.map, guidance), features, k, seed)
-        return ranked(self, features, latents)
+        return answered(self, features, latents, refine)
 
     def guided(self, guidance: float | None) -> Self:
         """An editor that shares all but its map, which insists so much on what is asked.

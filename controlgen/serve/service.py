@@ -28,7 +28,6 @@ from controlgen.serve.schemas import (
     NearestRequest,
     Neighbour,
     Neighbours,
-    Picture,
     SampleRequest,
     Sources,
     SweepRequest,
@@ -220,14 +219,9 @@ class Service:
         query = self._query(editor, served, asked, asked.expression)
         edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
         deadline.check()
-        many = editor.answers(edit.asked, asked.answers)
+        many = editor.answers(edit.asked, asked.answers, refine=asked.refine)
         pictures = [
-            Picture(
-                image=image,
-                amount=asked.amount,
-                agreement=float(many.agreement[0, at]),
-                progress=None,
-            )
+            telling.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
             for at, image in enumerate(telling.images(many.pixels[0]))
         ]
         answer = telling.answer(served.name, "none", [edit], pictures, query)
