@@ -44,7 +44,7 @@ class Answers:
         """What is wrong with each of k answers to each of n features, in words; see `Edit`."""
         n, k = self.agreement.shape
         if self.believing is None:
-            return (("",) * k,) * n
+            return tuple(("",) * k for _ in range(n))
         words = self.believing.warnings(*self._judged)
         return tuple(words[row * k : (row + 1) * k] for row in range(n))
 
