@@ -19,6 +19,7 @@ from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.expression import Node
 from controlgen.control.gallery import Gallery
+from controlgen.control.measured import Given
 from controlgen.control.queries import Query
 from controlgen.control.reachability import Reachability
 from controlgen.control.refinement import check_steps
@@ -189,18 +190,24 @@ class Editor:
         more: Pixels | None = None,
         less: Pixels | None = None,
         attribute: str | None = None,
+        values: Given | None = None,
+        of: Pixels | None = None,
         hold: str | Sequence[str] = (),
     ) -> Direction:
-        """A change in feature space (d), from two texts, two groups of images, or an attribute.
+        """A change in feature space (d): of two texts, two groups of images, or what was measured.
 
         Each side's unit features are averaged; the answer is the difference of the two means,
         projected on what the bank's images span (what lies outside, no image can follow). Of an
-        attribute it is the most likely change worth one sigma of the bank. By the linear model of
-        the attributes it moves none of `hold`.
-        Raises ConfigError where a side is missing, two kinds are given, a text is empty, or an
-        attribute is not known, not held apart by the features, or not measured for this map.
+        attribute it is the most likely change worth one sigma of the bank. `values` (n) are any
+        number measured on the images `of` (n c h w), 32 at least: the direction is then the same of
+        a regression of the values on the images' features, worth one sigma of the values. By the
+        linear model of the attributes it moves none of `hold`.
+        Raises ConfigError where a side is missing, two kinds are given, a text is empty, an
+        attribute is not known, not held apart by the features, or not measured for this map, and
+        where values are not one finite number an image, too few, all alike, or not shown by the
+        features; Incompatible for `of` that are no pixels.
         """
-        sides = (text, neutral, more, less, attribute)
+        sides = (text, neutral, more, less, attribute, values, of)
         return directions.direction(self, *sides, hold)
 
     def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlgen import __version__
 from controlgen.control import Editor, Recipe, directions, queries
 from controlgen.control.direction_files import SUFFIX, direction_bytes
+from controlgen.control.measured import direction_of_values
 from controlgen.control.queries import Query
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError
@@ -145,6 +146,11 @@ class Service:
             files = self.reading.files(served, asked.images)
             way = queries.way(editor, asked.expression, asked.hold, files)
             direction, share, made_by = way.direction, way.share, way.expression
+        elif asked.values is not None:
+            pixels = self.reading.images(asked.of or [], served)
+            direction = direction_of_values(editor, asked.values, pixels, asked.hold)
+            # It is made inside of what the bank's images span.
+            share, made_by = 1.0, f"values of {len(pixels)} images"
         else:
             change, made_by = self._between(served, asked)
             share = editor.statistics.share_inside(change)
