@@ -22,7 +22,8 @@ from controlgen.figures import Column, contact_sheet
 from controlgen.progress import Bars
 from controlgen.sheet_cli import parse_names
 
-COLUMNS = ("expression", "name", "amount", "residual", "refine", "hold")
+COLUMNS = ("expression", "name", "amount", "residual", "refine", "guidance", "hold")
+SETTINGS = ("amount", "residual", "refine", "guidance")  # that results.csv repeats
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_ROWS = 20_000
 ARRAYS = ("latents", "asked", "obtained")  # of an edit, saved for all rows
@@ -39,15 +40,16 @@ class Row:
     amount: float
     residual: bool
     refine: int
+    guidance: float | None
     hold: tuple[str, ...]
 
 
 class Result(NamedTuple):
-    """One edit: its expression in one spelling, numbers by name, and its latent (z), feature asked
-    for and obtained (d)."""
+    """One edit: its expression in one spelling, what is told of it by name (numbers, and a warning
+    in words), and its latent (z), feature asked for and obtained (d)."""
 
     expression: str
-    numbers: Mapping[str, float]
+    told: Mapping[str, float | str]
     arrays: Mapping[str, NDArray[np.float32]]
 
 
@@ -63,7 +65,7 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
         raise ConfigError(f"-o {output}: is there already; name a folder that is not")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
-    editor = Editor.load(folder)
+    editors = _guided(Editor.load(folder), rows)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -71,13 +73,13 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
         results: list[Result] = []
         with Bars().meter(f"batch {table.name}", len(rows), unit="edits") as meter:
             for done, row in enumerate(rows, 1):
-                results.append(_made(editor, row, folder, partial))
+                results.append(_made(editors[row.guidance], row, folder, partial))
                 meter.to(done)
         _save(partial, rows, results)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    agreement = np.array([one.numbers["agreement"] for one in results])
+    agreement = np.array([one.told["agreement"] for one in results])
     return [
         f"{output}: {len(rows)} pictures and results.csv; asked and obtained agree to "
         f"{agreement.mean():.3f} on average, {agreement.min():.3f} at the least"
@@ -132,11 +134,10 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
     name = values.get("name") or f"{at:05d}"
     if not NAME.fullmatch(name):
         raise ConfigError(f"{where}: name {name!r}: use letters, digits, dots, - and _")
-    try:
-        amount = float(values.get("amount") or 1)
-    except ValueError:
-        amount = np.nan
-    check_amount(amount, f"{where}: amount {values.get('amount')!r}")
+    amount = _number(where, "amount", values)
+    if amount is not None:
+        check_amount(amount, f"{where}: amount {values['amount']!r}")
+    guidance = _number(where, "guidance", values)
     residual = (values.get("residual") or "").lower()
     if residual not in YES + NO:
         raise ConfigError(f"{where}: residual {residual!r}: write true or false")
@@ -146,9 +147,33 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
     try:
         hold = parse_names(values.get("hold") or "", "hold")
         tree = parse(values["expression"])
-        return Row(line, name, tree, amount, residual in YES, int(refine), hold)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    moved = 1.0 if amount is None else amount
+    return Row(line, name, tree, moved, residual in YES, int(refine), guidance, hold)
+
+
+def _number(where: str, column: str, values: Mapping[str, str]) -> float | None:
+    text = (values.get(column) or "").strip()
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        number = np.nan
+    if number is not None and not np.isfinite(number):
+        raise ConfigError(f"{where}: {column} {text!r} is not a finite number")
+    return number
+
+
+def _guided(editor: Editor, rows: Sequence[Row]) -> dict[float | None, Editor]:
+    # One editor a guidance, so that what cannot be is refused before anything is made.
+    editors: dict[float | None, Editor] = {}
+    for row in rows:
+        if row.guidance not in editors:
+            try:
+                editors[row.guidance] = editor.guided(row.guidance)
+            except ConfigError as error:
+                raise ConfigError(f"line {row.line}: {error}") from None
+    return editors
 
 
 def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
@@ -162,24 +187,27 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
             picture="result",
             residual=row.residual,
             refine=row.refine,
+            guidance=row.guidance,
             files=dict(query.files),
             controlgen=__version__,
         )
         edit = draw_edit(editor, query, recipe, output / f"{row.name}.png")
     except ControlGenError as error:
         raise type(error)(f"line {row.line}: {error}") from None
-    numbers = {name: float(values[0]) for name, values in columns_of(edit).items()}
+    told = {"share": query.share, **{name: one[0] for name, one in columns_of(edit).items()}}
     arrays = {name: getattr(edit, name)[0] for name in ARRAYS}
-    return Result(query.expression, numbers, arrays)
+    return Result(query.expression, told, arrays)
 
 
 def _save(folder: Path, rows: Sequence[Row], results: Sequence[Result]) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(["name", "expression", "amount", *results[0].numbers])
+        writer.writerow(["name", "expression", *SETTINGS, *results[0].told])
         for row, result in zip(rows, results, strict=True):
-            numbers = [f"{value:.6g}" for value in result.numbers.values()]
-            writer.writerow([row.name, result.expression, f"{row.amount:g}", *numbers])
+            guidance = "" if row.guidance is None else f"{row.guidance:g}"
+            settings = [f"{row.amount:g}", str(row.residual).lower(), row.refine, guidance]
+            told = [one if isinstance(one, str) else f"{one:.6g}" for one in result.told.values()]
+            writer.writerow([row.name, result.expression, *settings, *told])
     (folder / "names.txt").write_text("".join(f"{row.name}\n" for row in rows), encoding="utf-8")
     for name in ARRAYS:
         stacked = np.stack([one.arrays[name] for one in results])

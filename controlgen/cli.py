@@ -24,6 +24,10 @@ LpipsOption = Annotated[
 LpipsWeightsOption = Annotated[
     Path | None, typer.Option(help="Folder of its weights, if they are not in torch's cache.")
 ]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
+]
 DEFAULT_STORE = Path("artifacts")
 
 
@@ -127,10 +131,7 @@ def edit(
     plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
-    ] = None,
+    guidance: GuidanceOption = None,
     answers: Annotated[
         int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
     ] = 0,
@@ -182,6 +183,7 @@ def sheet(
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    guidance: GuidanceOption = None,
     tiles: Annotated[
         Path | None,
         typer.Option(help="Training images; the nearest of them is shown beside each row."),
@@ -192,7 +194,7 @@ def sheet(
     from controlgen import sheet_cli
 
     _check_png(output)
-    said = (add, amounts, output, n, seed, images, hold, residual, refine, tiles)
+    said = (add, amounts, output, n, seed, images, hold, residual, refine, guidance, tiles)
     request = sheet_cli.Request(*said)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
 
@@ -201,7 +203,8 @@ def sheet(
 def batch(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     table: Annotated[
-        Path, typer.Argument(help="CSV: expression; maybe name, amount, residual, refine, hold.")
+        Path,
+        typer.Argument(help="CSV: expression; name, amount, residual, refine, guidance, hold."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,

@@ -13,6 +13,7 @@ from PIL import Image
 
 from controlgen.control.edits import Edit, Measured, Samples
 from controlgen.control.expression import quoted
+from controlgen.control.measured import Given, checked
 from controlgen.errors import ConfigError, ControlGenError, DataError
 from controlgen.serve import codec
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
@@ -141,6 +142,8 @@ class Client:
         more: Pixels | None = None,
         less: Pixels | None = None,
         attribute: str | None = None,
+        values: Given | None = None,
+        of: Pixels | None = None,
         hold: str | Sequence[str] = (),
         name: str | None = None,
     ) -> Direction:
@@ -154,6 +157,12 @@ class Client:
         for side, words in (("text", text), ("neutral", neutral)):
             if words is not None:
                 asked[side] = [words] if isinstance(words, str) else list(words)
+        if values is not None and of is not None:
+            # What is no number is refused here, for JSON has no word for it.
+            checked(values, of)
+            asked |= {"values": np.asarray(values, np.float64).tolist(), "of": _pngs(of)}
+        elif values is not None or of is not None:
+            raise ConfigError("direction: values= and of= go together")
         for side, pixels in (("more", more), ("less", less)):
             if pixels is not None:
                 asked[side] = _pngs(pixels)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from controlgen import __version__
-from controlgen.control import Edit, Editor, Recipe
+from controlgen.control import Answers, Edit, Editor, Recipe
 from controlgen.control.queries import Query
 from controlgen.control.steering import check_amount
 from controlgen.figures import Column, contact_sheet, edit_strip
@@ -13,6 +13,7 @@ from controlgen.images import Target, write_png
 def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> Edit:
     """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way.
 
+    Of several answers that is the edit whose outcome is the best of them.
     Raises as `Editor.answer`, before anything is written.
     """
     check_amount(recipe.amount)
@@ -27,24 +28,31 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
     amounts = [recipe.amount * step / steps for step in range(1, steps + 1)]
     rounds = recipe.corrections if query.hold else None
     edits = [editor.answer(query, one, recipe.residual, rounds, recipe.refine) for one in amounts]
+    last, many = edits[-1], None
+    if recipe.answers > 1:
+        many = editor.answers(last.asked, recipe.answers, refine=recipe.refine)
+        last = many.edit(last)
     if recipe.picture == "result":
-        write_png(output, edits[-1].pixels, provenance)
-        return edits[-1]
+        write_png(output, last.pixels, provenance)
+        return last
 
     title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
-    if recipe.answers > 1:
-        many = editor.answers(edits[-1].asked, recipe.answers)
+    if many is not None:
         columns = [Column("source", edits[0].source_pixels), Column("edit", edits[-1].pixels)]
-        columns += [
-            Column(f"answer {at + 1}\n{many.agreement[0, at]:.3f}", many.pixels[:, at])
-            for at in range(recipe.answers)
-        ]
+        columns += [Column(_heading(many, at), many.pixels[:, at]) for at in range(recipe.answers)]
         words = "Answers to one feature, ranked by the cosine of what was asked and obtained."
+        if many.reachability is not None:
+            words += " reach: how far an answer can be believed (reachability), 0 to 1."
         contact_sheet(output, columns, provenance, title, words)
-        return edits[-1]
+        return last
 
     # The strip starts with the source itself; each further image goes one step further.
     pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
     labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
     edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
-    return edits[-1]
+    return last
+
+
+def _heading(many: Answers, at: int) -> str:
+    words = f"answer {at + 1}\n{many.agreement[0, at]:.3f}"
+    return words if many.reachability is None else f"{words}\nreach {many.reachability[0, at]:.2f}"

@@ -125,8 +125,9 @@ def _tree(request: Request) -> Node:
 
 
 def _told(edit: Edit, query: Query, recipe: Recipe, output: Path) -> list[str]:
+    of = f"the best of {recipe.answers} answers: " if recipe.answers > 1 else ""
     lines = [
-        f"{output}: asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
+        f"{output}: {of}asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
         f"the change itself to {edit.progress[0]:.3f}",
     ]
     if query.share:

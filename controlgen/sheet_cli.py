@@ -40,6 +40,7 @@ class Request:
     hold: str
     residual: bool
     refine: int
+    guidance: float | None
     tiles: Path | None
 
     @property
@@ -48,7 +49,8 @@ class Request:
         parts = [f"add {self.add}", f"amounts {self.amounts}"]
         parts += [f"hold {self.hold}"] if self.hold else []
         parts += ["residual"] if self.residual else []
-        return ", ".join(parts + ([f"refine {self.refine}"] if self.refine else []))
+        parts += [f"refine {self.refine}"] if self.refine else []
+        return ", ".join(parts + ([] if self.guidance is None else [f"guidance {self.guidance:g}"]))
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def draw(request: Request, folder: Path) -> list[str]:
             f"--hold {request.hold}: {folder} measures no attributes; fit a map with "
             "fit.attributes set, or leave --hold out"
         )
-    direction, hold = way(editor, request.add, asked)[:2]
+    editor = editor.guided(request.guidance)
+    direction, hold, share, _ = way(editor, request.add, asked)
     rows = _rows(request, editor)
     training = None if request.tiles is None else open_tiles(request.tiles, editor.image_shape)
     audit = None if training is None else AUDIT.open()
@@ -108,7 +111,12 @@ def draw(request: Request, folder: Path) -> list[str]:
         request.output, columns, provenance, title, footer, apart=int(training is not None)
     )
     told += _warnings(rows, edits, amounts)
-    return [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts), *told]
+    lines = [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
+    if share:
+        lines.append(f"share of the change that the bank's images span: {share:.3f}")
+    if edits[0].reachability is not None and request.guidance is not None:
+        lines.append("reachability is calibrated without guidance")
+    return [*lines, *told]
 
 
 def parse_amounts(text: str) -> tuple[float, ...]:

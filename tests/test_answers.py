@@ -1,9 +1,13 @@
 """Many answers to one feature, ranked by what came out of each."""
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from controlgen import Editor
 from controlgen.artifacts.bank import Bank
@@ -11,6 +15,19 @@ from controlgen.control import Answers
 from controlgen.control.answers import ranked
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.regressors import MANY, Gaussian
+from controlgen.serve.codec import from_base64, from_npy
+from controlgen.serve.limits import Limits
+from controlgen.serve.models import Served
+from controlgen.serve.schemas import EditRequest
+from controlgen.serve.service import Service
+from controlgen.serve.work import Deadline
+
+EDIT = 'seed(3) + 2 * (text("a digit eight") - text("a digit three"))'
+BELIEVED = {
+    "targets": 60,
+    "stored": 50,
+    "audit": {"kind": "efficientnet-lite0", "image_size": 32},
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +138,107 @@ def test_no_answers_are_refused(editor: Editor, line: Any, asked: Any, k: int) -
 def test_features_of_another_size_are_refused(editor: Editor, asked: Any) -> None:
     with pytest.raises(Incompatible, match="this map takes"):
         editor.answers(asked[:, 1:], 2)
+
+
+# ---- how far each is believed, and refined ones
+
+
+@pytest.fixture(scope="module")
+def folder(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run's map fitted again so that it gives many answers and warns of low ones."""
+    root = tmp_path_factory.mktemp("many") / "store"
+    return line.refitted(root, map={"kind": "gaussian"}, reachability=BELIEVED)
+
+
+@pytest.fixture
+def warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    """Its editor, which is loaded from now on, and warns of every answer."""
+    editor = Editor.load(folder)
+    assert editor.reachability is not None
+    changed = {**vars(editor.reachability), "warn_below": 1.1}
+    editor.reachability = type(editor.reachability)(**changed)
+    monkeypatch.setattr(Editor, "load", lambda *_: editor)
+    return editor
+
+
+def test_each_answer_is_believed_as_the_edit_that_it_is(warning: Editor) -> None:
+    made = warning.edit(warning.sample(2, seed=5), warning.parse(EDIT.removeprefix("seed(3) + ")))
+    many = warning.answers(made.asked, 4)
+    assert warning.reachability is not None and many.reachability is not None
+    assert many.reachability.shape == (2, 4)
+    for at in range(4):
+        one = many.edit(made, at)
+        np.testing.assert_array_equal(one.pixels, many.pixels[:, at])
+        np.testing.assert_array_equal(one.source_pixels, made.source_pixels)
+        np.testing.assert_allclose(one.agreement, many.agreement[:, at], atol=1e-6)
+        score = warning.reachability.score(made.asked, many.obtained[:, at])
+        np.testing.assert_allclose(many.reachability[:, at], score, atol=1e-6)
+        np.testing.assert_allclose(one.reachability, score, atol=1e-6)
+        assert one.warnings == tuple(row[at] for row in many.warnings)
+        assert all(one.warnings)
+
+
+def test_a_map_without_reachability_believes_and_warns_of_no_answer(answers: Answers) -> None:
+    assert answers.reachability is None
+    assert answers.warnings == (("",) * 5,) * 6
+
+
+def test_refined_answers_are_no_worse_and_believed_as_the_maps_own(warning: Editor) -> None:
+    asked = warning.embed(warning.sample(2, seed=5).pixels)
+    plain, refined = warning.answers(asked, 3), warning.answers(asked, 3, refine=4)
+    assert refined.agreement.mean() > plain.agreement.mean()
+    assert refined.unrefined is not None and plain.unrefined is None
+    assert warning.reachability is not None and refined.reachability is not None
+    for row in range(2):
+        # Row by row of what the map drew, whatever the order after refinement.
+        own = np.array([find(plain.obtained[row], one) for one in refined.unrefined[row]])
+        assert sorted(own) == [0, 1, 2]
+        assert (refined.agreement[row] >= plain.agreement[row][own] - 1e-6).all()
+        believed = warning.reachability.score(asked[[row] * 3], refined.unrefined[row])
+        np.testing.assert_allclose(refined.reachability[row], believed, atol=1e-6)
+        assert (np.diff(refined.agreement[row]) <= 0).all()
+    with pytest.raises(ConfigError, match="refine = -1"):
+        warning.answers(asked, 3, refine=-1)
+
+
+def find(rows: Any, wanted: Any) -> int:
+    return int(np.abs(rows - wanted).sum(1).argmin())
+
+
+@pytest.mark.parametrize("refine", [0, 3])
+def test_the_command_line_tells_of_the_best_answer(
+    controlgen: Callable[..., Any], warning: Editor, folder: Path, tmp_path: Path, refine: int
+) -> None:
+    asked = ("edit", folder, EDIT, "--answers", 4, "--refine", refine)
+    told = controlgen(*asked, "-o", tmp_path / "sheet.png")
+    assert (told.code, told.err) == (0, ""), told
+    edit = warning.answer(EDIT, refine=refine)
+    best = warning.answers(edit.asked, 4, refine=refine).edit(edit)
+    assert not np.array_equal(best.pixels, edit.pixels)
+    assert f"the best of 4 answers: asked and obtained agree to {best.agreement[0]:.3f}" in told.out
+    assert f"the change itself to {best.progress[0]:.3f}" in told.out
+    assert best.reachability is not None
+    assert f"believed to {best.reachability[0]:.2f} (reachability, 0..1); " in told.out
+    assert best.warnings[0] in told.out
+    # Plain, it is the best answer's own picture.
+    told = controlgen(*asked, "--plain", "-o", tmp_path / "plain.png")
+    assert (told.code, told.err) == (0, ""), told
+    with Image.open(tmp_path / "plain.png") as opened:
+        np.testing.assert_array_equal(np.asarray(opened), best.pixels[0, 0])
+
+
+@pytest.mark.parametrize("refine", [0, 3])
+def test_a_server_tells_of_each_answer_how_far_it_is_believed(warning: Editor, refine: int) -> None:
+    service = Service({"many": Served("many", warning, "", 4)}, Limits())
+    asked = EditRequest(expression=EDIT, answers=3, refine=refine, arrays="npy")
+    found = service.edit(asked, Deadline(time.monotonic() + 60))
+    made = warning.answer(EDIT, refine=refine)
+    many = warning.answers(made.asked, 3, refine=refine)
+    latents = from_npy(from_base64(found.latents["npy"], "latents"), "latents")
+    np.testing.assert_array_equal(latents, many.latents[0])
+    assert many.reachability is not None
+    for at, picture in enumerate(found.pictures):
+        assert picture.agreement == pytest.approx(many.agreement[0, at], abs=1e-6)
+        assert picture.progress == pytest.approx(float(many.edit(made, at).progress[0]), abs=1e-6)
+        assert picture.reachability == pytest.approx(float(many.reachability[0, at]), abs=1e-6)
+        assert picture.warning == many.warnings[0][at] != ""

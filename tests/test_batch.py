@@ -65,7 +65,12 @@ def test_a_table_becomes_pictures_numbers_and_arrays(
             np.testing.assert_array_equal(
                 np.load(output / f"{kind}.npy")[at], getattr(edit, kind)[0]
             )
+        assert (rows[at]["refine"], rows[at]["guidance"]) == ("0", "")
     assert [row["amount"] for row in rows] == ["1.5", "1", "0.5"]
+    assert [row["residual"] for row in rows] == ["false", "true", "false"]
+    shares = [editor.query(f"{start} + {EIGHT}").share for start in ("seed(7)", "bank(3)")]
+    assert [float(row["share"]) for row in rows] == pytest.approx([*shares, 0], rel=1e-5)
+    assert not {"reachability", "warning"} & set(rows[0])
     assert [row["expression"] for row in rows] == [
         f"seed(7) + {EIGHT}",
         f"bank(3) + {EIGHT}",
@@ -108,6 +113,7 @@ def test_rows_are_refined_and_hold_what_they_say(
         'seed(7) + (attribute("ink") + hold("width")) + hold("slant")',
         "seed(7)",
     ]
+    assert [row["refine"] for row in found] == ["3", "0", "2"]
     for at, (refine, residual) in enumerate([(3, False), (0, True), (2, False)]):
         edit = editor.answer(found[at]["expression"], residual=residual, refine=refine)
         np.testing.assert_array_equal(np.load(output / "latents.npy")[at], edit.latents[0])
@@ -138,6 +144,8 @@ def test_rows_are_refined_and_hold_what_they_say(
         (HEADER + "seed(1),../a,1,\n", "line 2: name '../a'"),
         (HEADER + "seed(1),a,1,maybe\n", "line 2: residual 'maybe'"),
         ("expression,refine\nseed(1),2.5\n", "line 2: refine '2.5'"),
+        ("expression,guidance\nseed(1),\nseed(1),high\n", "line 3: guidance 'high' is not a"),
+        ("expression,guidance\nseed(1),nan\n", "line 2: guidance 'nan' is not a finite number"),
         ("expression,refine\nseed(1),3\nseed(1),-3\n", "line 3: refine '-3'"),
         ("expression,refine\nseed(1),\u0663\n", "line 2: refine"),
         ('expression,hold\nseed(1),"ink,,slant"\n', "line 2: hold ink,,slant: a name is blank"),
@@ -162,13 +170,15 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
         (quoted('seed(1) + hold("ink")') + ",,,", "column 11: this map has no measured attributes"),
+        ("seed(1),,,,2", "line 3: guidance 2: this map has none; leave it out"),
     ],
 )
 def test_a_row_that_cannot_be_made_leaves_nothing(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path, row: str, says: str
 ) -> None:
     path = tmp_path / "table.csv"
-    path.write_text(f"{HEADER}seed(1),,,\n{row}\n")
+    header, empty = ("", "") if row.count(",") < 4 else (",guidance", ",")
+    path.write_text(f"{HEADER.rstrip()}{header}\nseed(1),,,{empty}\n{row}\n")
     told = controlgen("batch", line.map_folder, path, "-o", tmp_path / "out")
     assert told.code == 2
     assert says in told.err.splitlines()[-1]
@@ -223,6 +233,22 @@ def test_frames_hold_what_the_arrays_hold(editor: Editor) -> None:
     assert numbers.index.name == "id"
     with pytest.raises(ConfigError, match="2 ids for 3 items"):
         rows_frame(samples.latents, ids=["a", "b"])
+
+
+def test_frames_warn_in_words_beside_the_score(believed: Path) -> None:
+    editor = Editor.load(believed)
+    assert editor.reachability is not None
+    edit = editor.edit(editor.sample(3, 1), editor.parse(EIGHT), 4.0)
+    # Between two scores, so that some answers are warned of and others are not.
+    lowest = np.sort(edit.reachability)[:2].mean()
+    editor.reachability = type(editor.reachability)(
+        **{**vars(editor.reachability), "warn_below": float(lowest)}
+    )
+    edit = editor.edit(editor.sample(3, 1), editor.parse(EIGHT), 4.0)
+    numbers = edit_frame(edit)
+    assert list(numbers.columns[2:4]) == ["reachability", "warning"]
+    assert tuple(numbers["warning"]) == edit.warnings
+    assert sum(map(bool, edit.warnings)) == 1
 
 
 def test_tables_without_pandas_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

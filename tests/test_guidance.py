@@ -1,19 +1,22 @@
 """Guidance through the editor and the command line: what it does, and that it is drawn again."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from controlgen import Editor
-from controlgen.control import Recipe
+from controlgen.control import Recipe, queries
 from controlgen.errors import ConfigError
 from controlgen.serve.codec import from_base64, from_npy
 from controlgen.serve.limits import Limits
@@ -113,6 +116,62 @@ def test_the_command_line_draws_a_guided_edit_and_draws_it_again(
     told = controlgen(*asked, "--plain", "--guidance", 3, "-o", "guided.png")
     assert told.code == 0
     assert Path("guided.png").read_bytes() != Path("plain.png").read_bytes()
+
+
+def test_a_table_says_how_much_each_row_insists_and_is_told_what_to_doubt(
+    controlgen: Callable[..., Any],
+    flow: Editor,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, output = tmp_path / "table.csv", tmp_path / "out"
+    words = f"seed(7) + {EIGHT}".replace('"', '""')
+    table.write_text(f'expression,guidance\n"{words}",\n"{words}",2.5\n')
+    doubting = copy(flow)
+    assert doubting.reachability is not None
+    changed = {**vars(doubting.reachability), "warn_below": 1.1}
+    doubting.reachability = type(doubting.reachability)(**changed)
+    monkeypatch.setattr(Editor, "load", lambda *_: doubting)
+    told = controlgen("batch", folder, table, "-o", output)
+    assert told.code == 0, told.err
+    rows = list(csv.DictReader((output / "results.csv").read_text().splitlines()))
+    assert [row["guidance"] for row in rows] == ["", "2.5"]
+    for at, (row, guidance) in enumerate(zip(rows, (None, 2.5), strict=True)):
+        edit = doubting.guided(guidance).answer(f"seed(7) + {EIGHT}")
+        np.testing.assert_array_equal(np.load(output / "latents.npy")[at], edit.latents[0])
+        assert edit.reachability is not None
+        assert float(row["reachability"]) == pytest.approx(float(edit.reachability[0]), rel=1e-4)
+        assert row["warning"] == edit.warnings[0] != ""
+    assert Recipe.read(output / "00001.png").guidance == 2.5
+    # Beyond its range it is refused before anything is made.
+    table.write_text(f'expression,guidance\n"{words}",\n"{words}",21\n')
+    told = controlgen("batch", folder, table, "-o", tmp_path / "none")
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "line 3: guidance 21: give 0 to 20" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "table.csv"]
+
+
+def test_a_sheet_of_guided_answers_says_so_and_what_share_was_kept(
+    controlgen: Callable[..., Any], flow: Editor, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("sheet", folder, "--add", EIGHT, "--n", 2, "--seed", 5, "--amounts=1.5")
+    told = controlgen(*asked, "--guidance", 2.5, "-o", tmp_path / "guided.png")
+    assert told.code == 0, told.err
+    edit = flow.guided(2.5).edit(flow.sample(2, 5), flow.parse(EIGHT), 1.5)
+    assert f"agree to {edit.agreement.mean():.3f}" in told.out
+    share = queries.way(flow, EIGHT).share
+    assert 0 < share < 1
+    assert f"share of the change that the bank's images span: {share:.3f}" in told.out
+    assert "reachability is calibrated without guidance" in told.out
+    with Image.open(tmp_path / "guided.png") as opened:
+        assert opened.text["recipe"].endswith(", guidance 2.5")  # type: ignore[attr-defined]
+    plain = controlgen(*asked, "-o", tmp_path / "plain.png")
+    assert "calibrated without guidance" not in plain.out
+    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "guided.png").read_bytes()
+    told = controlgen(*asked, "--guidance", 21, "-o", tmp_path / "none.png")
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "guidance 21: give 0 to 20" in told.err
 
 
 @pytest.mark.parametrize("answers", [1, 3])

@@ -1,9 +1,10 @@
-"""Changes in feature space from what one has: texts, groups of images, measured attributes."""
+"""Changes in feature space from what one has: texts, groups of images, what was measured."""
 
 from collections.abc import Sequence
 
 from controlgen.control import algebra
 from controlgen.control.expression import is_text
+from controlgen.control.measured import Given, direction_of_values
 from controlgen.control.model import Model
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
@@ -44,10 +45,16 @@ def direction(
     more: Pixels | None,
     less: Pixels | None,
     attribute: str | None,
+    values: Given | None,
+    of: Pixels | None,
     hold: str | Sequence[str],
 ) -> Direction:
-    """A change (d) from two texts, two groups of images, or an attribute. Raises ConfigError."""
-    sides = {"text": text, "neutral": neutral, "more": more, "less": less, "attribute": attribute}
+    """A change (d) from two texts, two groups of images, an attribute, or numbers of images.
+
+    Raises as `Editor.direction`.
+    """
+    sides: dict[str, object] = {"text": text, "neutral": neutral, "more": more, "less": less}
+    sides |= {"attribute": attribute, "values": values, "of": of}
     given = {name for name, value in sides.items() if value is not None}
     if attribute is not None and given == {"attribute"}:
         return model.attribute(attribute, hold)
@@ -55,4 +62,8 @@ def direction(
         return model.within(change_of_texts(model, text, neutral), hold)
     if more is not None and less is not None and given == {"more", "less"}:
         return model.within(change_of_groups(model, more, less), hold)
-    raise ConfigError("direction: give text= and neutral=, or more= and less=, or attribute=")
+    if values is not None and of is not None and given == {"values", "of"}:
+        return direction_of_values(model, values, of, hold)
+    raise ConfigError(
+        "direction: give text= and neutral=, or more= and less=, or attribute=, or values= and of="
+    )

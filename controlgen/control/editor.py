@@ -11,7 +11,7 @@ from torch import Tensor
 
 from controlgen import rng
 from controlgen.control import algebra, directions, queries, steering
-from controlgen.control.answers import Answers, guided, latents_of, ranked
+from controlgen.control.answers import Answers, answered, guided, latents_of
 from controlgen.control.attributes import AttributeModel, required
 from controlgen.control.axes import Axis
 from controlgen.control.axis_finder import AxisFinder
@@ -19,6 +19,7 @@ from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.expression import Node
 from controlgen.control.gallery import Gallery
+from controlgen.control.measured import Given
 from controlgen.control.queries import Query
 from controlgen.control.reachability import Reachability
 from controlgen.control.refinement import check_steps
@@ -135,18 +136,25 @@ class Editor:
         return np.asarray(in_parts(self.map.predict, features), np.float32)
 
     def answers(
-        self, features: Features, k: int, seed: int = 0, guidance: float | None = None
+        self,
+        features: Features,
+        k: int,
+        seed: int = 0,
+        guidance: float | None = None,
+        refine: int = 0,
     ) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
 
-        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`. Raises
-        Incompatible for features of another size, ConfigError for k below 1, or above 1 where the
-        map gives one answer only, and as `guided`.
+        Draw j depends on the seed, the feature and j alone; `guidance` is as in `guided`, and
+        `refine` steps descend from each draw as in `edit`. Raises Incompatible for features of
+        another size, ConfigError for k below 1, or above 1 where the map gives one answer only,
+        for `refine` below 0, and as `guided`.
         """
         _check_features(features, self.space.size)
+        check_steps(refine)
         with one_thread():
             latents = latents_of(guided(self.map, guidance), features, k, seed)
-        return ranked(self, features, latents)
+        return answered(self, features, latents, refine)
 
     def guided(self, guidance: float | None) -> Self:
         """An editor that shares all but its map, which insists so much on what is asked.
@@ -182,18 +190,24 @@ class Editor:
         more: Pixels | None = None,
         less: Pixels | None = None,
         attribute: str | None = None,
+        values: Given | None = None,
+        of: Pixels | None = None,
         hold: str | Sequence[str] = (),
     ) -> Direction:
-        """A change in feature space (d), from two texts, two groups of images, or an attribute.
+        """A change in feature space (d): of two texts, two groups of images, or what was measured.
 
         Each side's unit features are averaged; the answer is the difference of the two means,
         projected on what the bank's images span (what lies outside, no image can follow). Of an
-        attribute it is the most likely change worth one sigma of the bank. By the linear model of
-        the attributes it moves none of `hold`.
-        Raises ConfigError where a side is missing, two kinds are given, a text is empty, or an
-        attribute is not known, not held apart by the features, or not measured for this map.
+        attribute it is the most likely change worth one sigma of the bank. `values` (n) are any
+        number measured on the images `of` (n c h w), 32 at least: the direction is then the same of
+        a regression of the values on the images' features, worth one sigma of the values. By the
+        linear model of the attributes it moves none of `hold`.
+        Raises ConfigError where a side is missing, two kinds are given, a text is empty, an
+        attribute is not known, not held apart by the features, or not measured for this map, and
+        where values are not one finite number an image, too few, all alike, or not shown by the
+        features; Incompatible for `of` that are no pixels.
         """
-        sides = (text, neutral, more, less, attribute)
+        sides = (text, neutral, more, less, attribute, values, of)
         return directions.direction(self, *sides, hold)
 
     def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:

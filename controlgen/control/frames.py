@@ -23,8 +23,8 @@ def rows_frame(
 
 
 def edit_frame(edit: "Edit", ids: Sequence[Any] | None = None) -> "pd.DataFrame":
-    """One row an edited image (n): agreement, progress, reachability where the map
-    knows it, and each attribute before and after."""
+    """One row an edited image (n): agreement, progress, reachability and warning where the map
+    knows them, and each attribute before and after."""
     return _pandas().DataFrame(columns_of(edit), index=_index(ids, len(edit.pixels)))
 
 
@@ -33,6 +33,7 @@ def columns_of(edit: "Edit") -> dict[str, Any]:
     columns: dict[str, Any] = {"agreement": edit.agreement, "progress": edit.progress}
     if edit.reachability is not None:
         columns["reachability"] = edit.reachability
+        columns["warning"] = list(edit.warnings)
     if edit.attributes is not None:
         for at, name in enumerate(edit.attributes.names):
             columns[f"{name} before"] = edit.attributes.before[:, at]

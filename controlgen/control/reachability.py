@@ -6,6 +6,7 @@ for any answer tell of it: how far out the feature asked for lies among the bank
 distance along the principal components, energy outside them, distance to the k-th nearest of some
 stored bank features), and how far the feature obtained is from it. A logistic regression, fitted
 on targets whose image is known (controlgen.control.calibration), makes one probability of them.
+How far the critic's output shifts was tried as a fifth and left out: it added 0.002 to the AUROC.
 """
 
 from collections.abc import Mapping

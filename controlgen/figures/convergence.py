@@ -14,13 +14,15 @@ STYLES = ("-", "--", ":")  # where there are more members than colours
 PANELS = (
     ("distance", "Frechet distance, averaged generator", True),
     ("distance_now", "Frechet distance, plain generator", True),
+    ("spread", "distance of two samples / of two reals", False),
     ("precision", "precision", False),
     ("coverage", "coverage", False),
-    ("spread", "distance of two samples / of two reals", False),
+    ("critic_real", "critic: output at reals (its drift)", False),
     ("gap", "critic: output at reals - at samples", False),
     ("slope_real", "critic: slope at reals", True),
     ("slope_fake", "critic: slope at samples", True),
 )
+ACROSS = 3  # panels side by side
 FLOORS = {
     "distance": "floor",
     "distance_now": "floor",
@@ -36,8 +38,8 @@ def training_evidence(
 
     Rows hold images_seen and what `controlgen.evaluation.convergence.Evidence` names.
     """
-    figure = new_figure(11, 5.6)
-    axes_of = figure.subplots(2, len(PANELS) // 2, sharex=True).ravel(order="F")
+    figure = new_figure(9, 7.4)
+    axes_of = figure.subplots(len(PANELS) // ACROSS, ACROSS, sharex=True).ravel()
     for axes, (field, title, logarithmic) in zip(axes_of, PANELS, strict=True):
         for index, (member, runs) in enumerate(members.items()):
             colour = COLOURS[index % len(COLOURS)]
@@ -65,7 +67,7 @@ def training_evidence(
         axes.set_title(title, loc="left", fontsize=8)
         axes.tick_params(which="both", labelsize=7)
         plain_axes(axes)
-    for axes in axes_of[1::2]:
+    for axes in axes_of[-ACROSS:]:
         axes.set_xlabel("real images seen, thousands", fontsize=8)
     if len(members) > 1:
         handles, labels = axes_of[0].get_legend_handles_labels()

@@ -149,7 +149,10 @@ class NearestRequest(Asked):
 
 
 class DirectionRequest(Asked):
-    """A direction: an expression, two texts, or two groups of images; with a name it is kept."""
+    """A direction: an expression, two texts, two groups of images, or a number of each image.
+
+    With a name it is kept.
+    """
 
     model: str | None = MODEL
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", examples=["bold"])
@@ -158,6 +161,10 @@ class DirectionRequest(Asked):
     neutral: list[str] | None = Field(None, min_length=1)
     more: list[Base64] | None = Field(None, min_length=1)
     less: list[Base64] | None = Field(None, min_length=1)
+    values: list[float] | None = Field(
+        None, min_length=1, description="what was measured on each image of `of`"
+    )
+    of: list[Base64] | None = Field(None, min_length=1)
     hold: list[str] = Field([], max_length=32)
     images: dict[Named, Base64] = {}
     arrays: Arrays = "none"
@@ -166,11 +173,14 @@ class DirectionRequest(Asked):
     def _one(self) -> Self:
         given = {
             name
-            for name in ("expression", "text", "neutral", "more", "less")
+            for name in ("expression", "text", "neutral", "more", "less", "values", "of")
             if getattr(self, name) is not None
         }
-        if given not in ({"expression"}, {"text", "neutral"}, {"more", "less"}):
-            raise ValueError("give an expression, or text and neutral, or more and less")
+        pairs = ({"text", "neutral"}, {"more", "less"}, {"values", "of"})
+        if given not in ({"expression"}, *pairs):
+            raise ValueError(
+                "give an expression, or text and neutral, or more and less, or values and of"
+            )
         return self
 
 

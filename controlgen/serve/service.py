@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlgen import __version__
 from controlgen.control import Editor, Recipe, directions, queries
 from controlgen.control.direction_files import SUFFIX, direction_bytes
+from controlgen.control.measured import direction_of_values
 from controlgen.control.queries import Query
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError
@@ -28,7 +29,6 @@ from controlgen.serve.schemas import (
     NearestRequest,
     Neighbour,
     Neighbours,
-    Picture,
     SampleRequest,
     Sources,
     SweepRequest,
@@ -146,6 +146,11 @@ class Service:
             files = self.reading.files(served, asked.images)
             way = queries.way(editor, asked.expression, asked.hold, files)
             direction, share, made_by = way.direction, way.share, way.expression
+        elif asked.values is not None:
+            pixels = self.reading.images(asked.of or [], served)
+            direction = direction_of_values(editor, asked.values, pixels, asked.hold)
+            # It is made inside of what the bank's images span.
+            share, made_by = 1.0, f"values of {len(pixels)} images"
         else:
             change, made_by = self._between(served, asked)
             share = editor.statistics.share_inside(change)
@@ -220,14 +225,9 @@ class Service:
         query = self._query(editor, served, asked, asked.expression)
         edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
         deadline.check()
-        many = editor.answers(edit.asked, asked.answers)
+        many = editor.answers(edit.asked, asked.answers, refine=asked.refine)
         pictures = [
-            Picture(
-                image=image,
-                amount=asked.amount,
-                agreement=float(many.agreement[0, at]),
-                progress=None,
-            )
+            telling.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
             for at, image in enumerate(telling.images(many.pixels[0]))
         ]
         answer = telling.answer(served.name, "none", [edit], pictures, query)

@@ -15,12 +15,15 @@ from controlgen.evaluation.convergence import (
     row_of,
     verdict,
 )
+from controlgen.evaluation.gamma import gamma_signs
+from controlgen.objectives import R3GAN
 from controlgen.rng import torch_stream
 from controlgen.stages.common import provenance
 from controlgen.training import TrainState
 from controlgen.training.history import read_history, to_text
 from controlgen.types import Dataset
 
+HISTORY = "history.jsonl"  # that training itself leaves
 ROWS, VERDICT, PICTURE = "watch.jsonl", "verdict.json", "convergence.png"
 
 
@@ -40,7 +43,8 @@ class Watch:
         untrained = config.network.generator(dataset.image_shape[0], weights)
         size, embed = config.network.latent_size, settings.extractor.open().embed
         self._watcher = Watcher(dataset, embed, untrained, size, settings.n, config.seed)
-        self._settings, self._state, self._folder = settings, state, folder
+        self._config, self._settings = config, settings
+        self._state, self._folder = state, folder
         # A verdict from an attempt that broke off says nothing about this one.
         (folder / VERDICT).unlink(missing_ok=True)
         rows = read_history(folder / ROWS, state.images_seen)
@@ -59,16 +63,31 @@ class Watch:
         write_text(self._folder / ROWS, to_text([row_of(one) for one in self.seen]))
 
     def end(self, ref: Ref, stopped: str | None = None) -> Verdict:
-        """Look once more, unless training broke off, and write the verdict and its picture."""
+        """Look once more, unless training broke off, and write the verdict and its picture.
+
+        Signs of a wrong gamma stand among the reasons, and decide nothing.
+        """
         if stopped is None and self.seen[-1].images_seen < self._state.images_seen:
             self._look()
         self.save()
-        found = verdict(self.seen, stopped)
+        name, reasons = verdict(self.seen, stopped)
+        found = Verdict(name, (*reasons, *self._of_gamma()))
         write_json(self._folder / VERDICT, found._asdict())
         origin = provenance(ref, "evidence gathered while training; no image is shown", 0)
         rows = [row_of(one) for one in self.seen]
         figures.training_evidence(self._folder / PICTURE, {ref.name: [rows]}, origin)
         return found
+
+    def _of_gamma(self) -> tuple[str, ...]:
+        objective, burn_in = self._config.objective, self._config.burn_in_images
+        if not isinstance(objective, R3GAN):
+            return ()
+
+        # As the training's steps do it.
+        def at(images_seen: float) -> float:
+            return objective.gamma.at(images_seen / burn_in if burn_in else 1.0)
+
+        return gamma_signs(read_history(self._folder / HISTORY, self._state.images_seen), at)
 
     def _look(self) -> None:
         state = self._state

@@ -67,7 +67,9 @@ def test_samples_features_and_latents(model: Any, served: Any) -> None:
 def test_directions(model: Any, served: Any) -> None:
     editor: Editor = served.editor
     pixels = editor.sample(4, seed=1).pixels
-    for asked in (TEXT, {"more": pixels[:2], "less": pixels[2:]}):
+    seen = editor.sample(40, seed=2).pixels
+    measured = {"values": seen.mean((1, 2, 3)), "of": seen}
+    for asked in (TEXT, {"more": pixels[:2], "less": pixels[2:]}, measured):
         np.testing.assert_array_equal(model.direction(**asked), editor.direction(**asked))
     # A name that is none is refused as that, whatever letters it has.
     with pytest.raises(ControlGenError) as told:
@@ -75,6 +77,25 @@ def test_directions(model: Any, served: Any) -> None:
     assert "attributes" in str(told.value), told.value
     words = 'text("a") + text("b") - 2 * text("c")'
     np.testing.assert_array_equal(model.parse(words), editor.parse(words))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.arange(39), "values of shape (39,) for 40 images; give one number an image"),
+        (np.full(40, np.nan), "40 of 40 values are not finite"),
+        (np.full(40, 0.1), "all 40 values are alike"),
+        (["a"] * 40, "values= must be numbers"),
+        (None, "values= and of="),
+    ],
+)
+def test_values_that_make_no_direction_are_refused_in_the_same_words(
+    model: Any, served: Any, values: Any, told: str
+) -> None:
+    pixels = served.editor.sample(40, seed=2).pixels
+    with pytest.raises(ControlGenError) as caught:
+        model.direction(values=values, of=pixels)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

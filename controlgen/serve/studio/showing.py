@@ -85,7 +85,8 @@ def variants(drawing: Drawing) -> str:
         return ""
     cells = "".join(
         f'<figure><img src="{_png(one.image)}" alt="answer {at + 1} of the map">'
-        f"<figcaption>{at + 1}: agreement {one.agreement:.3f}</figcaption></figure>"
+        f"<figcaption>{at + 1}: agreement {one.agreement:.3f}{_believed_below(one)}</figcaption>"
+        "</figure>"
         for at, one in enumerate(drawing.variants.pictures)
     )
     return f'<div class="tiles" role="group" aria-label="Answers of the map">{cells}</div>'
@@ -194,6 +195,10 @@ def _believed(picture: Picture) -> str:
         words = escape(believed_in_words(picture))
         return f'<span class="doubt" title="{words}">doubtful {picture.reachability:.2f}</span>'
     return f"{picture.reachability:.2f}"
+
+
+def _believed_below(picture: Picture) -> str:
+    return "" if picture.reachability is None else f"<br>believed {_believed(picture)}"
 
 
 def _head(image: str, alt: str, label: str) -> str:
