@@ -7,6 +7,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,17 @@ def test_many_answers_where_the_map_gives_them(line: Any, tmp_path: Path, contro
 
     shown = asyncio.run(page())
     assert shown["variants"].count("<figure>") == 3
+    # Each says how far it is believed, where the map knows.
+    assert "believed" not in shown["variants"]
+    drawing = desk.visits.of("page").drawn
+    assert drawing is not None and drawing.variants is not None
+    doubted = drawing.variants.pictures[0].model_copy(
+        update={"reachability": 0.1, "warning": "too <far> out"}
+    )
+    told = showing.variants(
+        replace(drawing, variants=drawing.variants.model_copy(update={"pictures": [doubted]}))
+    )
+    assert "doubtful 0.10" in told and "too &lt;far&gt; out" in told
     content = entries(desk)
     unpack(content, tmp_path)
     out = tmp_path / "sheet.png"
