@@ -11,7 +11,7 @@ from controlgen.images import Target, write_png
 
 def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> Edit:
     """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way."""
-    provenance = {
+    provenance: dict[str, str] = {
         "synthetic": "true",
         "model": recipe.model,
         "seed": query.start,
@@ -26,10 +26,17 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
         write_png(output, edits[-1].pixels, provenance)
         return edits[-1]
 
+    # Real images are the sources of some edits: what the model can show of one stands beside it,
+    # and the picture says that not all of it was generated.
+    beginning = {"source": edits[0].source_pixels}
+    if query.source.ndim == 4:
+        beginning["projected"] = editor.generate(edits[0].source_latents)
+        provenance |= {"synthetic": "in part", "real": f"the first picture, {query.start}"}
     title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
     if recipe.answers > 1:
         many = editor.answers(edits[-1].asked, recipe.answers)
-        columns = [Column("source", edits[0].source_pixels), Column("edit", edits[-1].pixels)]
+        columns = [Column(name, one) for name, one in beginning.items()]
+        columns += [Column("edit", edits[-1].pixels)]
         columns += [
             Column(f"answer {at + 1}\n{many.agreement[0, at]:.3f}", many.pixels[:, at])
             for at in range(recipe.answers)
@@ -39,7 +46,7 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
         return edits[-1]
 
     # The strip starts with the source itself; each further image goes one step further.
-    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
-    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
+    pixels = np.concatenate([*beginning.values(), *(one.pixels for one in edits)])
+    labels = [*beginning, *(f"{one:g}" for one in np.round(amounts, 3))]
     edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
     return edits[-1]
