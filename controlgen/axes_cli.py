@@ -11,6 +11,7 @@ from controlgen.control.direction_files import SUFFIX, save_direction
 from controlgen.errors import ConfigError
 from controlgen.evaluation.axes import AMOUNTS, FamilyReport, Trial, ruler_of, try_family
 from controlgen.figures import axis_sheet
+from controlgen.outputs import check_file, check_folder
 from controlgen.progress import Bars
 
 
@@ -47,7 +48,7 @@ def draw(request: Request, folder: Path) -> list[str]:
     told = []
     single = request.output.suffix.lower() == ".png"
     if not single:
-        request.output.mkdir(parents=True, exist_ok=True)
+        request.output.mkdir(exist_ok=True)
         text = "\n\n".join([f"# Axes of {folder}", *(report.markdown() for report in reports)])
         write_text(request.output / "axes.md", text + "\n")
     for report in reports:
@@ -72,14 +73,13 @@ def _families(request: Request) -> list[str]:
 
 def _check_place(output: Path, option: str) -> None:
     # A folder that is there or can be made; -o may be a PNG as well.
-    png = option == "-o" and output.suffix.lower() == ".png"
-    if not png and output.suffix and not output.is_dir():
+    if option == "-o" and output.suffix.lower() == ".png":
+        check_file(output, option)
+        return
+    if output.suffix and not output.is_dir():
         kinds = "a folder, or a file that ends in .png" if option == "-o" else "a folder"
         raise ConfigError(f"{option} {output}: name {kinds}")
-    if output.is_dir() if png else output.exists() and not output.is_dir():
-        raise ConfigError(f"{option} {output}: is {'a folder' if png else 'no folder'}")
-    if png and not output.absolute().parent.is_dir():
-        raise ConfigError(f"{option} {output}: the folder {output.parent} does not exist")
+    check_folder(output, option)
 
 
 def _sheet(path: Path, report: FamilyReport, folder: Path) -> None:
@@ -109,7 +109,7 @@ def _sheet(path: Path, report: FamilyReport, folder: Path) -> None:
 
 def _saved(editor: Editor, reports: list[FamilyReport], folder: Path) -> str:
     # Every axis that was walked, as a direction in features.
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     count = 0
     for report in reports:
         for index in range(1, len(report.effects)):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import __version__
+from controlgen.artifacts.store import write_text
 from controlgen.control import Editor, Recipe
 from controlgen.control.expression import Node, parse
 from controlgen.control.frames import columns_of
@@ -19,6 +20,7 @@ from controlgen.control.steering import check_amount
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
+from controlgen.outputs import check_file
 from controlgen.progress import Bars
 from controlgen.sheet_cli import parse_names
 
@@ -219,6 +221,10 @@ def nearest(
 ) -> list[str]:
     """Write the bank items nearest to an expression as a sheet; returns lines to be printed."""
     tree = parse(expression)
+    if table is not None:
+        check_file(table, "--table")
+        if table.absolute() == output.absolute():
+            raise ConfigError(f"--table {table}: is the picture's name as well; name another")
     editor = Editor.load(folder)
     feature = editor.feature(tree)
     editor.bank_items(0, 1)  # a map that cannot draw its bank again says so before any bar
@@ -239,5 +245,5 @@ def nearest(
     contact_sheet(output, columns, provenance, expression, words)
     lines = [f"bank({i}),{c:.6f}" for i, c in zip(found.items, found.cosine, strict=True)]
     if table is not None:
-        table.write_text("\n".join(["item,cosine", *lines]) + "\n", encoding="utf-8")
+        write_text(table, "\n".join(["item,cosine", *lines]) + "\n")
     return [f"{output}: {words}", *(line.replace(",", "  ") for line in lines)]

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
+from controlgen.outputs import check_file
 
 if TYPE_CHECKING:
     from controlgen.features import Lpips
@@ -29,6 +28,7 @@ GuidanceOption = Annotated[
     typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
 ]
 DEFAULT_STORE = Path("artifacts")
+PNG = (".png",)
 
 
 def main() -> None:
@@ -40,6 +40,11 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A disk that is full, or a place lost under way: what can be foreseen is told before.
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"controlgen: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command("list")
@@ -51,16 +56,20 @@ def list_artifacts(store: StoreOption = DEFAULT_STORE) -> None:
     refs = opened.refs()
     if not refs:
         raise ArtifactMissing(f"{store}: holds no artifacts; make some with `make demo`")
-    table = Table("artifact", "seconds", "made from", box=None)
+    rows = [("artifact", "seconds", "made from")]
     for ref in refs:
         try:
             manifest = read_manifest(opened.path(ref))
         except ControlGenError:
-            table.add_row(str(ref), "-", "damaged: see `controlgen check`")
+            rows.append((str(ref), "-", "damaged: see `controlgen check`"))
             continue
         parents = ", ".join(f"{role} {parent}" for role, parent in manifest.parents.items())
-        table.add_row(str(ref), f"{manifest.seconds:.0f}", parents)
-    _print(table)
+        rows.append((str(ref), f"{manifest.seconds:.0f}", parents))
+
+    # Names are copied into `show`: whole and on one line, however narrow the screen.
+    width = max(len(name) for name, _, _ in rows)
+    for name, seconds, parents in rows:
+        print(f"{name:<{width}}  {seconds:>7}  {parents}".rstrip())
 
 
 @app.command()
@@ -151,7 +160,7 @@ def edit(
 
     if output is None:
         raise ConfigError("edit: say where the picture goes, as in -o edit.png")
-    _check_png(output)
+    check_file(output, "-o", PNG)
     said = (
         expression,
         add,
@@ -193,7 +202,7 @@ def sheet(
     """Steer several images and write a sheet: a row an image, a column an amount."""
     from controlgen import sheet_cli
 
-    _check_png(output)
+    check_file(output, "-o", PNG)
     said = (add, amounts, output, n, seed, images, hold, residual, refine, guidance, tiles)
     request = sheet_cli.Request(*said)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
@@ -228,7 +237,7 @@ def nearest(
     """Find the bank's images that are most like what an expression asks for."""
     from controlgen import batch_cli
 
-    _check_png(output)
+    check_file(output, "-o", PNG)
     folder = _folder(map, store)
     print("\n".join(batch_cli.nearest(folder, expression, output, n, among, table)))
 
@@ -279,7 +288,7 @@ def project(
     """Put real images through the map and back; say how faithful that is, before any edit."""
     from controlgen import project_cli
 
-    _check_png(output)
+    check_file(output, "-o", PNG)
     asked = _lpips(lpips, lpips_weights)
     print("\n".join(project_cli.project(_folder(map, store), images, output, asked)))
 
@@ -333,13 +342,6 @@ def serve(
     serve_cli.serve(serve_cli.Request(folders, *asked))
 
 
-def _check_png(output: Path) -> None:
-    if output.suffix.lower() != ".png" or output.is_dir():
-        raise ConfigError(f"-o {output}: name a file that ends in .png")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
-
-
 def _lpips(net: str, weights: Path | None) -> "Lpips | None":
     from controlgen.features import Lpips
 
@@ -362,7 +364,3 @@ def _folder(name: str, store: Path) -> Path:
     if len(matches) == 1:
         return Store(store).path(matches[0])
     raise ArtifactMissing(f"{name}: no such artifact; `controlgen list` shows what there is")
-
-
-def _print(table: Table) -> None:
-    Console(soft_wrap=True).print(table)

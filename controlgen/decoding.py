@@ -36,6 +36,8 @@ MAGIC = {
     b"PK": "a zip archive, not an image",
 }
 PLAIN = ("1", "L", "RGB")
+SAMPLE_FORMAT = 339  # TIFF: 1 unsigned, 4 not said
+SIGNED = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 # What opening a file that is no image, or a damaged one, raises.
 UNREADABLE = (
@@ -170,7 +172,16 @@ def _refuse_unclear(opened: Image.Image, content: bytes) -> None:
     if opened.format == "PNG":
         bits = [content[24]]
     elif opened.format == "TIFF":
-        bits = list(getattr(opened, "tag_v2", {}).get(258, (1,)))
+        tags = getattr(opened, "tag_v2", {})
+        bits = list(tags.get(258, (1,)))
+        # Pillow reads signed bytes as if they were not: what is below 0 would come out white.
+        formats = tags.get(SAMPLE_FORMAT, (1,))
+        signs = set(formats if isinstance(formats, tuple) else (formats,))
+        if max(bits) <= 8 and not signs <= {1, 4}:
+            raise DataError(
+                f"a TIFF of {SIGNED.get(max(signs), 'unknown')} numbers; what is black and what is "
+                "white is not said, convert to unsigned 8 bits"
+            )
     if max(bits) > 8 or opened.mode.startswith("I"):
         raise DataError(
             f"{max(bits)} bits a channel; which value is white is not said, convert to 8 bits"

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from controlgen.control import Editor
-from controlgen.control.direction_files import save_direction
+from controlgen.control.direction_files import SUFFIX, save_direction
 from controlgen.control.queries import way
+from controlgen.outputs import check_file
 from controlgen.sheet_cli import parse_names
 
 
@@ -13,6 +14,7 @@ def keep(folder: Path, expression: str, output: Path, name: str | None, hold: st
 
     Raises ConfigError with the column of a mistake, DataError where a file cannot be read.
     """
+    check_file(output, "-o", (SUFFIX,))
     editor, held = Editor.load(folder), parse_names(hold)
     found = way(editor, expression, held)
     note = save_direction(

@@ -17,7 +17,7 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
     Raises as `Editor.answer`, before anything is written.
     """
     check_amount(recipe.amount)
-    provenance = {
+    provenance: dict[str, str] = {
         "synthetic": "true",
         "model": recipe.model,
         "seed": query.start,
@@ -36,9 +36,16 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
         write_png(output, last.pixels, provenance)
         return last
 
+    # Real images are the sources of some edits: what the model can show of one stands beside it,
+    # and the picture says that not all of it was generated.
+    beginning = {"source": edits[0].source_pixels}
+    if query.source.ndim == 4:
+        beginning["projected"] = editor.generate(edits[0].source_latents)
+        provenance |= {"synthetic": "in part", "real": f"the first picture, {query.start}"}
     title = query.expression if len(query.expression) <= 150 else f"{query.expression[:147]}..."
     if many is not None:
-        columns = [Column("source", edits[0].source_pixels), Column("edit", edits[-1].pixels)]
+        columns = [Column(name, one) for name, one in beginning.items()]
+        columns += [Column("edit", edits[-1].pixels)]
         columns += [Column(_heading(many, at), many.pixels[:, at]) for at in range(recipe.answers)]
         words = "Answers to one feature, ranked by the cosine of what was asked and obtained."
         if many.reachability is not None:
@@ -47,8 +54,8 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
         return last
 
     # The strip starts with the source itself; each further image goes one step further.
-    pixels = np.concatenate([edits[0].source_pixels, *(one.pixels for one in edits)])
-    labels = ["source", *(f"{one:g}" for one in np.round(amounts, 3))]
+    pixels = np.concatenate([*beginning.values(), *(one.pixels for one in edits)])
+    labels = [*beginning, *(f"{one:g}" for one in np.round(amounts, 3))]
     edit_strip(output, pixels, labels, provenance, title=title.replace("$", r"\$"))
     return last
 

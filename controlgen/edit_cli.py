@@ -12,6 +12,7 @@ from controlgen.control.recipe import check_name
 from controlgen.control.steering import check_amount
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError
+from controlgen.projecting import faithful_line
 from controlgen.sheet_cli import parse_names
 
 ASKED: dict[str, object] = {
@@ -77,7 +78,10 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
     edit = draw_edit(editor, query, recipe, request.output)
     if request.save_recipe is not None:
         recipe.write(request.save_recipe)
-    return [*_told(edit, query, recipe, request.output), *_version(recipe)]
+    told = _told(edit, query, recipe, request.output)
+    if query.source.ndim == 4:
+        told.insert(2, faithful_line(editor, query.pixels))
+    return [*told, *_version(recipe)]
 
 
 def _again(request: Request) -> Recipe | None:

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from controlgen.outputs import whole_file
 from controlgen.types import Latents, Pixels
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
@@ -84,9 +85,8 @@ def whole(target: Target) -> Iterator[Target]:
     if not isinstance(target, Path):
         yield target
         return
-    partial = target.with_name(f".{target.name}.partial")
-    yield partial
-    partial.replace(target)
+    with whole_file(target) as partial:
+        yield partial
 
 
 def shrink_png(source: Path, target: Path) -> None:

@@ -9,13 +9,13 @@ from controlgen.control import Editor
 from controlgen.decoding import image_files, read_image
 from controlgen.evaluation.faithfulness import FaithfulnessRow, faithfulness
 from controlgen.evaluation.tables import shown
-from controlgen.features import EfficientNetLite0, Lpips
+from controlgen.features import Lpips
 from controlgen.figures import inversion_strips
 from controlgen.metrics.perceptual import open_distance
+from controlgen.projecting import AUDIT
 
 MOST_IMAGES = 1_000
 PICTURED = 12
-AUDIT = EfficientNetLite0(image_size=128)
 
 
 def project(folder: Path, images: Path, output: Path, lpips: Lpips | None = None) -> list[str]:

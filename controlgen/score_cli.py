@@ -28,6 +28,7 @@ from controlgen.features import (
 )
 from controlgen.image_sources import Model, Source, open_pair
 from controlgen.metrics.perceptual import open_distance
+from controlgen.outputs import check_file
 from controlgen.progress import Bars
 from controlgen.types import Pixels
 
@@ -60,7 +61,8 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
     """
     measures = parse_metrics(request.metrics)
     settings = parse_extractor(request.extractor, request.weights)
-    _check_json(request.json)
+    if request.json is not None:
+        check_file(request.json, "--json")
     a, b = open_pair(request.a, request.b, find)
     walked = a if PATH_LENGTH in measures and isinstance(a, Model) else None
     if request.metrics and PATH_LENGTH in measures and walked is None:
@@ -150,11 +152,6 @@ def _notes(request: Request, ours: Pixels, real: Pixels, other: Pixels | None) -
             f"No floor: all images of {request.b} are of one source, so no others of it are left."
         )
     return lines
-
-
-def _check_json(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise ConfigError(f"--json {path}: name a file in a folder that exists")
 
 
 def _record(

@@ -19,10 +19,10 @@ from controlgen.features import EfficientNetLite0, FeatureSpace
 from controlgen.figures import Column, contact_sheet
 from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
 from controlgen.progress import Bars
+from controlgen.projecting import faithful_line
 from controlgen.types import Dataset, Pixels, Shape
 
 MOST_ROWS, MOST_AMOUNTS = 32, 9
-SHOWN = 4  # measured attributes under an image
 MOST_WARNINGS = 12  # that are printed
 AUDIT = EfficientNetLite0(image_size=128)  # the space in which the nearest training tile is found
 
@@ -86,18 +86,25 @@ def draw(request: Request, folder: Path) -> list[str]:
         for amount in amounts
     ]
     shown = _shown(editor, request)
-    columns = _columns(rows, edits, amounts, shown)
+
+    # What the model can show of a real image stands beside it, and is said: edits keep no more.
+    real, projected, told = [], None, []
+    if request.images is not None:
+        real.append(f"sources from {request.images.name}")
+        projected = editor.generate(edits[0].source_latents)
+        told.append(faithful_line(editor, edits[0].source_pixels))
+    columns = _columns(rows, edits, amounts, shown, projected)
     footer = _footer(edits[-1], amounts[-1], shown)
+    if projected is not None:
+        footer += " projected: what the model can show of the source, unedited."
     provenance = {
         "model": str(folder),
         "seed": f"{request.seed or 0}" if request.images is None else "",
         "recipe": request.recipe,
         "version": __version__,
     }
-    real = [f"sources from {request.images.name}"] if request.images else []
 
     # The nearest training tile stands beside the end of the path, in the pose that matched.
-    told = []
     if training is not None and audit is not None and request.tiles is not None:
         column, words = _nearest(training, audit, edits[-1].pixels)
         columns.append(column)
@@ -176,17 +183,21 @@ def _rows(request: Request, editor: Editor) -> Rows:
 
 
 def _shown(editor: Editor, request: Request) -> dict[str, str]:
-    # Name -> abbreviation of the attributes to show: those that were spoken of come first.
+    # Name -> abbreviation of the attributes: those that were spoken of come first.
     if editor.attributes is None:
         return {}
     said = request.add + request.hold
-    names = sorted(editor.attributes.names, key=lambda name: name not in said)[:SHOWN]
+    names = sorted(editor.attributes.names, key=lambda name: name not in said)
     initials = ["".join(word[0] for word in name.split("_")).upper() for name in names]
     return dict(zip(names, initials, strict=True))
 
 
 def _columns(
-    rows: Rows, edits: Sequence[Edit], amounts: Sequence[float], shown: Mapping[str, str]
+    rows: Rows,
+    edits: Sequence[Edit],
+    amounts: Sequence[float],
+    shown: Mapping[str, str],
+    projected: Pixels | None,
 ) -> list[Column]:
     names = [name if len(name) <= 18 else f"...{name[-15:]}" for name in rows.names]
     before = edits[0].attributes and edits[0].attributes.before
@@ -195,6 +206,8 @@ def _columns(
         for words, name in zip(_captions(before, edits[0], shown), names, strict=True)
     ]
     columns = [Column("source", edits[0].source_pixels, captions)]
+    if projected is not None:
+        columns.append(Column("projected", projected))
     for amount, edit in zip(amounts, edits, strict=True):
         heading = f"{amount:g}\nagree {short(float(edit.agreement.mean()))}"
         after = edit.attributes and edit.attributes.after

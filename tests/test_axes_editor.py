@@ -267,7 +267,7 @@ def axes(controlgen, line):
 
 
 def test_a_folder_holds_every_family_its_tables_and_directions(axes, line, tmp_path):
-    output, save = tmp_path / "new" / "axes", tmp_path / "new" / "files"
+    output, save = tmp_path / "axes", tmp_path / "files"
     code, out, err = axes("-o", output, "--n", 2, "--seed", 3, "--save", save)
     assert code == 0, err
     assert {p.name for p in output.iterdir()} == {

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import Editor, __version__, stages
-from controlgen.artifacts import Store
+from controlgen import Editor, __version__, drawing, stages
+from controlgen.artifacts import Ref, Store
 from controlgen.attributes import Strokes
+from controlgen.features import EfficientNetLite0
+from controlgen.figures import edit_strip
+from controlgen.metrics.inversion import paired_cosine
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -50,6 +53,23 @@ def test_list_names_every_artifact(controlgen: Callable[..., Any], line: Any) ->
         assert str(ref) in told.out
     assert f"gan {line.gan}" in told.out
     assert told.err == ""
+
+
+def test_list_shows_whole_names_on_a_narrow_screen(
+    controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are copied from here into `show`."""
+    monkeypatch.setenv("COLUMNS", "80")
+    store, parent = Store(tmp_path), Ref("gan", f"compare-mnist-{'hinge-' * 4}{'0' * 12}")
+    names = [Ref("map", f"{'long-' * 8}{at}-{'1' * 12}") for at in range(2)]
+    for ref in names:
+        assert len(ref.name) > 40
+        with store.making(ref, {"gan": parent, "bank": parent, "features": parent}):
+            pass
+    told = controlgen("list", "--store", tmp_path)
+    lines = told.out.splitlines()
+    assert [text.split()[0] for text in lines] == ["artifact", *map(str, names)]
+    assert all(text.count(str(parent)) == 3 for text in lines[1:])
 
 
 def test_list_of_nothing_says_what_to_do(controlgen: Callable[..., Any], tmp_path: Path) -> None:
@@ -134,6 +154,46 @@ def test_edit_of_an_image_file(
         chunks = opened.text  # type: ignore[attr-defined]
     assert chunks["seed"] == "image mine.jpg"
     assert json.loads(chunks["recipe"])["residual"] is True
+    # The first picture is not the generator's, and the strip says so.
+    assert chunks["synthetic"] == "in part"
+    assert chunks["real"] == "the first picture, image mine.jpg"
+
+
+def test_an_edit_of_an_image_shows_and_says_what_the_model_keeps_of_it(
+    controlgen: Callable[..., Any], line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, Any] = {}
+
+    def strip(path: Any, pixels: Any, labels: Any, provenance: Any, title: str) -> None:
+        kept.update(pixels=pixels, labels=labels)
+        edit_strip(path, pixels, labels, provenance, title)
+
+    monkeypatch.setattr(drawing, "edit_strip", strip)
+    pixels = line.run.train.dataset.open().pixels(np.array([3]))
+    Image.fromarray(pixels[0, 0]).save(tmp_path / "mine.png")
+    command = ["edit", line.map_folder, f'image("{tmp_path / "mine.png"}") + ({EIGHT})']
+    told = controlgen(*command, "--steps", 2, "-o", tmp_path / "strip.png")
+    assert (told.code, told.err) == (0, "")
+
+    # Beside the source stands its projection; the numbers are those of `project`.
+    editor = Editor.load(line.map_folder)
+    projected = editor.generate(editor.invert(editor.embed(pixels)))
+    assert kept["labels"] == ["source", "projected", "0.5", "1"]
+    np.testing.assert_array_equal(kept["pixels"][:2], np.concatenate([pixels, projected]))
+    audit = EfficientNetLite0(image_size=128).open()
+    cosine = paired_cosine(audit.embed(pixels), audit.embed(projected))[0]
+    said = [text for text in told.out.splitlines() if "as the model can show it" in text]
+    assert len(said) == 1 and f"audit cosine {cosine:.3f} " in said[0], told.out
+
+    # The strip's own recipe draws it again; the result alone is all synthetic.
+    controlgen("edit", "--recipe", tmp_path / "strip.png", "-o", tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
+    told = controlgen(*command, "--plain", "-o", tmp_path / "plain.png")
+    assert "as the model can show it" in told.out
+    with Image.open(tmp_path / "plain.png") as opened:
+        assert opened.text["synthetic"] == "true"  # type: ignore[attr-defined]
+    told = controlgen(*command[:2], f"seed(1) + ({EIGHT})", "-o", tmp_path / "seed.png")
+    assert "as the model can show it" not in told.out
 
 
 @pytest.fixture(scope="module")

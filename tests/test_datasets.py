@@ -144,7 +144,7 @@ def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes
     put(tmp_path / "mirror", {"one.gz": packed})
     ways = {
         "folder": from_folder(tmp_path / "system", "install it"),
-        "mirrors": from_mirrors([(tmp_path / "mirror").as_uri() + "/"]),
+        "mirrors": from_mirrors([(tmp_path / "mirror").as_uri() + "/"], DIGESTS),
     }
     with pytest.raises(DataError, match=r"folder: .*; mirrors: no mirror answered"):
         obtain(tmp_path / "cache", {"one": DIGESTS["one"]}, ways)
@@ -152,8 +152,15 @@ def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes
 
 def test_the_next_mirror_is_asked(tmp_path: Path) -> None:
     put(tmp_path, {"one.gz": gzip.compress(FILES["one"], mtime=0)})
-    way = from_mirrors([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"])
+    way = from_mirrors([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
     assert way("one") == FILES["one"]
+    # One that answers with another file is no better than one that does not answer.
+    put(tmp_path / "other", {"one.gz": gzip.compress(b"another")})
+    way = from_mirrors([(tmp_path / "other").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
+    assert way("one") == FILES["one"]
+    way = from_mirrors([(tmp_path / "other").as_uri() + "/"], DIGESTS)
+    with pytest.raises(OSError, match=r"one\.gz came with a wrong SHA-256"):
+        way("one")
     with pytest.raises(OSError, match="no mirror answered"):
         way("two")
 
@@ -181,7 +188,7 @@ def test_a_cut_connection_is_a_reason_not_a_crash(
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(OSError, match="no mirror answered"):
-        from_mirrors([broken_server])("one")
+        from_mirrors([broken_server], DIGESTS)("one")
 
 
 def archive(files: dict[str, bytes]) -> bytes:

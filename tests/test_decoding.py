@@ -55,6 +55,18 @@ def test_what_has_no_one_meaning_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "two.tif", (1, 8, 8))
 
 
+def test_a_tiff_of_signed_numbers_is_refused() -> None:
+    ramp, shape = np.arange(256, dtype=np.uint8).reshape(16, 16), (1, 16, 16)
+    files = {}
+    for kind in (1, 2):
+        buffer = io.BytesIO()
+        Image.fromarray(ramp).save(buffer, "TIFF", tiffinfo={339: kind})
+        files[kind] = buffer.getvalue()
+    np.testing.assert_array_equal(image_of(files[1], ".tif", shape)[0, 0], ramp)
+    with pytest.raises(DataError, match="a TIFF of signed numbers; .* convert to unsigned 8 bits"):
+        image_of(files[2], ".tif", shape)
+
+
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -218,6 +218,18 @@ def test_shipped_folders_are_whole() -> None:
         assert "## Limits" in text
 
 
+def test_the_first_expression_does_what_it_says() -> None:
+    """The README's bold digit is thicker than where it started, and is to be believed."""
+    command = next(one for one in console_commands() if "a bold digit" in one)
+    _, model, expression = arguments(command)[1:4]
+    edit = controlgen.Editor.load(ROOT / model).answer(expression)
+    assert edit.attributes is not None and edit.model is not None
+    names, before, after = edit.attributes
+    moved = dict(zip(names, edit.model.in_sigmas(after - before)[0], strict=True))
+    assert moved["thickness"] > 0.3, moved
+    assert edit.agreement[0] > 0.95 and edit.warnings == ("",)
+
+
 def test_pictures_that_the_readme_shows_exist() -> None:
     if not README.is_file():
         pytest.skip("this tree has no README.md yet")

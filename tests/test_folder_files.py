@@ -78,6 +78,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "int32.tif": (encoded(RGB.convert("L").convert("I"), "TIFF"), "32 bits a channel"),
     "floats.tif": (encoded(FLOATS, "TIFF"), "floating point; whether"),
     "nan.tif": (encoded(NAN, "TIFF"), "floating point with NaN"),
+    "signed.tif": (encoded(GREY, "TIFF", tiffinfo={339: 2}), "a TIFF of signed numbers"),
     "lab.tif": (encoded(RGB.convert("LAB"), "TIFF"), "colour space LAB"),
     "tiny.png": (encoded(RGB.crop((0, 0, 15, 16)), "PNG"), "15x16 is smaller than size 16"),
     "bomb.png": (png(60000, 60000, 8, 2, b"\0"), "decompression bomb"),
@@ -221,6 +222,7 @@ def test_what_is_used(report: dict[str, Any], name: str) -> None:
 
 def test_nothing_is_unaccounted_for(report: dict[str, Any]) -> None:
     assert set(report["files"]) == {*BAD, *GOOD, *PLACES}
+    assert "2 hidden entries (an image file or a folder whose name begins" in report["table"]
     assert len(BAD) + len(PLACES) >= 20
     sides = [report["spec"].judging(split).open() for split in ("train", "test")]
     assert sum(len(side) for side in sides) == len(GOOD)

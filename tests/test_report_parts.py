@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from controlgen.config import EvaluateConfig, ReachabilityConfig
 from controlgen.control.calibration import Trip, calibrate
@@ -256,6 +257,12 @@ def test_every_report_is_written_whole(made, request, tmp_path):
     assert sorted(shown) == sorted(written)
     assert set(values["shows_real"]) == set(report.shows_real) <= written
     assert "inversion-real.png" in values["shows_real"]
+    # A picture in which real images are seen says so itself, and no other does.
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as opened:
+            chunks = opened.text
+        assert (chunks["synthetic"] == "in part") == (path.name in report.shows_real), path
+        assert ("real" in chunks) == (path.name in report.shows_real), path
 
 
 def test_pictures_of_copies_are_said_to_show_real_images(probed, unjudged):

@@ -14,6 +14,7 @@ from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.figures import Column, contact_sheet
 from controlgen.networks import R3GANNetwork
+from controlgen.projecting import faithful_line
 from controlgen.regressors import Retrieval
 from controlgen.rng import normals, stream, torch_stream
 
@@ -112,7 +113,8 @@ def test_the_nearest_tile_of_a_sample_among_the_tiles_is_itself(sheet, line, tmp
         assert opened.text["real"] == "nearest tiles from tiles"
 
 
-def test_real_images_start_the_rows(sheet, line, tmp_path):
+def test_real_images_start_the_rows(sheet, line, tmp_path, monkeypatch):
+    kept = drawn(monkeypatch)
     pixels = line.run.train.dataset.open().pixels(np.arange(3))
     folder = saved(tmp_path / "real", pixels)
     output = tmp_path / "sheet.png"
@@ -122,6 +124,15 @@ def test_real_images_start_the_rows(sheet, line, tmp_path):
     assert "2 rows" in out
     with Image.open(output) as opened:
         assert opened.text["real"] == "sources from real"
+        assert opened.text["synthetic"] == "in part"
+
+    # What the model can show of each stands beside it, and how faithful that is, is said.
+    assert [one.heading.split("\n")[0] for one in kept["columns"]] == ["source", "projected", "1"]
+    editor = Editor.load(line.map_folder)
+    projected = editor.generate(editor.invert(editor.embed(pixels[:2])))
+    np.testing.assert_array_equal(kept["columns"][1].pixels, projected)
+    said = faithful_line(editor, pixels[:2])
+    assert said in out.splitlines() and said.startswith("2 images as the model can show it")
 
 
 REFUSED = {
@@ -235,7 +246,10 @@ def test_colour_attributes_and_a_turned_tile(colour_editor, line, tmp_path, monk
         values = Strokes().measure(column.pixels)[:, names.index("slant")]
         for caption, value in zip(column.captions, values, strict=True):
             assert caption.startswith(f"S {sheet_cli.short(value)}  I ")
-    assert "S slant" in kept["footer"]
+            # Everything that is measured is shown: two numbers a line.
+            words = [word for text in caption.split("\n") for word in text.split("  ")]
+            assert [word[0] for word in words[:5]] == ["S", "I", "T", "W", "H"]
+    assert "S slant, I ink, T thickness, W width, H height." in kept["footer"]
 
     # The tile that is the sample turned by a quarter stands beside it turned back.
     np.testing.assert_array_equal(kept["columns"][2].pixels, samples.pixels)

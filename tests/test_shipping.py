@@ -38,9 +38,10 @@ def test_a_clip_of_another_world_is_shipped_without_scores_of_digits(
     assert "configs/clip-tissue.toml" in card and "MNIST" not in card
 
 
+@pytest.mark.parametrize("audited", [True, False])
 @pytest.mark.parametrize("kind", ["folder", "mnist"])
 def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
-    kind: str, tmp_path: Path
+    kind: str, audited: bool, tmp_path: Path
 ) -> None:
     root = tmp_path / "private" / "tiles"
     dataset = {"kind": "folder", "root": str(root)} if kind == "folder" else {"kind": "mnist"}
@@ -55,7 +56,10 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
         (folder / "map.safetensors").write_bytes(b"map")
     with store.making(refs[2], {"map": refs[1]}) as folder:
         shown = ["inversion-real.png", "closest-pairs.png"]
-        write_json(folder / "report.json", {"shows_real": shown, "targets": []})
+        found = {"verdict": "no sign", "share": {"mean": 0.01, "low": 0, "high": 0.02}}
+        copies = {"found": {**found, "samples": 100}} if audited else None
+        told = {"shows_real": shown, "targets": [], "copies": copies}
+        write_json(folder / "report.json", told)
         for name in (*shown, "samples.png"):
             (folder / name).write_bytes(b"picture")
         links = "\n\n".join(f"![{name}]({name})" for name in (*shown, "samples.png"))
@@ -69,6 +73,12 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
     assert linked <= files and "samples.png" in linked
     assert (kind == "mnist") == ("closest-pairs.png" in files) == ("inversion-real.png" in linked)
     card = (target / "README.md").read_text()
+    # Nothing looks audited that was not, and what is left out is said to lie where it does.
+    assert ("not audited" in card) != audited
+    assert ("no sign: 0.010 (0.000 to 0.020) of 100 samples" in card) == audited
+    lies = "report/toy-0123456789ab of the store in which the model was trained"
+    assert (lies in report) == (kind == "folder")
+    assert (lies in card) == (kind == "folder" and audited)
     assert "toy tiles; images only" in card and "A toy." in card and "samples.png" in card
     for path in target.iterdir():
         assert b"private" not in path.read_bytes(), path

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from controlgen import __version__
 from controlgen.datasets import _slide_plan, slides
 from controlgen.datasets._pyramid import Pyramid
 from controlgen.datasets.slides import Slides
@@ -155,6 +156,8 @@ def test_what_lies_beside_the_pixels(tmp_path: Path, cache: Path) -> None:
     # In the picture (16 pixels of the slide to one) each tile's outline is drawn, and only those.
     with Image.open(data.folder / "thumbnail-0000.png") as opened:
         assert opened.text["synthetic"].startswith("no")
+        assert (opened.text["seed"], opened.text["version"]) == ("0", __version__)
+        assert f"outlined {len(places)} tiles" in opened.text["recipe"]
         picture = np.asarray(opened)
     drawn = (picture == slides.BOX).all(2)
     expected = np.zeros_like(drawn)

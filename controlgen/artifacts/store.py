@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
+from controlgen.outputs import whole_file
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
@@ -204,12 +205,10 @@ def digest_of(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically, fsynced."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as opened:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
-    partial.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,6 +20,7 @@ from controlgen import __version__
 from controlgen.config import NAME
 from controlgen.control.files import LocalFiles
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
+from controlgen.outputs import whole_file
 from controlgen.spec import Spec
 from controlgen.types import Direction
 
@@ -176,12 +177,10 @@ def _digest(note: DirectionNote, data: bytes) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as opened:
+        with whole_file(path) as partial, partial.open("wb") as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
-        partial.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None

@@ -11,6 +11,7 @@ from controlgen.artifacts.store import write_text
 from controlgen.control.files import Files, LocalFiles, digest
 from controlgen.decoding import UNREADABLE
 from controlgen.errors import ConfigError, DataError, Incompatible
+from controlgen.outputs import check_file
 from controlgen.spec import Spec
 
 CHUNK = "recipe"  # the PNG text chunk that holds it, as JSON
@@ -88,10 +89,7 @@ class Recipe(Spec):
 
 def check_name(path: Path) -> None:
     """Raise ConfigError where no recipe can be written to this path."""
-    if path.suffix.lower() not in (".toml", ".json"):
-        raise ConfigError(f"{path}: a recipe's name ends in .toml or .json")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+    check_file(path, "recipe", (".toml", ".json"))
 
 
 def _chunk(path: Path) -> str:

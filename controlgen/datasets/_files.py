@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from controlgen.decoding import USUAL
 from controlgen.errors import DataError
 
 
@@ -16,17 +17,18 @@ class Listed(NamedTuple):
     changed: int
 
 
-def listed(root: Path) -> tuple[list[Listed], dict[str, str]]:
+def listed(root: Path) -> tuple[list[Listed], dict[str, str], int]:
     """Every regular file below `root` at any depth by name, and what cannot be looked at and why.
 
-    Hidden files and folders are ignored. Links are followed, but a folder is read once only: one
-    that is reached again (a loop, a second link) is named among the unusable. Raises DataError
-    where the root is no folder.
+    Hidden files and folders are ignored; last comes how many of them could have held images. Links
+    are followed, but a folder is read once only: one that is reached again (a loop, a second link)
+    is named among the unusable. Raises DataError where the root is no folder.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name the one that holds the images")
     files: list[Listed] = []
     unusable: dict[str, str] = {}
+    hidden = 0
     read = {_identity(root.stat())}
     pending = [root]
     while pending:
@@ -37,7 +39,10 @@ def listed(root: Path) -> tuple[list[Listed], dict[str, str]]:
             name = folder.relative_to(root).as_posix()
             unusable[name] = f"a folder that cannot be listed ({error.strerror})"
             continue
-        for path in (path for path in paths if not path.name.startswith(".")):
+        for path in paths:
+            if path.name.startswith("."):
+                hidden += path.suffix.lower() in USUAL or path.is_dir()
+                continue
             name, state, why = _look(path, root)
             if state is None:
                 unusable[name] = why
@@ -48,7 +53,7 @@ def listed(root: Path) -> tuple[list[Listed], dict[str, str]]:
             else:
                 read.add(_identity(state))
                 pending.append(path)
-    return sorted(files), unusable
+    return sorted(files), unusable, hidden
 
 
 def _look(path: Path, root: Path) -> tuple[str, os.stat_result | None, str]:

@@ -22,11 +22,15 @@ class Seen(Spec):
 
 
 class Survey(Spec):
-    """Every file below a root, sorted by name; `listing` is the digest of names, sizes, times."""
+    """Every file below a root, sorted by name; `listing` is the digest of names, sizes, times.
+
+    `hidden` counts what was passed over because its name begins with a dot.
+    """
 
     root: str
     listing: str
     files: tuple[Seen, ...]
+    hidden: int = 0
 
 
 def kept_survey(folder: Path, listing: str) -> Survey | None:
@@ -56,7 +60,15 @@ def reports(survey: Survey) -> dict[str, str]:
         done = "used" if seen.pieces else "left out"
         found = "; ".join((seen.why, *seen.notes) if seen.why else seen.notes)
         lines.append(f"| {_cell(seen.file)} | {_cell(found)} | {done} |")
-    table = "\n".join(lines if told else lines[:3]) + "\n"
+    lines = lines if told else lines[:3]
+    if survey.hidden:
+        passed = "entry" if survey.hidden == 1 else "entries"
+        lines += [
+            "",
+            f"{survey.hidden} hidden {passed} (an image file or a folder whose name begins with a "
+            "dot) not looked at.",
+        ]
+    table = "\n".join(lines) + "\n"
     return {JSON: json.dumps(survey.effective(), indent=1) + "\n", TABLE: table}
 
 

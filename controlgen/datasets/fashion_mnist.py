@@ -39,7 +39,7 @@ class FashionMNIST(Spec):
     def open(self) -> ArrayImages:
         """Read (fetch if need be). Raises DataError naming each way that was tried."""
         ways = {
-            "its authors' mirror": from_mirrors(MIRRORS),
+            "its authors' mirror": from_mirrors(MIRRORS, SHA256),
             "Debian's package": from_folder(SYSTEM, "apt-get install dataset-fashion-mnist"),
         }
         folder = (self.cache or default_cache()) / self.kind

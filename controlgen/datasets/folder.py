@@ -101,8 +101,9 @@ class ImageFolder(Spec):
         )
         folder = prepared_folder(self._cache(), self.kind, identity)
         for name, text in reports(survey).items():
-            if not (folder / name).is_file():
-                write_whole(folder / name, text)
+            path = folder / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_whole(path, text)
         noted = sum(bool(seen.notes) for seen in used)
         if noted or len(used) < len(survey.files):
             said = f"{len(survey.files) - len(used)} of {len(survey.files)} files left out, {noted}"
@@ -124,7 +125,7 @@ class ImageFolder(Spec):
 
     def _roll(self) -> Survey:
         """Every file below the root and what becomes of it, from the cache where it is known."""
-        files, unusable = listed(self.root)
+        files, unusable, hidden = listed(self.root)
         names = [file.name for file in files if file.name != GROUPS]
         table = read_groups(self.root, names)
         listing = hashlib.sha256(
@@ -138,7 +139,7 @@ class ImageFolder(Spec):
                 for done, name in enumerate(names):
                     seen.append(self._look(name, table))
                     meter.to(done + 1)
-            survey = Survey(root=str(self.root), listing=listing, files=_twins(seen))
+            survey = Survey(root=str(self.root), listing=listing, files=_twins(seen), hidden=hidden)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -148,6 +149,8 @@ class ImageFolder(Spec):
                 ) from None
             for name, text in reports(survey).items():
                 write_whole(folder / name, text)
+        # What is hidden decides nothing, so it is counted anew and asks for nothing to be redone.
+        survey = survey.model_copy(update={"hidden": hidden})
         self._refuse(survey, folder / TABLE)
         return survey
 

@@ -118,15 +118,18 @@ def _keep(content: bytes, path: Path) -> None:
         ) from None
 
 
-def from_mirrors(mirrors: list[str]) -> Way:
-    """Gzipped idx files from the first mirror (a URL prefix) that answers."""
+def from_mirrors(mirrors: list[str], digests: Mapping[str, str]) -> Way:
+    """Gzipped idx files from the first mirror (a URL prefix) that has the right ones."""
 
     def fetch(name: str) -> bytes:
         last: Exception = OSError("no mirror is known")
         for mirror in mirrors:
             try:
                 with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=10) as answer:
-                    return gzip.decompress(answer.read())
+                    content = gzip.decompress(answer.read())
+                if hashlib.sha256(content).hexdigest() == digests[name]:
+                    return content
+                last = DataError(f"{mirror}{name}.gz came with a wrong SHA-256")
             except (OSError, http.client.HTTPException, *UNPACKING) as error:
                 last = error
         raise OSError(f"no mirror answered ({last})")

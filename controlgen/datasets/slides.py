@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
 from pydantic import Field
 
+from controlgen import __version__
 from controlgen.datasets._pyramid import BadSlide, Pyramid
 from controlgen.datasets._slide_plan import (
     Grid,
@@ -141,7 +142,7 @@ class Slides(Spec):
                 damaged[error.path.relative_to(base).as_posix()] = error.why
                 continue
             listed |= damaged | plan.without
-            lay_beside(folder, base, plan, listed)
+            lay_beside(folder, base, plan, listed, self.seed)
             if listed:
                 said = f"{len(listed)} of {files} slides left out; see {folder / REPORT}"
                 print(f"{self.root}: {said}", file=sys.stderr)
@@ -287,7 +288,7 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def lay_beside(folder: Path, base: Path, plan: Plan, listed: dict[str, str]) -> None:
+def lay_beside(folder: Path, base: Path, plan: Plan, listed: dict[str, str], seed: int) -> None:
     """Lay coordinates, thumbnails and the list of what was left out beside the pixels."""
     if not (folder / "coordinates.json").exists():
         write_whole(folder / "coordinates.json", plan.dumped())
@@ -295,15 +296,18 @@ def lay_beside(folder: Path, base: Path, plan: Plan, listed: dict[str, str]) -> 
         picture = folder / f"thumbnail-{number:04d}.png"
         if not picture.exists():
             grid = next(grid for grid in plan.grids if grid.number == number)
-            write_whole(picture, thumbnail(base, grid, plan.tiles[first:end]))
+            write_whole(picture, thumbnail(base, grid, plan.tiles[first:end], seed))
     report = [
         {"file": file, "wrong": why, "done": "skipped"} for file, why in sorted(listed.items())
     ]
     write_whole(folder / REPORT, json.dumps(report, indent=1) + "\n")
 
 
-def thumbnail(base: Path, grid: Grid, tiles: Tiles) -> bytes:
-    """A PNG of the whole slide at the mask's resolution with the outline of every tile."""
+def thumbnail(base: Path, grid: Grid, tiles: Tiles, seed: int) -> bytes:
+    """A PNG of the whole slide at the mask's resolution with the outline of every tile.
+
+    `seed` drew the sample of tiles; the picture says so, as every PNG does.
+    """
     with Pyramid(base / grid.file) as pyramid:
         pixels, scale = pyramid.thumbnail(grid.mask_downsample)
     picture = Image.fromarray(pixels)
@@ -316,6 +320,9 @@ def thumbnail(base: Path, grid: Grid, tiles: Tiles) -> bytes:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("synthetic", "no: a real slide")
     chunks.add_text("source", grid.file)
+    chunks.add_text("seed", str(seed))
+    chunks.add_text("recipe", f"the slide 1 to {scale:g}, outlined {len(tiles)} tiles cut of it")
+    chunks.add_text("version", __version__)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()

@@ -64,17 +64,39 @@ def faithfulness(
     }
     if len(np.unique(owners)) > 1:
         cases["real, an unrelated real image"] = pixels, pixels[unrelated(owners, seed)], owners
-    rows = []
-    for name, (before, after, grouped) in cases.items():
-        measures = (
-            paired_cosine(audit.embed(before), audit.embed(after)),
-            paired_cosine(editor.embed(before), editor.embed(after)),
-            perceptual.distance(before, after),
-            pixel_error(before, after),
-        )
-        found = [interval(values, seed, bootstraps, grouped) for values in measures]
-        rows.append(FaithfulnessRow(name, len(before), *found))
-    return rows
+    return [
+        _row(name, editor, before, after, audit, perceptual, seed, bootstraps, grouped)
+        for name, (before, after, grouped) in cases.items()
+    ]
+
+
+def projection(
+    editor: Projecting, pixels: Pixels, audit: Embedding, perceptual: Perceptual
+) -> FaithfulnessRow:
+    """The first of these rows alone, with the seed and the bootstraps that are usual."""
+    after = _projected(editor, pixels)
+    return _row("real, projected", editor, pixels, after, audit, perceptual, 0, 1000, None)
+
+
+def _row(
+    name: str,
+    editor: Projecting,
+    before: Pixels,
+    after: Pixels,
+    audit: Embedding,
+    perceptual: Perceptual,
+    seed: int,
+    bootstraps: int,
+    sources: NDArray[np.int64] | None,
+) -> FaithfulnessRow:
+    measures = (
+        paired_cosine(audit.embed(before), audit.embed(after)),
+        paired_cosine(editor.embed(before), editor.embed(after)),
+        perceptual.distance(before, after),
+        pixel_error(before, after),
+    )
+    found = [interval(values, seed, bootstraps, sources) for values in measures]
+    return FaithfulnessRow(name, len(before), *found)
 
 
 def unrelated(sources: NDArray[np.int64], seed: int) -> Indices:

@@ -22,6 +22,7 @@ PICTURES = {
     "inversion-generated.png": "Inversion of held-out generated images",
     "inversion-real.png": "Inversion of held-out real images",
 }
+REAL_ROW = {"synthetic": "in part", "real": "the first row, images that were asked for"}
 
 
 def write_report(report: Report, folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -36,7 +37,9 @@ def write_report(report: Report, folder: Path, provenance: Mapping[str, Any]) ->
     # The pictures that the markdown shows.
     figures.sample_grid(folder / "samples.png", report.quality.samples, provenance)
     for kind, strips in report.strips.items():
-        figures.inversion_strips(folder / f"inversion-{kind}.png", strips, provenance)
+        name = f"inversion-{kind}.png"
+        said = {**provenance, **(REAL_ROW if name in report.shows_real else {})}
+        figures.inversion_strips(folder / name, strips, said)
     if report.figure3 is not None:
         _draw_edits(report.figure3, folder, provenance)
     for part in report.parts:

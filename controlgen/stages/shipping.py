@@ -65,7 +65,7 @@ PICTURES = (
     "nearest-distances.png",
     "losses.png",
 )  # that a card shows, where they are there
-LEFT_OUT = "(A picture of real source images is left out of this folder: {}.)"
+LEFT_OUT = "(A picture of real source images is left out of this folder: {}. It lies in {}.)"
 
 
 def ship(
@@ -85,7 +85,8 @@ def ship(
     for name in private:
         del sources[name]
     with shipping(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
-        _leave_out(folder / "report.md", private)
+        kept = f"{report_ref} of the store in which the model was trained, which was not published"
+        _leave_out(folder / "report.md", private, kept)
         save_bank(folder, run.sample.seed, run.sample.n)
         write_json(folder / "config.json", without_places(run.effective()))
         if "space.json" in sources:
@@ -102,7 +103,7 @@ def ship(
                 "real images shown": _shown_images(run),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
-                **_memorisation(report),
+                "memorisation": _memorisation(report, kept if private else ""),
                 **targets,
             },
             [
@@ -115,16 +116,17 @@ def ship(
         )
 
 
-def _memorisation(report: Mapping[str, Any]) -> dict[str, str]:
-    # The audit's verdict in words, where there was an audit.
+def _memorisation(report: Mapping[str, Any], kept: str) -> str:
+    # The audit's verdict in words; a model that nobody audited must not look like one that passed.
     if report.get("copies") is None:
-        return {}
+        return "not audited: whether samples are copies of training images is not known"
     found = report["copies"]["found"]
     share = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**found["share"])
-    return {
-        "memorisation": f"{found['verdict']}: {share} of {found['samples']} samples lie nearer to "
-        "a training image than 99 % of held-out ones do"
-    }
+    told = (
+        f"{found['verdict']}: {share} of {found['samples']} samples lie nearer to a training image "
+        "than 99 % of held-out ones do"
+    )
+    return told + (f"; the nearest pairs show real images and lie in {kept}" if kept else "")
 
 
 def _shown_images(run: RunConfig) -> str:
@@ -142,13 +144,13 @@ def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _leave_out(report: Path, names: Sequence[str]) -> None:
-    # A picture that is not there is not linked to.
+def _leave_out(report: Path, names: Sequence[str], kept: str) -> None:
+    # A picture that is not there is not linked to; the report says where it is.
     lines = report.read_text(encoding="utf-8").split("\n")
     for index, line in enumerate(lines):
         for name in names:
             if line.startswith("![") and line.endswith(f"]({name})"):
-                lines[index] = LEFT_OUT.format(name)
+                lines[index] = LEFT_OUT.format(name, kept)
     report.write_text("\n".join(lines), encoding="utf-8")
 
 
