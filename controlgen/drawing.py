@@ -1,5 +1,7 @@
 """The picture that a recipe says, byte for byte the same wherever it is drawn."""
 
+from typing import Any
+
 import numpy as np
 
 from controlgen import __version__
@@ -17,7 +19,7 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
     Raises as `Editor.answer`, before anything is written.
     """
     check_amount(recipe.amount)
-    provenance: dict[str, str] = {
+    provenance: dict[str, Any] = {
         "synthetic": "true",
         "model": recipe.model,
         "seed": query.start,
