@@ -96,7 +96,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with page.running() if page else nullcontext():
             yield
-        # What was begun is finished.
+        # What was begun is finished, or was given time to notice that it is too late.
         await asyncio.get_running_loop().run_in_executor(None, work.close)
 
     app = FastAPI(

@@ -140,6 +140,29 @@ def test_long_work_looks_at_its_deadline(served: Any) -> None:
         service.nearest(NearestRequest(expression="seed(1)", n=1), past)
 
 
+def test_one_long_step_stops_soon_after_its_deadline(limited: Callable[..., Any]) -> None:
+    # One amount only, whose refinement alone would take hours.
+    server = limited(seconds=0.5, refine=1_000_000)
+    long = {"expression": "seed(1) + seed(2)", "refine": 1_000_000}
+    assert server.post("edit", long).status_code == 503
+    with Client(server.url, patience=10) as client:
+        assert client.sample(1).pixels.shape[0] == 1
+    assert server.get("/health").json()["waiting"] == 0
+
+
+def test_stopping_waits_for_no_job_that_notices_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlgen.serve.work.GRACE", 0.2)
+    work, free = Work(Limits(seconds=0.2)), threading.Event()
+    deaf = work.submit(lambda _: free.wait(20))
+    begun = time.monotonic()
+    assert not work.close()
+    assert time.monotonic() - begun < 5
+    with pytest.raises(Busy, match="stopping"):
+        work.submit(lambda _: None)
+    free.set()
+    assert deaf.result()
+
+
 def test_two_hundred_edits_at_once_are_all_answered(limited: Callable[..., Any]) -> None:
     server = limited(waiting=64)
     words = [f'seed({at}) + text("a") - text("b")' for at in range(20)]
