@@ -18,6 +18,10 @@ Arrays = Annotated[
 ]
 
 
+# Beyond it float32 holds nothing of the source beside the direction.
+Amount = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
 class Asked(BaseModel):
     """A request; what it does not know is refused by name."""
 
@@ -128,14 +132,14 @@ class Moved(Asked):
 class EditRequest(Moved):
     """One edit of each source; `answers` above 1 gives so many of one, best first."""
 
-    amount: float = 1.0
+    amount: Amount = 1.0
     answers: int = Field(1, ge=1)
 
 
 class SweepRequest(Moved):
     """The same edit of one source at several amounts."""
 
-    amounts: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
+    amounts: list[Amount] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
 
 
 class NearestRequest(Asked):

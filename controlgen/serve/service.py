@@ -50,7 +50,7 @@ class Service:
 
     @property
     def reading(self) -> Reading:
-        """How requests are read under these limits."""
+        """How one request is read under these limits; it counts, so each has its own."""
         return Reading(self.limits)
 
     def sample(self, asked: SampleRequest, deadline: Deadline) -> ImagesOut:
@@ -169,7 +169,8 @@ class Service:
             self.reading.short([*asked.text, *asked.neutral])
             change = directions.change_of_texts(editor, asked.text, asked.neutral)
             return change, f"texts: {len(asked.text)} minus {len(asked.neutral)}"
-        more, less = (self.reading.images(side or [], served) for side in (asked.more, asked.less))
+        reading = self.reading
+        more, less = (reading.images(side or [], served) for side in (asked.more, asked.less))
         change = directions.change_of_groups(editor, more, less)
         return change, f"images: {len(more)} minus {len(less)}"
 
@@ -197,8 +198,9 @@ class Service:
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
     ) -> Answer:
         editor = served.editor.guided(asked.guidance)
-        source = self.reading.source(served, asked.source or Sources(seed=0))
-        hold, direction = tuple(asked.hold), self.reading.direction(served, asked)
+        reading = self.reading
+        source = reading.source(served, asked.source or Sources(seed=0))
+        hold, direction = tuple(asked.hold), reading.direction(served, asked)
         edits, pictures = [], []
         for amount in amounts:
             deadline.check()

@@ -188,6 +188,16 @@ def test_directions_are_made_kept_used_and_fetched(
         ("generate", {"latents": [[1.0]]}, 409, "latents of shape"),
         ("generate", {"latents": []}, 409, "latents of shape"),
         ("embed", {"texts": [" "]}, 422, "text"),
+        ("edit", {"expression": EDIT, "amount": 1e39}, 422, "amount: Input should be less than"),
+        ("edit", {"expression": EDIT, "amount": -1e30}, 422, "amount: Input should be greater"),
+        ("sweep", {"expression": EDIT, "amounts": [0.0, 1e30]}, 422, "amounts.1: Input should be"),
+        ("edit", {"source": {"seed": 1}, "direction": [1e30] * 24}, 422, "beyond 1e+06"),
+        ("edit", {"source": {"seed": 1}, "direction": [1e39] * 24}, 422, "not finite"),
+        ("edit", {"source": {"latents": [[1e30] * 8]}, "direction": TEXT}, 422, "beyond 1e+06"),
+        ("generate", {"latents": [[-1e30] * 8]}, 422, "latents: holds numbers beyond 1e+06"),
+        ("generate", {"latents": [[1e39] * 8]}, 422, "latents: holds numbers that are not finite"),
+        ("invert", {"features": [[1e30] * 24]}, 422, "features: holds numbers beyond 1e+06"),
+        ("invert", {"features": [[1e39] * 24]}, 422, "features: holds numbers that are not"),
         ("nearest", {"expression": TEXT}, 422, "a change, not a picture"),
         ("nearest", {"expression": "bank(0)", "n": 9, "among": 5}, 422, "n = 9 among 5"),
         ("directions", {"name": "Bold", "expression": TEXT}, 422, "should match"),
@@ -205,6 +215,19 @@ def test_a_mistake_is_one_line_of_problem_json(
     assert says in told["detail"]
     assert "\n" not in told["detail"]
     assert told["instance"] == answer.headers["x-request-id"]
+
+
+def test_the_largest_numbers_that_are_taken_are_answered(server: Any, served: Any) -> None:
+    z, d = served.editor.latent_size, served.editor.space.size
+    source = {"latents": [[1e6] * z, [-1e6] * z]}
+    for path, body in (
+        ("generate", source),
+        ("invert", {"features": [[1e6] * d]}),
+        ("edit", {"source": source, "direction": [1e6] * d, "amount": -1e6, "residual": True}),
+    ):
+        answer = server.post(path, body)
+        assert answer.status_code == 200, answer.text
+        assert all(-1 <= one["agreement"] <= 1 for one in answer.json().get("pictures", []))
 
 
 def test_other_paths_and_broken_json(server: Any) -> None:
