@@ -9,9 +9,13 @@ EXPRESSION = "seed(7) + 1.5 * (text('a digit eight') - text('a digit three'))"
 # Parts of a relative path: none begins with a dot, none has a sign that a file name may not have.
 PART = r'[^/\\.:*?"<>|\x00-\x1f][^/\\:*?"<>|\x00-\x1f]*'
 FILE_NAME = f"^{PART}(/{PART})*$"
+MOST = 1_000  # entries of any list, beside the limits of the server; found before they are read
+ROW = 65_536  # numbers of one row
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 Base64 = Annotated[str, Field(description="base64 of a PNG, JPEG, TIFF or WebP file")]
 Named = Annotated[str, Field(pattern=FILE_NAME, max_length=200)]
+Images = Annotated[list[Base64], Field(min_length=1, max_length=MOST, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=MOST, fail_fast=True)]
 Arrays = Annotated[
     Literal["none", "json", "npy"],
     Field(description="how latents and features are answered: not, as lists, as base64 of .npy"),
@@ -34,7 +38,10 @@ class Npy(Asked):
     npy: str
 
 
-Numbers = Npy | list[list[float]] | list[float]
+# The first number that is none is told, and not each of thousands.
+Row = Annotated[list[float], Field(max_length=ROW, fail_fast=True)]
+Rows = Annotated[list[Row], Field(max_length=MOST, fail_fast=True)]
+Numbers = Npy | Rows | Row
 
 
 class Sources(Asked):
@@ -44,7 +51,7 @@ class Sources(Asked):
     n: int = Field(1, ge=1, description="samples of the seed")
     start: int = Field(0, ge=0, lt=2**53, description="index of the first")
     latents: Numbers | None = None
-    images: list[Base64] | None = Field(None, min_length=1)
+    images: Images | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -74,8 +81,8 @@ class EmbedRequest(Asked):
     """Images, or texts, to unit features (n d)."""
 
     model: str | None = MODEL
-    images: list[Base64] | None = Field(None, min_length=1)
-    texts: list[str] | None = Field(None, min_length=1)
+    images: Images | None = None
+    texts: Texts | None = None
     arrays: Literal["json", "npy"] = "json"
 
     @model_validator(mode="after")
@@ -90,7 +97,7 @@ class InvertRequest(Asked):
 
     model: str | None = MODEL
     features: Numbers | None = None
-    images: list[Base64] | None = Field(None, min_length=1)
+    images: Images | None = None
     arrays: Arrays = "json"
 
     @model_validator(mode="after")
@@ -111,13 +118,17 @@ class Moved(Asked):
     expression: str | None = Field(None, description="seed(7) + text('bold') - text('thin')")
     source: Sources | None = None
     direction: str | Numbers | None = Field(None, description="an expression, or (d) numbers")
-    hold: list[str] = Field([], max_length=32, description="measured attributes to be left alone")
+    hold: list[str] = Field(
+        [], max_length=32, fail_fast=True, description="measured attributes to be left alone"
+    )
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
     guidance: float | None = Field(None, ge=0, le=20, description="of maps that learned to take it")
     images: dict[Named, Base64] = Field(
-        {}, description="files that the expression names, as in image('a.png'), mean('new/*')"
+        {},
+        max_length=MOST,
+        description="files that the expression names, as in image('a.png'), mean('new/*')",
     )
     arrays: Arrays = "none"
 
@@ -139,7 +150,9 @@ class EditRequest(Moved):
 class SweepRequest(Moved):
     """The same edit of one source at several amounts."""
 
-    amounts: list[Amount] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
+    amounts: list[Amount] = Field(
+        [0.25, 0.5, 0.75, 1.0], min_length=1, max_length=MOST, fail_fast=True
+    )
 
 
 class NearestRequest(Asked):
@@ -149,7 +162,7 @@ class NearestRequest(Asked):
     expression: str = Field(examples=["slerp(seed(1), seed(2), 0.3)"])
     n: int = Field(12, ge=1)
     among: int = Field(4_000, ge=1, description="the bank's first so many")
-    images: dict[Named, Base64] = {}
+    images: dict[Named, Base64] = Field({}, max_length=MOST)
 
 
 class DirectionRequest(Asked):
@@ -158,12 +171,12 @@ class DirectionRequest(Asked):
     model: str | None = MODEL
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", examples=["bold"])
     expression: str | None = None
-    text: list[str] | None = Field(None, min_length=1)
-    neutral: list[str] | None = Field(None, min_length=1)
-    more: list[Base64] | None = Field(None, min_length=1)
-    less: list[Base64] | None = Field(None, min_length=1)
-    hold: list[str] = Field([], max_length=32)
-    images: dict[Named, Base64] = {}
+    text: Texts | None = None
+    neutral: Texts | None = None
+    more: Images | None = None
+    less: Images | None = None
+    hold: list[str] = Field([], max_length=32, fail_fast=True)
+    images: dict[Named, Base64] = Field({}, max_length=MOST)
     arrays: Arrays = "none"
 
     @model_validator(mode="after")

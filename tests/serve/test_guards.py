@@ -14,10 +14,12 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from controlgen import Client
 from controlgen.client import Refused
 from controlgen.serve.limits import Limits
+from controlgen.serve.schemas import GenerateRequest
 from controlgen.serve.work import Busy, Deadline, TooSlow, Work
 
 
@@ -85,6 +87,52 @@ def test_a_body_is_counted_as_it_comes(limited: Callable[..., Any]) -> None:
     answer = httpx.post(f"{server.url}/v1/edit", content=parts)
     assert answer.status_code == 413
     assert server.post("sample", {}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"latents": [' + b"[1.5]," * 160_000 + b"[1.5]]}",
+        b'{"latents": ' + b"[" * 310_000,
+        b"{" + b'"a":1,' * 10_001 + b'"b":2}',
+    ],
+)
+def test_values_of_json_are_counted_before_they_are_read(server: Any, body: bytes) -> None:
+    kind = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}/v1/generate", content=body, headers=kind)
+    assert answer.status_code == 413
+    assert "more than 300000 values of JSON" in answer.json()["detail"]
+    assert "npy" in answer.json()["detail"]
+    # A file in a form may have as many commas as it likes.
+    files = {"image": ("x.png", b"," * 400_000)}
+    answer = httpx.post(f"{server.url}/v1/invert/upload", files=files)
+    assert (answer.status_code, "not an image" in answer.json()["detail"]) == (422, True)
+
+
+def test_one_mistake_is_told_and_not_each_of_thousands() -> None:
+    for given in (["x"] * 60_000, [["x"] * 500] * 500, [[1.0]] * 60_000, [1.0] * 70_000):
+        with pytest.raises(ValidationError) as caught:
+            GenerateRequest.model_validate({"latents": given})
+        assert caught.value.error_count() <= 3
+
+
+def test_large_bodies_do_not_pile_up(limited: Callable[..., Any]) -> None:
+    server = limited(bodies_bytes=250_000)
+    port = int(server.url.rpartition(":")[2])
+    large = {"expression": "seed(1)", "images": {"a.png": "A" * 200_000}}
+    head = (
+        b"POST /v1/edit HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 200000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
+        plug.sendall(head + b" " * 190_000)
+        time.sleep(0.5)
+        answer = server.post("edit", large)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert "large requests" in answer.json()["detail"]
+        assert server.post("sample", {}).status_code == 200
+    time.sleep(0.5)
+    assert server.post("edit", large).status_code == 200  # the expression does not name it
 
 
 def test_a_body_that_never_comes_is_not_waited_for(limited: Callable[..., Any]) -> None:
