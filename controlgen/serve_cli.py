@@ -42,7 +42,7 @@ def serve(request: Request) -> None:
     from controlgen.serve.limits import Limits
     from controlgen.serve.models import open_models
 
-    token = request.token or os.environ.get(TOKEN, "")
+    token = _token(request.token or os.environ.get(TOKEN, ""))
     limits = Limits.parse({"waiting": request.waiting, "seconds": request.seconds}, "serve")
     local = request.host in LOOPBACK
     with closing(_bound(request.host, request.port)) as bound:
@@ -67,6 +67,14 @@ def serve(request: Request) -> None:
             uvicorn.Server(config).run(sockets=[bound])
         finally:
             _end(app.state.work.admitted)
+
+
+def _token(given: str) -> str:
+    # One that is blank would let everyone in who was meant to be kept out.
+    token = given.strip()
+    if given and not (token and token.isprintable()):
+        raise ConfigError("--token: blank, or with signs that no header can hold; choose another")
+    return token
 
 
 def _log() -> None:

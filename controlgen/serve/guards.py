@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controlgen.serve import tokens
 from controlgen.serve.limits import Limits
 
 LOG = logging.getLogger("controlgen.serve")
@@ -103,23 +104,24 @@ class Token:
             await self.app(scope, receive, send)
             return
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if scope["type"] == "http" and scope["path"] == "/" and self._is(asked):
+        said = asked.encode("utf-8", "replace")
+        if scope["type"] == "http" and scope["path"] == "/" and tokens.same(said, self.token):
             # Sent on without the token, which then stands in no history.
-            cookie = f"{COOKIE}={asked}; HttpOnly; SameSite=Strict; Path=/"
+            cookie = f"{COOKIE}={tokens.kept(self.token)}; HttpOnly; SameSite=Strict; Path=/"
             sent_on = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
             await send({"type": "http.response.start", "status": 303, "headers": sent_on})
             await send({"type": "http.response.body", "body": b""})
             return
         headers = Headers(scope=scope)
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if not (kind.lower() == "bearer" and self._is(given)) and not self._is(_cookie(headers)):
-            said = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
-            await _refuse(scope, receive, send, 401, said)
+        bearer = kind.lower() == "bearer" and tokens.same(given.encode("latin-1"), self.token)
+        if not bearer and not hmac.compare_digest(
+            _cookie(headers).encode(), tokens.kept(self.token).encode()
+        ):
+            way = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
+            await _refuse(scope, receive, send, 401, way)
             return
         await self.app(scope, receive, send)
-
-    def _is(self, given: str) -> bool:
-        return hmac.compare_digest(given.strip().encode(), self.token.encode())
 
 
 class Bounded:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MODEL = Field(None, max_length=200, description="a model's name; the only one if left out")
-EXPRESSION = "seed(7) + 1.5 * (text('a digit eight') - text('a digit three'))"
 # Parts of a relative path: none begins with a dot, none has a sign that a file name may not have.
 PART = r'[^/\\.:*?"<>|\x00-\x1f][^/\\:*?"<>|\x00-\x1f]*'
 FILE_NAME = f"^{PART}(/{PART})*$"
@@ -110,10 +109,6 @@ class InvertRequest(Asked):
 class Moved(Asked):
     """What an edit and a sweep share: an expression, or a source and a direction."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"expression": EXPRESSION, "arrays": "none"}]}
-    )
-
     model: str | None = MODEL
     expression: str | None = Field(None, description="seed(7) + text('bold') - text('thin')")
     source: Sources | None = None
@@ -159,18 +154,26 @@ class NearestRequest(Asked):
     """Items of the bank whose features are nearest to a picture's."""
 
     model: str | None = MODEL
-    expression: str = Field(examples=["slerp(seed(1), seed(2), 0.3)"])
+    expression: str
     n: int = Field(12, ge=1)
-    among: int = Field(4_000, ge=1, description="the bank's first so many")
+    among: int = Field(
+        500,
+        ge=1,
+        description="the bank's first so many; drawn and embedded as they are first asked for",
+    )
     images: dict[Named, Base64] = Field({}, max_length=MOST)
 
 
 class DirectionRequest(Asked):
-    """A direction: an expression, two texts, or two groups of images; with a name it is kept."""
+    """A direction: an expression, an attribute, two texts or two groups of images.
+
+    With a name it is kept; the one that had this name before is then gone.
+    """
 
     model: str | None = MODEL
-    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", examples=["bold"])
+    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     expression: str | None = None
+    attribute: str | None = Field(None, description="measured; one sigma of it")
     text: Texts | None = None
     neutral: Texts | None = None
     more: Images | None = None
@@ -183,11 +186,13 @@ class DirectionRequest(Asked):
     def _one(self) -> Self:
         given = {
             name
-            for name in ("expression", "text", "neutral", "more", "less")
+            for name in ("expression", "attribute", "text", "neutral", "more", "less")
             if getattr(self, name) is not None
         }
-        if given not in ({"expression"}, {"text", "neutral"}, {"more", "less"}):
-            raise ValueError("give an expression, or text and neutral, or more and less")
+        if given not in ({"expression"}, {"attribute"}, {"text", "neutral"}, {"more", "less"}):
+            raise ValueError(
+                "give an expression, or text and neutral, or more and less, or an attribute"
+            )
         return self
 
 
@@ -260,7 +265,7 @@ class Measurement(BaseModel):
 class Picture(BaseModel):
     """One answer: what came out, how near it is to what was asked, and how to draw it again."""
 
-    image: str = Field(description="base64 of a PNG, which carries the recipe")
+    image: str = Field(description="base64 of a PNG; that of an expression carries the recipe")
     amount: float | None
     agreement: float = Field(description="cosine of the features asked for and obtained, -1..1")
     progress: float | None = Field(description="the same of the changes")
@@ -306,6 +311,7 @@ class DirectionOut(BaseModel):
 
     model: str
     file: str | None
+    replaced: bool = Field(False, description="whether another one of this name is gone by it")
     made_by: str
     share: float = Field(description="that the bank's images span, 0..1")
     direction: Any = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlgen import __version__
 from controlgen.control import Editor, Recipe, directions, queries
 from controlgen.control.direction_files import SUFFIX, direction_bytes
+from controlgen.control.expression import quoted
 from controlgen.control.queries import Query
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError
@@ -149,15 +150,18 @@ class Service:
         else:
             change, made_by = self._between(served, asked)
             share = editor.statistics.share_inside(change)
-            direction = editor.within(change, asked.hold)
-        file = None
+            # Of an attribute it is inside, and holds what it should, to the last bit.
+            inside = asked.attribute is not None
+            direction = change if inside else editor.within(change, asked.hold)
+        file, replaced = None, False
         if asked.name is not None:
             file = asked.name + SUFFIX
             named = {"name": asked.name, "made_by": made_by, "space": editor.space.fingerprint}
-            served.keep(file, direction_bytes(direction, share_inside=share, **named))
+            replaced = served.keep(file, direction_bytes(direction, share_inside=share, **named))
         return DirectionOut(
             model=served.name,
             file=file,
+            replaced=replaced,
             made_by=made_by,
             share=share,
             direction=telling.numbers(direction, asked.arrays),
@@ -165,6 +169,9 @@ class Service:
 
     def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
         editor = served.editor
+        if asked.attribute is not None:
+            change = editor.attribute(asked.attribute, asked.hold)
+            return change, f"attribute({quoted(asked.attribute)})"
         if asked.text is not None and asked.neutral is not None:
             self.reading.short([*asked.text, *asked.neutral])
             change = directions.change_of_texts(editor, asked.text, asked.neutral)

@@ -18,9 +18,12 @@ from pydantic import ValidationError
 
 from controlgen import Client
 from controlgen.client import Refused
+from controlgen.control.gallery import BLOCK, Gallery
 from controlgen.serve.limits import Limits
 from controlgen.serve.schemas import GenerateRequest
 from controlgen.serve.work import Busy, Deadline, TooSlow, Work
+from controlgen.stopping import stoppable
+from controlgen.threads import AT_ONCE
 
 
 def test_ids_are_kept_where_sound_and_stand_in_the_log(
@@ -77,6 +80,20 @@ def test_a_token_is_asked_for(limited: Callable[..., Any]) -> None:
     assert server.get("/?token=wrong").status_code == 401
 
 
+@pytest.mark.parametrize("token", ["a;b,c=d e", "пароль", "sécret", 'q"uote\\'])
+def test_a_token_may_have_any_letters(limited: Callable[..., Any], token: str) -> None:
+    server = limited(token=f" {token}\n")
+    with Client(server.url, token=f"{token}\n") as client:
+        assert client.about["name"] == "tiny"
+    first = httpx.get(f"{server.url}/", params={"token": token})
+    assert first.status_code == 303
+    cookie = first.headers["set-cookie"].split(";")[0]
+    assert re.fullmatch(r"controlgen_token=[0-9a-f]{64}", cookie)
+    assert server.get("/v1/models", Cookie=cookie).status_code == 200
+    assert server.get("/v1/models", Cookie="controlgen_token=" + "0" * 64).status_code == 401
+    assert httpx.get(f"{server.url}/", params={"token": token[1:]}).status_code == 401
+
+
 def test_a_body_is_counted_as_it_comes(limited: Callable[..., Any]) -> None:
     server = limited(body_bytes=10_000)
     big = {"expression": "seed(1)", "images": {"a.png": "A" * 20_000}}
@@ -110,9 +127,9 @@ def test_values_of_json_are_counted_before_they_are_read(server: Any, body: byte
 
 
 def test_one_mistake_is_told_and_not_each_of_thousands() -> None:
-    for given in (["x"] * 60_000, [["x"] * 500] * 500, [[1.0]] * 60_000, [1.0] * 70_000):
+    for rows in (["x"] * 60_000, [["x"] * 500] * 500, [[1.0]] * 60_000, [1.0] * 70_000):
         with pytest.raises(ValidationError) as caught:
-            GenerateRequest.model_validate({"latents": given})
+            GenerateRequest.model_validate({"latents": rows})
         assert caught.value.error_count() <= 3
 
 
@@ -209,6 +226,19 @@ def test_stopping_waits_for_no_job_that_notices_nothing(monkeypatch: pytest.Monk
         work.submit(lambda _: None)
     free.set()
     assert deaf.result()
+
+
+def test_items_embedded_in_time_are_not_embedded_again(served: Any) -> None:
+    gallery, looks = Gallery(served.editor), []
+
+    def late() -> None:
+        looks.append(1)
+        if len(looks) > 2 * BLOCK // AT_ONCE + 2:
+            raise TimeoutError
+
+    with stoppable(late), pytest.raises(TimeoutError):
+        list(gallery.grow(2 * BLOCK))
+    assert list(gallery.grow(2 * BLOCK)) == [2 * BLOCK]
 
 
 def test_two_hundred_edits_at_once_are_all_answered(limited: Callable[..., Any]) -> None:

@@ -118,6 +118,8 @@ def test_beyond_loopback_there_is_a_loud_line(
         (("nowhere",), "nowhere: no such artifact"),
         (("MAP", "--directions", "EMPTY"), "holds no .safetensors file"),
         (("MAP", "--host", "256.0.0.1"), "cannot be had"),
+        (("MAP", "--token", " "), "--token: blank"),
+        (("MAP", "--token", "a\nb"), "--token: blank, or with signs"),
     ],
 )
 def test_a_mistake_is_one_line(
