@@ -298,5 +298,5 @@ def _lines(error: RequestValidationError) -> str:
     parts = []
     for one in error.errors()[:5]:
         where = ".".join(str(part) for part in one["loc"][1:]) or "body"
-        parts.append(f"{where}: {one['msg'].removeprefix('Value error, ')}"[:300])
+        parts.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)

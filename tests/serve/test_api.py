@@ -125,11 +125,11 @@ def test_an_error_of_ours_carries_the_id_of_its_request(server: Any, monkeypatch
 
 
 def test_a_long_detail_is_cut_and_keeps_the_way_out(server: Any) -> None:
-    answer = server.post("edit", {"expression": f'seed(1) + image("{"x" * 3_000}")'})
+    answer = server.post("edit", {"expression": EDIT, "x" * 100_000: 1})
     detail = answer.json()["detail"]
     assert len(detail) == 300, detail
     assert " ... " in detail
-    assert detail.endswith("nothing was")
+    assert detail.endswith("Extra inputs are not permitted")
 
 
 def test_a_name_taken_again_is_told(server: Any) -> None:
