@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from controlgen.control.edits import Edit, Measured, Samples
-from controlgen.control.expression import quoted
 from controlgen.control.measured import Given, checked
-from controlgen.errors import ConfigError, ControlGenError, DataError
+from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
 from controlgen.serve import codec
+from controlgen.serve.tokens import bare
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class Client:
         http: "httpx.Client | None" = None,
     ) -> None:
         self.url, self.model, self.patience = url, model, patience
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # Bytes, for a token may have letters that headers know nothing of.
+        headers = {b"Authorization": b"Bearer " + bare(token)} if token.strip() else {}
         self._httpx = _httpx()
         self._http = http or self._httpx.Client(base_url=url, timeout=timeout, trust_env=False)
         self._http.headers.update(headers)
@@ -149,11 +150,11 @@ class Client:
     ) -> Direction:
         """See Editor.direction; one with a `name` is kept there, for direction("NAME.safetensors").
 
-        Only `attribute` may be given alone.
+        One of the same name that was kept there is then gone. Only `attribute` may be given alone.
         """
         asked: dict[str, Any] = {}
         if attribute is not None:
-            asked["expression"] = f"attribute({quoted(attribute)})"
+            asked["attribute"] = attribute
         for side, words in (("text", text), ("neutral", neutral)):
             if words is not None:
                 asked[side] = [words] if isinstance(words, str) else list(words)
@@ -219,10 +220,46 @@ class Client:
             images=_files(images or {}),
         )
 
-    def nearest(
-        self, query: str, n: int = 12, among: int = 4_000
-    ) -> list[tuple[int, float, Pixels]]:
-        """Items of the bank by likeness: index, cosine and Pixels (1 c h w), the nearest first."""
+    def sweep(
+        self,
+        query: str,
+        amounts: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        residual: bool = False,
+        corrections: int | None = None,
+        refine: int = 0,
+        guidance: float | None = None,
+        images: Mapping[str, bytes | Path] | None = None,
+    ) -> list[Answered]:
+        """One `answer` for each amount, in one request."""
+        for amount in amounts:
+            _check(amount=amount, guidance=guidance)
+        told = self._post(
+            "sweep",
+            expression=query,
+            amounts=list(amounts),
+            residual=residual,
+            corrections=corrections,
+            refine=refine,
+            guidance=guidance,
+            images=_files(images or {}),
+            arrays="npy",
+        )
+        whole = _answered(told)
+        rows = {name: getattr(whole, name) for name in ("pixels", "latents", "asked", "obtained")}
+        return [
+            replace(
+                whole,
+                told={**told, "pictures": [told["pictures"][at]]},
+                **{name: row[at : at + 1] for name, row in rows.items()},
+            )
+            for at in range(len(amounts))
+        ]
+
+    def nearest(self, query: str, n: int = 12, among: int = 500) -> list[tuple[int, float, Pixels]]:
+        """Items of the bank by likeness: index, cosine and Pixels (1 c h w), the nearest first.
+
+        Of the bank's first `among`; the server draws and embeds those as they are first asked for.
+        """
         told = self._post("nearest", expression=query, n=n, among=among)["neighbours"]
         return [(one["item"], one["cosine"], _pixels([one["image"]])) for one in told]
 
@@ -232,17 +269,8 @@ class Client:
         return bytes(self._send("GET", path).content)
 
     def _moved(self, **asked: Any) -> Answered:
-        told = self._post("edit", **asked, arrays="npy")
-        return Answered(
-            pixels=_pixels([one["image"] for one in told["pictures"]]),
-            latents=_array(told["latents"]),
-            asked=_array(told["asked"]),
-            obtained=_array(told["obtained"]),
-            source_pixels=_pixels(told["sources"]),
-            source_latents=_array(told["source_latents"]),
-            source_features=_array(told["source_features"]),
-            told=told,
-        )
+        _check(amount=asked["amount"], guidance=asked.get("guidance"))
+        return _answered(self._post("edit", **asked, arrays="npy"))
 
     def _described(self) -> dict[str, Any]:
         if self.model is None:
@@ -286,6 +314,26 @@ class Client:
         raise Refused(f"{self.url}: {said}", answer.status_code)
 
 
+def _answered(told: Mapping[str, Any]) -> Answered:
+    return Answered(
+        pixels=_pixels([one["image"] for one in told["pictures"]]),
+        latents=_array(told["latents"]),
+        asked=_array(told["asked"]),
+        obtained=_array(told["obtained"]),
+        source_pixels=_pixels(told["sources"]),
+        source_latents=_array(told["source_latents"]),
+        source_features=_array(told["source_features"]),
+        told=told,
+    )
+
+
+def _check(**numbers: float | None) -> None:
+    # JSON has no others; said as an Editor says it.
+    for name, value in numbers.items():
+        if value is not None and not np.isfinite(value):
+            raise ConfigError(f"{name} {value}: must be a finite number")
+
+
 def _names(hold: str | Sequence[str]) -> list[str]:
     return [hold] if isinstance(hold, str) and hold else list(hold)
 
@@ -299,6 +347,8 @@ def _array(told: Mapping[str, str]) -> NDArray[np.float32]:
 
 
 def _pngs(pixels: Pixels) -> list[str]:
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] not in (1, 3):
+        raise Incompatible("pixels must be uint8 0..255 of shape (n, c, h, w)")
     return [codec.to_base64(codec.png(one[None])) for one in pixels]
 
 

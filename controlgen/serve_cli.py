@@ -42,7 +42,7 @@ def serve(request: Request) -> None:
     from controlgen.serve.limits import Limits
     from controlgen.serve.models import open_models
 
-    token = request.token or os.environ.get(TOKEN, "")
+    token = _token(request.token or os.environ.get(TOKEN, ""))
     limits = Limits.parse({"waiting": request.waiting, "seconds": request.seconds}, "serve")
     local = request.host in LOOPBACK
     with closing(_bound(request.host, request.port)) as bound:
@@ -63,7 +63,18 @@ def serve(request: Request) -> None:
         print(f"serving {names} at http://{shown}:{port} (stop with Ctrl-C)", flush=True)
         if not local:
             _warn(shown, token)
-        uvicorn.Server(config).run(sockets=[bound])
+        try:
+            uvicorn.Server(config).run(sockets=[bound])
+        finally:
+            _end(app.state.work.admitted)
+
+
+def _token(given: str) -> str:
+    # One that is blank would let everyone in who was meant to be kept out.
+    token = given.strip()
+    if given and not (token and token.isprintable()):
+        raise ConfigError("--token: blank, or with signs that no header can hold; choose another")
+    return token
 
 
 def _log() -> None:
@@ -73,6 +84,13 @@ def _log() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     log.handlers = [handler]
+
+
+def _end(unfinished: int) -> None:
+    # Python would wait for the thread of a job that notices no deadline, and nobody else does.
+    if unfinished:
+        print("controlgen: ended over a request that did not stop", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _bound(host: str, port: int) -> socket.socket:

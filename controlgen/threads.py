@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from controlgen.stopping import check_of_work
+
 AT_ONCE = 32  # rows of a part
 
 
@@ -31,12 +33,19 @@ def one_thread() -> Iterator[None]:
 def in_parts(work: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
     """What `work` makes of n rows, row by row: the same bits with any number of threads.
 
-    `work` is called from several threads at once, as many as torch is set to.
+    `work` is called from several threads at once, as many as torch is set to. Between two parts it
+    can be stopped; see `stopping`.
     """
+    check = check_of_work()
+
+    def checked(part: NDArray[Any]) -> NDArray[Any]:
+        check()
+        return work(part)
+
     parts = [rows[first : first + AT_ONCE] for first in range(0, max(len(rows), 1), AT_ONCE)]
     workers = min(len(parts), torch.get_num_threads())
     with one_thread():
         if workers == 1:
-            return np.concatenate([work(part) for part in parts])
+            return np.concatenate([checked(part) for part in parts])
         with ThreadPoolExecutor(workers) as pool:
-            return np.concatenate(list(pool.map(work, parts)))
+            return np.concatenate(list(pool.map(checked, parts)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from controlgen import Editor
+from controlgen.stopping import stoppable
 from controlgen.threads import AT_ONCE, in_parts, one_thread
 
 SHIPPED = Path(__file__).parents[1] / "artifacts/pretrained"
@@ -52,6 +53,23 @@ def test_parts_share_out_the_cores() -> None:
         return rows
 
     assert len(in_parts(met, np.zeros((2 * AT_ONCE, 1)))) == 2 * AT_ONCE
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_work_stops_between_two_parts_where_it_is_to(threads: int) -> None:
+    torch.set_num_threads(threads)
+    looks: list[int] = []
+
+    def third() -> None:
+        looks.append(1)
+        if len(looks) > 2:
+            raise TimeoutError
+
+    done: list[int] = []
+    with pytest.raises(TimeoutError), stoppable(third):
+        in_parts(lambda rows: done.append(1) or rows, np.zeros((8 * AT_ONCE, 1)))
+    assert len(done) == 2
+    assert len(in_parts(lambda rows: rows, np.zeros((8 * AT_ONCE, 1)))) == 8 * AT_ONCE
 
 
 def test_the_setting_is_left_as_it_was_after_a_mistake() -> None:

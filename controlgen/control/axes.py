@@ -21,6 +21,7 @@ from controlgen import rng
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.spec import Spec
+from controlgen.stopping import look
 from controlgen.types import Direction, Latents
 
 Rows = NDArray[np.float32]
@@ -172,6 +173,7 @@ def _activations(layer: Callable[[Tensor], Tensor], latents: Latents) -> Floats:
     rows: Floats | None = None
     with torch.no_grad():
         for first in range(0, len(latents), AT_ONCE):
+            look()
             part = layer(torch.from_numpy(latents[first : first + AT_ONCE])).flatten(1).cpu()
             if rows is None:
                 rows = np.empty((len(latents), part.shape[1]))

@@ -11,7 +11,7 @@ from controlgen.control.model import Model
 from controlgen.errors import ConfigError
 from controlgen.types import Direction, Features, Indices, Latents, Pixels
 
-BLOCK = 512  # items drawn and embedded at once
+BLOCK = 128  # items drawn and embedded at once; what was stopped between two is not done again
 
 
 class Neighbours(NamedTuple):

@@ -17,6 +17,7 @@ from controlgen.control.meaning import Function, Value, Vocabulary, change, eval
 from controlgen.control.model import Model
 from controlgen.decoding import LARGEST_BYTES, image_of
 from controlgen.errors import ConfigError, DataError
+from controlgen.stopping import look
 from controlgen.types import Direction, Features, Latents, Pixels
 
 BLOCK = 256  # files read and embedded at once
@@ -118,6 +119,7 @@ class Reading:
         return np.concatenate(parts)
 
     def _pixels(self, name: str) -> Pixels:
+        look()
         content = self._content(name)
         try:
             return image_of(content, PurePath(name).suffix, self.model.image_shape)

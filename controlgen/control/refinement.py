@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from controlgen.errors import ConfigError
+from controlgen.stopping import look
 from controlgen.types import Features, Latents
 
 LEARNING_RATE = 0.005  # of Adam on the latents, for a warm start
@@ -93,6 +94,7 @@ def descend(
     targets = torch.from_numpy(np.array(asked, np.float32))
     adam = torch.optim.Adam([z], lr=learning_rate)
     while True:
+        look()
         # Each row has a loss of its own, and Adam scales each number by itself.
         cosine = (features_of(z) * targets).sum(1)
         loss = 1 - cosine

@@ -9,6 +9,7 @@ from fastapi import FastAPI, File, Form, Path, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from controlgen import __version__
 from controlgen.errors import (
@@ -20,6 +21,7 @@ from controlgen.errors import (
     Incompatible,
 )
 from controlgen.serve import codec
+from controlgen.serve.examples import put_into
 from controlgen.serve.guards import LOG, PROBLEM, Bounded, SameHost, Token, Traced, problem
 from controlgen.serve.limits import Limits
 from controlgen.serve.models import Served, chosen
@@ -89,6 +91,8 @@ def create_app(
     where that is asked for and gradio is not installed.
     """
     limits = limits or Limits()
+    # Starlette writes uploads beyond 1 MB to the disk; what is given here never goes there.
+    MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, limits.body_bytes)
     service, work = Service(models, limits), Work(limits)
     page = _studio(service, work) if studio else None
 
@@ -96,7 +100,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with page.running() if page else nullcontext():
             yield
-        # What was begun is finished.
+        # What was begun is finished, or was given time to notice that it is too late.
         await asyncio.get_running_loop().run_in_executor(None, work.close)
 
     app = FastAPI(
@@ -114,8 +118,9 @@ def create_app(
     _ask(app, service, work)
     if page:
         page.put_into(app)
+    _give_examples(app, next(iter(models.values())))
     app.add_middleware(Bounded, limits=limits)
-    if token:
+    if token.strip():
         app.add_middleware(Token, token=token)
     app.add_middleware(SameHost, hosts=hosts)
     app.add_middleware(Traced)
@@ -209,14 +214,17 @@ def _ask(app: FastAPI, service: Service, work: Work) -> None:
     async def edit(asked: EditRequest, request: Request) -> Any:
         """Move sources in feature space; see what was asked and what came out.
 
-        With `Accept: image/png` the first picture alone, which carries its recipe.
+        With `Accept: image/png` the first picture alone; that of an expression carries its recipe.
         """
-        return _as_asked(request, await work.run(doing(service.edit, asked)))
+        return _as_asked(request, await work.run(doing(service.edit, asked)), 0)
 
     @app.post("/v1/sweep", tags=["work"], response_model=Answer, responses=PICTURE)
     async def sweep(asked: SweepRequest, request: Request) -> Any:
-        """The same edit at several amounts, as a slider moves."""
-        return _as_asked(request, await work.run(doing(service.sweep, asked)))
+        """The same edit at several amounts, as a slider moves.
+
+        With `Accept: image/png` the last picture alone, where the way ends.
+        """
+        return _as_asked(request, await work.run(doing(service.sweep, asked)), -1)
 
     @app.post("/v1/nearest", tags=["work"])
     async def nearest(asked: NearestRequest) -> Neighbours:
@@ -225,14 +233,28 @@ def _ask(app: FastAPI, service: Service, work: Work) -> None:
 
     @app.post("/v1/directions", tags=["work"], status_code=201)
     async def directions(asked: DirectionRequest) -> DirectionOut:
-        """Make a direction of texts, groups of images or an expression, and keep it by name."""
+        """Make a direction of texts, groups of images, an attribute or an expression.
+
+        With a name it is kept, for every request. Of a name already taken it takes the place, and
+        the answer says `replaced`.
+        """
         return await work.run(doing(service.direction, asked))
 
 
-def _as_asked(request: Request, answer: Answer) -> Any:
+def _give_examples(app: FastAPI, served: Served) -> None:
+    # They name a model and have its sizes, so they can be sent as they stand.
+    def schema() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            put_into(FastAPI.openapi(app), served)
+        return FastAPI.openapi(app)
+
+    app.openapi = schema  # type: ignore[method-assign]
+
+
+def _as_asked(request: Request, answer: Answer, shown: int) -> Any:
     if request.headers.get("accept", "").split(",")[0].split(";")[0].strip() != "image/png":
         return answer
-    image = codec.from_base64(answer.pictures[0].image, "image")
+    image = codec.from_base64(answer.pictures[shown].image, "image")
     return Response(image, media_type="image/png")
 
 
@@ -266,12 +288,15 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
         LOG.error("%s failed", getattr(request.state, "request_id", ""), exc_info=error)
-        return told(request, 500, "Failed", "an error that is not yours; the log says more")
+        # Sent from outside of what gives every other answer its id.
+        request_id = {"X-Request-ID": getattr(request.state, "request_id", "")}
+        said = "an error that is not yours; the log says more"
+        return told(request, 500, "Failed", said, **request_id)
 
 
 def _lines(error: RequestValidationError) -> str:
     parts = []
     for one in error.errors()[:5]:
         where = ".".join(str(part) for part in one["loc"][1:]) or "body"
-        parts.append(f"{where}: {one['msg'].removeprefix('Value error, ')}"[:300])
+        parts.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
     return "; ".join(parts)

@@ -17,6 +17,7 @@ from controlgen.serve.limits import Limits
 from controlgen.types import Pixels, Shape
 
 NPY_HEADER = 1_000  # bytes of a .npy header that numpy is let read
+LARGEST = 1e6  # magnitude of what may be given; squares of far larger ones overflow
 
 
 def from_base64(text: str, what: str) -> bytes:
@@ -44,16 +45,33 @@ def checked_image(content: bytes, what: str, limits: Limits) -> bytes:
         raise DataError(f"{what}: empty")
     if len(content) > limits.image_bytes:
         raise DataError(f"{what}: {len(content)} bytes, at most {limits.image_bytes} are taken")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            size, mode = opened.width * opened.height, opened.mode
-    except (*UNREADABLE, ValueError, SyntaxError, KeyError, TypeError):
-        return content  # image_of says what else it is
+    size, mode = header_of(content)
     if size > limits.image_pixels:
-        raise DataError(f"{what}: {size} pixels, at most {limits.image_pixels} are decoded")
+        raise DataError(
+            f"{what}: {_counted(size)} pixels, it could be a decompression bomb; at most "
+            f"{limits.image_pixels} are decoded"
+        )
     if mode == "CMYK":
         raise DataError(f"{what}: CMYK has no one meaning in RGB; convert it first")
     return content
+
+
+def header_of(content: bytes) -> tuple[float, str]:
+    """Pixels and colour mode that an image's header tells; 0 and "" of what is no image.
+
+    More pixels than Pillow would open are infinitely many.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            return opened.width * opened.height, opened.mode
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return math.inf, ""
+    except (*UNREADABLE, ValueError, SyntaxError, KeyError, TypeError):
+        return 0, ""  # image_of says what else it is
+
+
+def _counted(pixels: float) -> str:
+    return "too many" if math.isinf(pixels) else f"{pixels}"
 
 
 def to_pixels_of(content: bytes, what: str, shape: Shape, limits: Limits) -> Pixels:
@@ -94,6 +112,13 @@ def from_npy(content: bytes, what: str) -> NDArray[np.float32]:
         raise DataError(f"{what}: not a .npy file of plain numbers")
     numbers = np.frombuffer(data, kind)
     return finite(numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape), what)
+
+
+def bounded(numbers: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """The numbers themselves. Raises DataError where one is too large to be meant."""
+    if (np.abs(numbers) > LARGEST).any():
+        raise DataError(f"{what}: holds numbers beyond {LARGEST:g} in magnitude")
+    return numbers
 
 
 def finite(numbers: Any, what: str) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controlgen.serve import tokens
 from controlgen.serve.limits import Limits
 
 LOG = logging.getLogger("controlgen.serve")
@@ -22,6 +23,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PROBLEM = "application/problem+json"
 COOKIE = "controlgen_token"
 OPEN = ("/health",)  # paths that need no token
+SMALL = 100_000  # bytes of a body that is taken however much others hold
+NAME = 30  # values of JSON that one name counts as
+AGAIN = 2  # seconds after which a large body may be sent again
+DETAIL = 300  # characters of what a problem says at most
 TITLES = {
     400: "Bad request",
     401: "No token",
@@ -29,6 +34,7 @@ TITLES = {
     408: "Too slow in arriving",
     413: "Too large",
     421: "Another host",
+    429: "Too many requests",
 }
 
 
@@ -98,45 +104,55 @@ class Token:
             await self.app(scope, receive, send)
             return
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if scope["type"] == "http" and scope["path"] == "/" and self._is(asked):
+        said = asked.encode("utf-8", "replace")
+        if scope["type"] == "http" and scope["path"] == "/" and tokens.same(said, self.token):
             # Sent on without the token, which then stands in no history.
-            cookie = f"{COOKIE}={asked}; HttpOnly; SameSite=Strict; Path=/"
+            cookie = f"{COOKIE}={tokens.kept(self.token)}; HttpOnly; SameSite=Strict; Path=/"
             sent_on = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
             await send({"type": "http.response.start", "status": 303, "headers": sent_on})
             await send({"type": "http.response.body", "body": b""})
             return
         headers = Headers(scope=scope)
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if not (kind.lower() == "bearer" and self._is(given)) and not self._is(_cookie(headers)):
-            said = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
-            await _refuse(scope, receive, send, 401, said)
+        bearer = kind.lower() == "bearer" and tokens.same(given.encode("latin-1"), self.token)
+        if not bearer and not hmac.compare_digest(
+            _cookie(headers).encode(), tokens.kept(self.token).encode()
+        ):
+            way = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
+            await _refuse(scope, receive, send, 401, way)
             return
         await self.app(scope, receive, send)
 
-    def _is(self, given: str) -> bool:
-        return hmac.compare_digest(given.strip().encode(), self.token.encode())
-
 
 class Bounded:
-    """Counts the bytes of a body as they come: too many, or none for too long, is the end of it."""
+    """Counts a body as it comes: too much, or nothing for too long, is the end of it.
+
+    Bytes are counted, and values of JSON: what reads them holds up every other request and takes
+    fifty times their room. What all requests hold together is bounded as well; small ones are let
+    in even then.
+    """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits = app, limits
+        self._held = 0  # bytes of all bodies whose answers are not yet there
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most, begun, came = self.limits.body_bytes, False, 0
+        most, begun, came, values = self.limits.body_bytes, False, 0, 0
+        whole = False
         refused: tuple[int, str] | None = None
+        # A file in a form is no JSON, and has commas by chance.
+        form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdigit() and int(length) > most:
             await _refuse(scope, receive, send, 413, f"a body of more than {most} bytes")
             return
 
         async def counted() -> Message:
-            nonlocal came, refused
-            if came < 0:  # the body is there; what still comes is the end of the connection
+            nonlocal came, values, whole, refused
+            if whole:  # the body is there; what still comes is the end of the connection
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), self.limits.seconds)
@@ -144,12 +160,14 @@ class Bounded:
                 refused = 408, f"nothing came for {self.limits.seconds:g} s"
                 return {"type": "http.disconnect"}
             if message["type"] == "http.request":
-                came += len(message.get("body", b""))
-                if came > most:
-                    refused = 413, f"a body of more than {most} bytes"
+                body = message.get("body", b"")
+                came += len(body)
+                self._held += len(body)
+                values += 0 if form else _values(body)
+                refused = self._too_much(came, values)
+                if refused is not None:
                     return {"type": "http.disconnect"}
-                if not message.get("more_body", False):
-                    came = -1
+                whole = not message.get("more_body", False)
             return message
 
         async def noted(message: Message) -> None:
@@ -164,14 +182,34 @@ class Bounded:
         except ClientDisconnect:
             if refused is None:
                 raise
+        finally:
+            self._held -= came
         if refused is not None and not begun:
             await _refuse(scope, receive, send, *refused)
 
+    def _too_much(self, came: int, values: int) -> tuple[int, str] | None:
+        limits = self.limits
+        if came > limits.body_bytes:
+            return 413, f"a body of more than {limits.body_bytes} bytes"
+        if values > limits.json_values:
+            said = f"more than {limits.json_values} values of JSON; send large arrays as"
+            return 413, said + ' {"npy": base64 of a .npy file}'
+        if came > SMALL and self._held > limits.bodies_bytes:
+            return 429, "other large requests are at work already; ask again in a while"
+        return None
+
 
 def problem(status: int, title: str, detail: str, request_id: str) -> bytes:
-    """An RFC 9457 body."""
+    """An RFC 9457 body; of a long detail it has the beginning and the end, where the way out is."""
+    if len(detail) > DETAIL:
+        detail = f"{detail[: DETAIL - 105]} ... {detail[-100:]}"
     said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return json.dumps({**said, "instance": request_id}).encode()
+
+
+def _values(body: bytes) -> int:
+    # About as many as there are; a name is a value of many, so much longer it takes to be refused.
+    return body.count(b",") + body.count(b"[") + NAME * body.count(b":")
 
 
 def _name(host: str) -> str:
@@ -197,5 +235,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, detai
     headers += [(b"connection", b"close")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 429:
+        headers.append((b"retry-after", str(AGAIN).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

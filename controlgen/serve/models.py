@@ -25,12 +25,16 @@ class Served:
     most_directions: int
     directions: "OrderedDict[str, bytes]" = field(default_factory=OrderedDict)
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keep a direction file; beyond `most_directions` the one kept longest goes."""
-        self.directions.pop(name, None)
+    def keep(self, name: str, content: bytes) -> bool:
+        """Keep a direction file; whether another one of this name is gone by it.
+
+        Beyond `most_directions` the one kept longest goes.
+        """
+        before = self.directions.pop(name, content)
         self.directions[name] = content
         while len(self.directions) > self.most_directions:
             self.directions.popitem(last=False)
+        return before != content
 
     @property
     def many(self) -> bool:

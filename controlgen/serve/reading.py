@@ -8,29 +8,33 @@ from numpy.typing import NDArray
 
 from controlgen.control import Samples, queries
 from controlgen.control.files import GivenFiles
-from controlgen.errors import ConfigError, Incompatible
+from controlgen.errors import ConfigError, DataError, Incompatible
 from controlgen.serve import codec
 from controlgen.serve.limits import Limits
 from controlgen.serve.models import Served
 from controlgen.serve.schemas import Moved, Npy, Numbers, Sources
+from controlgen.stopping import look
 from controlgen.types import Direction, Features, Latents, Pixels
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reading:
-    """Requests as the Editor takes them. Raises ConfigError, DataError, Incompatible."""
+    """One request as the Editor takes it. Raises ConfigError, DataError, Incompatible.
+
+    `pixels` are those of all its images so far: a file of a few bytes may hold millions.
+    """
 
     limits: Limits
+    pixels: float = 0
 
     def files(self, served: Served, images: Mapping[str, str]) -> GivenFiles:
         """What came with the request by its names, and the directions kept."""
         self.at_most(len(images), self.limits.images, "images")
         contents = dict(served.directions)
         for name, text in images.items():
-            content = codec.from_base64(text, name)
-            contents[name] = codec.checked_image(content, name, self.limits)
+            contents[name] = self._image(text, name)
         return GivenFiles(contents)
 
     def images(self, images: Sequence[str], served: Served) -> Pixels:
@@ -40,7 +44,7 @@ class Reading:
         rows = []
         for at, text in enumerate(images):
             what = f"image {at + 1}"
-            content = codec.from_base64(text, what)
+            content = self._image(text, what)
             rows.append(codec.to_pixels_of(content, what, shape, self.limits))
         return np.concatenate(rows)
 
@@ -95,7 +99,20 @@ class Reading:
         if value > most:
             raise ConfigError(f"{what}: {value} is more than the {most} of one request")
 
+    def _image(self, text: str, what: str) -> bytes:
+        look()
+        content = codec.checked_image(codec.from_base64(text, what), what, self.limits)
+        self.pixels += codec.header_of(content)[0]
+        if self.pixels > self.limits.pixels:
+            raise DataError(
+                f"{what}: with it the images have {self.pixels} pixels; at most "
+                f"{self.limits.pixels} of one request are decoded"
+            )
+        return content
+
     def _numbers(self, numbers: Numbers, what: str) -> Floats:
         if isinstance(numbers, Npy):
-            return codec.from_npy(codec.from_base64(numbers.npy, what), what)
-        return codec.finite(numbers, what)
+            array = codec.from_npy(codec.from_base64(numbers.npy, what), what)
+        else:
+            array = codec.finite(numbers, what)
+        return codec.bounded(array, what)

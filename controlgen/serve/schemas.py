@@ -5,17 +5,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MODEL = Field(None, max_length=200, description="a model's name; the only one if left out")
-EXPRESSION = "seed(7) + 1.5 * (text('a digit eight') - text('a digit three'))"
 # Parts of a relative path: none begins with a dot, none has a sign that a file name may not have.
 PART = r'[^/\\.:*?"<>|\x00-\x1f][^/\\:*?"<>|\x00-\x1f]*'
 FILE_NAME = f"^{PART}(/{PART})*$"
+MOST = 1_000  # entries of any list, beside the limits of the server; found before they are read
+ROW = 65_536  # numbers of one row
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 Base64 = Annotated[str, Field(description="base64 of a PNG, JPEG, TIFF or WebP file")]
 Named = Annotated[str, Field(pattern=FILE_NAME, max_length=200)]
+Images = Annotated[list[Base64], Field(min_length=1, max_length=MOST, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=MOST, fail_fast=True)]
 Arrays = Annotated[
     Literal["none", "json", "npy"],
     Field(description="how latents and features are answered: not, as lists, as base64 of .npy"),
 ]
+
+
+# Beyond it float32 holds nothing of the source beside the direction.
+Amount = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class Asked(BaseModel):
@@ -30,7 +37,10 @@ class Npy(Asked):
     npy: str
 
 
-Numbers = Npy | list[list[float]] | list[float]
+# The first number that is none is told, and not each of thousands.
+Row = Annotated[list[float], Field(max_length=ROW, fail_fast=True)]
+Rows = Annotated[list[Row], Field(max_length=MOST, fail_fast=True)]
+Numbers = Npy | Rows | Row
 
 
 class Sources(Asked):
@@ -40,7 +50,7 @@ class Sources(Asked):
     n: int = Field(1, ge=1, description="samples of the seed")
     start: int = Field(0, ge=0, lt=2**53, description="index of the first")
     latents: Numbers | None = None
-    images: list[Base64] | None = Field(None, min_length=1)
+    images: Images | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -70,8 +80,8 @@ class EmbedRequest(Asked):
     """Images, or texts, to unit features (n d)."""
 
     model: str | None = MODEL
-    images: list[Base64] | None = Field(None, min_length=1)
-    texts: list[str] | None = Field(None, min_length=1)
+    images: Images | None = None
+    texts: Texts | None = None
     arrays: Literal["json", "npy"] = "json"
 
     @model_validator(mode="after")
@@ -86,7 +96,7 @@ class InvertRequest(Asked):
 
     model: str | None = MODEL
     features: Numbers | None = None
-    images: list[Base64] | None = Field(None, min_length=1)
+    images: Images | None = None
     arrays: Arrays = "json"
 
     @model_validator(mode="after")
@@ -99,21 +109,21 @@ class InvertRequest(Asked):
 class Moved(Asked):
     """What an edit and a sweep share: an expression, or a source and a direction."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"expression": EXPRESSION, "arrays": "none"}]}
-    )
-
     model: str | None = MODEL
     expression: str | None = Field(None, description="seed(7) + text('bold') - text('thin')")
     source: Sources | None = None
     direction: str | Numbers | None = Field(None, description="an expression, or (d) numbers")
-    hold: list[str] = Field([], max_length=32, description="measured attributes to be left alone")
+    hold: list[str] = Field(
+        [], max_length=32, fail_fast=True, description="measured attributes to be left alone"
+    )
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
     guidance: float | None = Field(None, ge=0, le=20, description="of maps that learned to take it")
     images: dict[Named, Base64] = Field(
-        {}, description="files that the expression names, as in image('a.png'), mean('new/*')"
+        {},
+        max_length=MOST,
+        description="files that the expression names, as in image('a.png'), mean('new/*')",
     )
     arrays: Arrays = "none"
 
@@ -128,58 +138,72 @@ class Moved(Asked):
 class EditRequest(Moved):
     """One edit of each source; `answers` above 1 gives so many of one, best first."""
 
-    amount: float = 1.0
+    amount: Amount = 1.0
     answers: int = Field(1, ge=1)
 
 
 class SweepRequest(Moved):
     """The same edit of one source at several amounts."""
 
-    amounts: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
+    amounts: list[Amount] = Field(
+        [0.25, 0.5, 0.75, 1.0], min_length=1, max_length=MOST, fail_fast=True
+    )
 
 
 class NearestRequest(Asked):
     """Items of the bank whose features are nearest to a picture's."""
 
     model: str | None = MODEL
-    expression: str = Field(examples=["slerp(seed(1), seed(2), 0.3)"])
+    expression: str
     n: int = Field(12, ge=1)
-    among: int = Field(4_000, ge=1, description="the bank's first so many")
-    images: dict[Named, Base64] = {}
+    among: int = Field(
+        500,
+        ge=1,
+        description="the bank's first so many; drawn and embedded as they are first asked for",
+    )
+    images: dict[Named, Base64] = Field({}, max_length=MOST)
 
 
 class DirectionRequest(Asked):
-    """A direction: an expression, two texts, two groups of images, or a number of each image.
+    """A direction: an expression, an attribute, two texts, two groups of images, or a number of each
+    image.
 
-    With a name it is kept.
+    With a name it is kept; the one that had this name before is then gone.
     """
 
     model: str | None = MODEL
-    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", examples=["bold"])
+    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     expression: str | None = None
-    text: list[str] | None = Field(None, min_length=1)
-    neutral: list[str] | None = Field(None, min_length=1)
-    more: list[Base64] | None = Field(None, min_length=1)
-    less: list[Base64] | None = Field(None, min_length=1)
+    attribute: str | None = Field(None, description="measured; one sigma of it")
+    text: Texts | None = None
+    neutral: Texts | None = None
+    more: Images | None = None
+    less: Images | None = None
     values: list[float] | None = Field(
-        None, min_length=1, description="what was measured on each image of `of`"
+        None,
+        min_length=1,
+        max_length=MOST,
+        fail_fast=True,
+        description="what was measured on each image of `of`",
     )
-    of: list[Base64] | None = Field(None, min_length=1)
-    hold: list[str] = Field([], max_length=32)
-    images: dict[Named, Base64] = {}
+    of: Images | None = None
+    hold: list[str] = Field([], max_length=32, fail_fast=True)
+    images: dict[Named, Base64] = Field({}, max_length=MOST)
     arrays: Arrays = "none"
 
     @model_validator(mode="after")
     def _one(self) -> Self:
+        alone = ("expression", "attribute")
         given = {
             name
-            for name in ("expression", "text", "neutral", "more", "less", "values", "of")
+            for name in (*alone, "text", "neutral", "more", "less", "values", "of")
             if getattr(self, name) is not None
         }
         pairs = ({"text", "neutral"}, {"more", "less"}, {"values", "of"})
-        if given not in ({"expression"}, *pairs):
+        if given not in (*({name} for name in alone), *pairs):
             raise ValueError(
-                "give an expression, or text and neutral, or more and less, or values and of"
+                "give an expression, or text and neutral, or more and less, or an attribute, or "
+                "values and of"
             )
         return self
 
@@ -253,7 +277,7 @@ class Measurement(BaseModel):
 class Picture(BaseModel):
     """One answer: what came out, how near it is to what was asked, and how to draw it again."""
 
-    image: str = Field(description="base64 of a PNG, which carries the recipe")
+    image: str = Field(description="base64 of a PNG; that of an expression carries the recipe")
     amount: float | None
     agreement: float = Field(description="cosine of the features asked for and obtained, -1..1")
     progress: float | None = Field(description="the same of the changes")
@@ -299,6 +323,7 @@ class DirectionOut(BaseModel):
 
     model: str
     file: str | None
+    replaced: bool = Field(False, description="whether another one of this name is gone by it")
     made_by: str
     share: float = Field(description="that the bank's images span, 0..1")
     direction: Any = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlgen import __version__
 from controlgen.control import Editor, Recipe, directions, queries
 from controlgen.control.direction_files import SUFFIX, direction_bytes
+from controlgen.control.expression import quoted
 from controlgen.control.measured import direction_of_values
 from controlgen.control.queries import Query
 from controlgen.drawing import draw_edit
@@ -50,7 +51,7 @@ class Service:
 
     @property
     def reading(self) -> Reading:
-        """How requests are read under these limits."""
+        """How one request is read under these limits; it counts, so each has its own."""
         return Reading(self.limits)
 
     def sample(self, asked: SampleRequest, deadline: Deadline) -> ImagesOut:
@@ -154,15 +155,18 @@ class Service:
         else:
             change, made_by = self._between(served, asked)
             share = editor.statistics.share_inside(change)
-            direction = editor.within(change, asked.hold)
-        file = None
+            # Of an attribute it is inside, and holds what it should, to the last bit.
+            inside = asked.attribute is not None
+            direction = change if inside else editor.within(change, asked.hold)
+        file, replaced = None, False
         if asked.name is not None:
             file = asked.name + SUFFIX
             named = {"name": asked.name, "made_by": made_by, "space": editor.space.fingerprint}
-            served.keep(file, direction_bytes(direction, share_inside=share, **named))
+            replaced = served.keep(file, direction_bytes(direction, share_inside=share, **named))
         return DirectionOut(
             model=served.name,
             file=file,
+            replaced=replaced,
             made_by=made_by,
             share=share,
             direction=telling.numbers(direction, asked.arrays),
@@ -170,11 +174,15 @@ class Service:
 
     def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
         editor = served.editor
+        if asked.attribute is not None:
+            change = editor.attribute(asked.attribute, asked.hold)
+            return change, f"attribute({quoted(asked.attribute)})"
         if asked.text is not None and asked.neutral is not None:
             self.reading.short([*asked.text, *asked.neutral])
             change = directions.change_of_texts(editor, asked.text, asked.neutral)
             return change, f"texts: {len(asked.text)} minus {len(asked.neutral)}"
-        more, less = (self.reading.images(side or [], served) for side in (asked.more, asked.less))
+        reading = self.reading
+        more, less = (reading.images(side or [], served) for side in (asked.more, asked.less))
         change = directions.change_of_groups(editor, more, less)
         return change, f"images: {len(more)} minus {len(less)}"
 
@@ -202,8 +210,9 @@ class Service:
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
     ) -> Answer:
         editor = served.editor.guided(asked.guidance)
-        source = self.reading.source(served, asked.source or Sources(seed=0))
-        hold, direction = tuple(asked.hold), self.reading.direction(served, asked)
+        reading = self.reading
+        source = reading.source(served, asked.source or Sources(seed=0))
+        hold, direction = tuple(asked.hold), reading.direction(served, asked)
         edits, pictures = [], []
         for amount in amounts:
             deadline.check()

@@ -4,16 +4,18 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controlgen.errors import ControlGenError
 from controlgen.serve.limits import Limits
+from controlgen.stopping import stoppable
 
 T = TypeVar("T")
 SMOOTHING = 0.2  # weight of the newest job in the mean time of a job
+GRACE = 5.0  # seconds, beyond its deadline, that a job has to notice it
 
 
 class Busy(ControlGenError):
@@ -35,7 +37,10 @@ class Deadline:
     at: float
 
     def check(self) -> None:
-        """Raise TooSlow where it has passed; work of several steps asks between them."""
+        """Raise TooSlow where it has passed; work of several steps asks between them.
+
+        The loops of the library ask as well; see `stopping`.
+        """
         if time.monotonic() > self.at:
             raise TooSlow("took longer than a request may; ask for less at once", 1)
 
@@ -52,6 +57,7 @@ class Work:
         self.limits = limits
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="controlgen")
         self._lock = Lock()
+        self._jobs: dict[Future[Any], Deadline] = {}
         self._admitted = 0
         self._seconds = 0.05  # a job takes, so far
 
@@ -75,6 +81,8 @@ class Work:
         except RuntimeError:
             self._left(None)
             raise Busy("the server is stopping; ask another time", 5) from None
+        with self._lock:
+            self._jobs[future] = deadline
         future.add_done_callback(self._left)
         return future
 
@@ -84,25 +92,40 @@ class Work:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
         except TimeoutError:
-            # One that has not begun never will; one that has stops at its next check.
+            # One that has not begun never will; one that has stops at its next look.
             future.cancel()
             raise TooSlow(
                 f"no answer within {self.limits.seconds:g} s; ask again, or for less at once", 1
             ) from None
 
-    def close(self) -> None:
-        """Finish what was admitted, then stop."""
+    def close(self) -> bool:
+        """Finish what was admitted, then stop; whether all of it is done.
+
+        What somebody awaits is done by its deadline. What goes on beyond is awaited by nobody, and
+        has GRACE seconds to notice.
+        """
+        self._pool.shutdown(wait=False)
+        with self._lock:
+            jobs = dict(self._jobs)
+        last = max((deadline.at for deadline in jobs.values()), default=0.0)
+        left = max(last - time.monotonic(), 0.0) + GRACE
+        if wait(jobs, timeout=left).not_done:
+            return False
         self._pool.shutdown(wait=True)
+        return True
 
     def _timed(self, job: Callable[[Deadline], T], deadline: Deadline) -> T:
         begun = time.monotonic()
         deadline.check()
         try:
-            return job(deadline)
+            with stoppable(deadline.check):
+                return job(deadline)
         finally:
             spent = time.monotonic() - begun
             self._seconds += SMOOTHING * (spent - self._seconds)
 
-    def _left(self, future: object) -> None:
+    def _left(self, future: "Future[Any] | None") -> None:
         with self._lock:
             self._admitted -= 1
+            if future is not None:
+                self._jobs.pop(future, None)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from controlgen.serve.api import create_app
 from served_given import TEXT, b64, file_of
+from served_running import running
 
 EDIT = f"seed(7) + 1.5 * ({TEXT})"
 
@@ -47,11 +50,32 @@ def test_the_schema_is_whole_and_its_examples_work(server: Any) -> None:
         "/v1/nearest",
         "/v1/directions",
     }
-    parts = schema["components"]["schemas"]
-    for name in ("EditRequest", "SweepRequest"):
-        for example in parts[name]["examples"]:
-            answer = server.post(name.removesuffix("Request").lower(), example)
-            assert answer.status_code == 200, answer.text
+
+
+def test_examples_of_the_schema_work_where_several_models_are_served(served: Any) -> None:
+    models = {"tiny": served, "other": replace(served, name="other")}
+    with running(create_app(models), served) as server:
+        schema = server.get("/openapi.json").json()
+        parts, asked = schema["components"]["schemas"], 0
+        for path, methods in schema["paths"].items():
+            content = methods.get("post", {}).get("requestBody", {"content": {}})["content"]
+            if "application/json" in content:
+                name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                (example,) = parts[name]["examples"]
+                answer = server.post(path.removeprefix("/v1/"), example)
+                assert answer.is_success, answer.text
+                asked += 1
+        form = schema["paths"]["/v1/invert/upload"]["post"]["requestBody"]["content"]
+        name = form["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]
+        data = {
+            field: one["examples"][0]
+            for field, one in parts[name]["properties"].items()
+            if "examples" in one
+        }
+        answer = httpx.post(
+            f"{server.url}/v1/invert/upload", data=data, files={"image": file_of("PNG")}
+        )
+    assert (asked, answer.status_code, answer.json()["model"]) == (8, 200, "tiny")
 
 
 def test_an_edit_carries_a_recipe_that_draws_it_again(
@@ -85,6 +109,43 @@ def test_png_where_png_is_asked_for(server: Any) -> None:
     answer = server.post("edit", {"expression": EDIT}, Accept="image/png")
     assert answer.headers["content-type"] == "image/png"
     assert answer.content == picture_of(server.post("edit", {"expression": EDIT}))
+    # Of a sweep the end of the way.
+    asked = {"expression": EDIT, "amounts": [0.5, 1.0]}
+    assert server.post("sweep", asked, Accept="image/png").content == answer.content
+
+
+def test_an_error_of_ours_carries_the_id_of_its_request(server: Any, monkeypatch: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("controlgen.control.Editor.sample", broken)
+    answer = server.post("sample", {}, **{"X-Request-ID": "mine-2"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine-2")
+    assert answer.json()["instance"] == "mine-2"
+
+
+def test_a_long_detail_is_cut_and_keeps_the_way_out(server: Any) -> None:
+    answer = server.post("edit", {"expression": EDIT, "x" * 100_000: 1})
+    detail = answer.json()["detail"]
+    assert len(detail) == 300, detail
+    assert " ... " in detail
+    assert detail.endswith("Extra inputs are not permitted")
+
+
+def test_a_name_taken_again_is_told(server: Any) -> None:
+    for expression, replaced in ((TEXT, False), (TEXT, False), ("seed(1) - seed(2)", True)):
+        made = server.post("directions", {"name": "taken", "expression": expression}).json()
+        assert made["replaced"] is replaced
+
+
+def test_an_upload_is_not_written_to_the_disk(server: Any, monkeypatch: Any) -> None:
+    def written(*_: Any) -> None:
+        raise AssertionError("a file was begun")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", written)
+    files = {"image": ("x.png", bytes(4_000_000))}
+    answer = httpx.post(f"{server.url}/v1/invert/upload", files=files)
+    assert (answer.status_code, "not an image" in answer.json()["detail"]) == (422, True)
 
 
 def test_arrays_as_lists_and_as_npy_are_the_same(server: Any, served: Any) -> None:
@@ -193,6 +254,18 @@ def test_directions_are_made_kept_used_and_fetched(
         ("generate", {"latents": [[1.0]]}, 409, "latents of shape"),
         ("generate", {"latents": []}, 409, "latents of shape"),
         ("embed", {"texts": [" "]}, 422, "text"),
+        ("edit", {"expression": EDIT, "amount": 1e39}, 422, "amount: Input should be less than"),
+        ("edit", {"expression": EDIT, "amount": -1e30}, 422, "amount: Input should be greater"),
+        ("sweep", {"expression": EDIT, "amounts": [0.0, 1e30]}, 422, "amounts.1: Input should be"),
+        ("edit", {"source": {"seed": 1}, "direction": [1e30] * 24}, 422, "beyond 1e+06"),
+        ("edit", {"source": {"seed": 1}, "direction": [1e39] * 24}, 422, "not finite"),
+        ("edit", {"source": {"latents": [[1e30] * 8]}, "direction": TEXT}, 422, "beyond 1e+06"),
+        ("generate", {"latents": [[-1e30] * 8]}, 422, "latents: holds numbers beyond 1e+06"),
+        ("generate", {"latents": [[1e39] * 8]}, 422, "latents: holds numbers that are not finite"),
+        ("invert", {"features": [[1e30] * 24]}, 422, "features: holds numbers beyond 1e+06"),
+        ("invert", {"features": [[1e39] * 24]}, 422, "features: holds numbers that are not"),
+        ("directions", {"attribute": "ink"}, 422, "no measured attributes"),
+        ("directions", {"attribute": "ink", "expression": TEXT}, 422, "or an attribute"),
         ("nearest", {"expression": TEXT}, 422, "a change, not a picture"),
         ("nearest", {"expression": "bank(0)", "n": 9, "among": 5}, 422, "n = 9 among 5"),
         ("directions", {"name": "Bold", "expression": TEXT}, 422, "should match"),
@@ -210,6 +283,19 @@ def test_a_mistake_is_one_line_of_problem_json(
     assert says in told["detail"]
     assert "\n" not in told["detail"]
     assert told["instance"] == answer.headers["x-request-id"]
+
+
+def test_the_largest_numbers_that_are_taken_are_answered(server: Any, served: Any) -> None:
+    z, d = served.editor.latent_size, served.editor.space.size
+    source = {"latents": [[1e6] * z, [-1e6] * z]}
+    for path, body in (
+        ("generate", source),
+        ("invert", {"features": [[1e6] * d]}),
+        ("edit", {"source": source, "direction": [1e6] * d, "amount": -1e6, "residual": True}),
+    ):
+        answer = server.post(path, body)
+        assert answer.status_code == 200, answer.text
+        assert all(-1 <= one["agreement"] <= 1 for one in answer.json().get("pictures", []))
 
 
 def test_other_paths_and_broken_json(server: Any) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from controlgen import Client, Editor
-from controlgen.errors import ControlGenError
+from controlgen.errors import ConfigError, ControlGenError, Incompatible
+from controlgen.serve.api import create_app
+from controlgen.serve.models import Served
+from served_running import running
 
 TEXT = {"text": "a digit eight", "neutral": "a digit three"}
 ARRAYS = (
@@ -77,6 +80,41 @@ def test_directions(model: Any, served: Any) -> None:
     assert "attributes" in str(told.value), told.value
     words = 'text("a") + text("b") - 2 * text("c")'
     np.testing.assert_array_equal(model.parse(words), editor.parse(words))
+
+
+def test_directions_of_attributes(line: Any, tmp_path: Path) -> None:
+    folder = line.refitted(tmp_path / "store", attributes={"kind": "strokes"})
+    editor = Editor.load(folder)
+    name, other = editor.attributes.names[:2]
+    served = Served("tiny", editor, "", 4)
+    with running(create_app({"tiny": served}), served) as server, Client(server.url) as client:
+        for asked in ({"attribute": name}, {"attribute": name, "hold": other}):
+            wanted = editor.direction(**asked)
+            np.testing.assert_array_equal(client.direction(**asked), wanted)
+        client.direction(attribute=name, name="more")
+        words = f'seed(1) + direction("more.safetensors") + hold("{other}")'
+        assert client.answer(words).attributes.names == editor.attributes.names
+
+
+def test_a_sweep_is_its_answers(server: Any, served: Any) -> None:
+    words = 'seed(7) + text("a digit eight") - text("a digit three")'
+    with Client(server.url) as client:
+        found = client.sweep(words, [-0.5, 1.0])
+        for one, amount in zip(found, (-0.5, 1.0), strict=True):
+            same(one, served.editor.answer(words, amount=amount))
+            assert one.recipe["amount"] == amount
+
+
+def test_what_cannot_be_sent_is_one_line(model: Any, served: Any) -> None:
+    direction, source = served.editor.direction(**TEXT), served.editor.sample(1)
+    for amount in (float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"^amount {amount}: must be"):
+            model.edit(source, direction, amount)
+        with pytest.raises(ConfigError, match=f"^amount {amount}: must be"):
+            model.answer("seed(1) + seed(2)", amount)
+    for pixels in (source.pixels / 255.0, source.pixels[:, 0], source.pixels.astype(np.int64)):
+        with pytest.raises(Incompatible, match="pixels must be uint8" if pixels.ndim > 3 else None):
+            model.edit(pixels, direction)
 
 
 @pytest.mark.parametrize(

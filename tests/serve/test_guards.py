@@ -14,11 +14,16 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from controlgen import Client
 from controlgen.client import Refused
+from controlgen.control.gallery import BLOCK, Gallery
 from controlgen.serve.limits import Limits
+from controlgen.serve.schemas import GenerateRequest
 from controlgen.serve.work import Busy, Deadline, TooSlow, Work
+from controlgen.stopping import stoppable
+from controlgen.threads import AT_ONCE
 
 
 def test_ids_are_kept_where_sound_and_stand_in_the_log(
@@ -75,6 +80,20 @@ def test_a_token_is_asked_for(limited: Callable[..., Any]) -> None:
     assert server.get("/?token=wrong").status_code == 401
 
 
+@pytest.mark.parametrize("token", ["a;b,c=d e", "пароль", "sécret", 'q"uote\\'])
+def test_a_token_may_have_any_letters(limited: Callable[..., Any], token: str) -> None:
+    server = limited(token=f" {token}\n")
+    with Client(server.url, token=f"{token}\n") as client:
+        assert client.about["name"] == "tiny"
+    first = httpx.get(f"{server.url}/", params={"token": token})
+    assert first.status_code == 303
+    cookie = first.headers["set-cookie"].split(";")[0]
+    assert re.fullmatch(r"controlgen_token=[0-9a-f]{64}", cookie)
+    assert server.get("/v1/models", Cookie=cookie).status_code == 200
+    assert server.get("/v1/models", Cookie="controlgen_token=" + "0" * 64).status_code == 401
+    assert httpx.get(f"{server.url}/", params={"token": token[1:]}).status_code == 401
+
+
 def test_a_body_is_counted_as_it_comes(limited: Callable[..., Any]) -> None:
     server = limited(body_bytes=10_000)
     big = {"expression": "seed(1)", "images": {"a.png": "A" * 20_000}}
@@ -85,6 +104,52 @@ def test_a_body_is_counted_as_it_comes(limited: Callable[..., Any]) -> None:
     answer = httpx.post(f"{server.url}/v1/edit", content=parts)
     assert answer.status_code == 413
     assert server.post("sample", {}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"latents": [' + b"[1.5]," * 160_000 + b"[1.5]]}",
+        b'{"latents": ' + b"[" * 310_000,
+        b"{" + b'"a":1,' * 10_001 + b'"b":2}',
+    ],
+)
+def test_values_of_json_are_counted_before_they_are_read(server: Any, body: bytes) -> None:
+    kind = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}/v1/generate", content=body, headers=kind)
+    assert answer.status_code == 413
+    assert "more than 300000 values of JSON" in answer.json()["detail"]
+    assert "npy" in answer.json()["detail"]
+    # A file in a form may have as many commas as it likes.
+    files = {"image": ("x.png", b"," * 400_000)}
+    answer = httpx.post(f"{server.url}/v1/invert/upload", files=files)
+    assert (answer.status_code, "not an image" in answer.json()["detail"]) == (422, True)
+
+
+def test_one_mistake_is_told_and_not_each_of_thousands() -> None:
+    for rows in (["x"] * 60_000, [["x"] * 500] * 500, [[1.0]] * 60_000, [1.0] * 70_000):
+        with pytest.raises(ValidationError) as caught:
+            GenerateRequest.model_validate({"latents": rows})
+        assert caught.value.error_count() <= 3
+
+
+def test_large_bodies_do_not_pile_up(limited: Callable[..., Any]) -> None:
+    server = limited(bodies_bytes=250_000)
+    port = int(server.url.rpartition(":")[2])
+    large = {"expression": "seed(1)", "images": {"a.png": "A" * 200_000}}
+    head = (
+        b"POST /v1/edit HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 200000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
+        plug.sendall(head + b" " * 190_000)
+        time.sleep(0.5)
+        answer = server.post("edit", large)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert "large requests" in answer.json()["detail"]
+        assert server.post("sample", {}).status_code == 200
+    time.sleep(0.5)
+    assert server.post("edit", large).status_code == 200  # the expression does not name it
 
 
 def test_a_body_that_never_comes_is_not_waited_for(limited: Callable[..., Any]) -> None:
@@ -138,6 +203,42 @@ def test_long_work_looks_at_its_deadline(served: Any) -> None:
     served.editor.__dict__.pop("gallery", None)  # nothing is embedded yet
     with pytest.raises(TooSlow, match="ask for less"):
         service.nearest(NearestRequest(expression="seed(1)", n=1), past)
+
+
+def test_one_long_step_stops_soon_after_its_deadline(limited: Callable[..., Any]) -> None:
+    # One amount only, whose refinement alone would take hours.
+    server = limited(seconds=0.5, refine=1_000_000)
+    long = {"expression": "seed(1) + seed(2)", "refine": 1_000_000}
+    assert server.post("edit", long).status_code == 503
+    with Client(server.url, patience=10) as client:
+        assert client.sample(1).pixels.shape[0] == 1
+    assert server.get("/health").json()["waiting"] == 0
+
+
+def test_stopping_waits_for_no_job_that_notices_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlgen.serve.work.GRACE", 0.2)
+    work, free = Work(Limits(seconds=0.2)), threading.Event()
+    deaf = work.submit(lambda _: free.wait(20))
+    begun = time.monotonic()
+    assert not work.close()
+    assert time.monotonic() - begun < 5
+    with pytest.raises(Busy, match="stopping"):
+        work.submit(lambda _: None)
+    free.set()
+    assert deaf.result()
+
+
+def test_items_embedded_in_time_are_not_embedded_again(served: Any) -> None:
+    gallery, looks = Gallery(served.editor), []
+
+    def late() -> None:
+        looks.append(1)
+        if len(looks) > 2 * BLOCK // AT_ONCE + 2:
+            raise TimeoutError
+
+    with stoppable(late), pytest.raises(TimeoutError):
+        list(gallery.grow(2 * BLOCK))
+    assert list(gallery.grow(2 * BLOCK)) == [2 * BLOCK]
 
 
 def test_two_hundred_edits_at_once_are_all_answered(limited: Callable[..., Any]) -> None:

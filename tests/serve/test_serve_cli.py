@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,22 @@ def test_what_was_begun_is_finished_after_the_signal(started: Any, line: Any) ->
     assert "Traceback" not in errors
 
 
+def test_a_request_that_does_not_stop_does_not_hold_up_the_end(
+    line: Any, controlgen: Callable[..., Any], monkeypatch: Any
+) -> None:
+    free, ended = threading.Event(), []
+
+    def stopped(server: Any, sockets: Any) -> None:
+        server.config.app.state.work.submit(lambda _: free.wait(20))
+
+    monkeypatch.setattr(uvicorn.Server, "run", stopped)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    told = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    free.set()
+    assert ended == [1]
+    assert told.err == "controlgen: ended over a request that did not stop\n"
+
+
 def test_a_token_of_the_environment_and_saved_directions(
     started: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -101,6 +118,8 @@ def test_beyond_loopback_there_is_a_loud_line(
         (("nowhere",), "nowhere: no such artifact"),
         (("MAP", "--directions", "EMPTY"), "holds no .safetensors file"),
         (("MAP", "--host", "256.0.0.1"), "cannot be had"),
+        (("MAP", "--token", " "), "--token: blank"),
+        (("MAP", "--token", "a\nb"), "--token: blank, or with signs"),
     ],
 )
 def test_a_mistake_is_one_line(

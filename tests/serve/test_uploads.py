@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from controlgen.serve.limits import Limits
+from controlgen.serve.reading import Reading
+from controlgen.stopping import stoppable
 from served_given import b64, file_of
 
 
@@ -69,6 +72,52 @@ def test_a_bad_upload_is_4xx_with_one_sentence(server: Any, name: str) -> None:
         assert says in told["detail"]
         assert "\n" not in told["detail"]
     assert server.get("/health").json()["waiting"] == 0
+
+
+def test_the_pixels_of_a_request_are_counted_together(limited: Any) -> None:
+    # Each is within the limit of one image; a few bytes each, together they are a bomb.
+    server = limited(pixels=20_000)
+    blank = io.BytesIO()
+    Image.new("L", (100, 100)).save(blank, "PNG")
+    one = b64(blank.getvalue())
+    said = "with it the images have 30000 pixels; at most 20000"
+    bodies = [
+        ("embed", {"images": [one] * 3}),
+        ("directions", {"more": [one] * 2, "less": [one]}),
+        ("nearest", {"expression": "seed(1)", "images": dict.fromkeys("abc", one)}),
+        (
+            "edit",
+            {
+                "source": {"images": [one] * 2},
+                "direction": 'image("a") - seed(1)',
+                "images": {"a": one},
+            },
+        ),
+    ]
+    for path, body in bodies:
+        answer = server.post(path, body)
+        assert answer.status_code == 422, answer.text
+        assert said in answer.json()["detail"]
+    assert server.post("embed", {"images": [one] * 2}).status_code == 200
+
+
+def test_images_are_read_no_longer_than_a_request_may_take(served: Any) -> None:
+    def late() -> None:
+        raise TimeoutError
+
+    reading, images = Reading(Limits()), [b64(file_of("PNG"))]
+    for read in (
+        lambda: reading.images(images, served),
+        lambda: reading.files(served, {"a": images[0]}),
+    ):
+        read()
+        with stoppable(late), pytest.raises(TimeoutError):
+            read()
+
+
+def test_a_header_that_is_too_large_is_told_the_limit_that_holds(server: Any) -> None:
+    answer = server.post("embed", {"images": [b64(huge_png())]})
+    assert "at most 16000000 are decoded" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
