@@ -50,7 +50,7 @@ class LastingServer(SubprocessASGIServer):
         }
         words = [str(word) for option in options.items() for word in option]
         application = ["--factory", "prefect.server.api.server:create_app"]
-        # The end that is written to is held, and inherited by no other process, until this one ends.
+        # The end that is written to stays open, and this process alone has it, until it ends.
         watched, _held = os.pipe()
         try:
             return subprocess.Popen(
