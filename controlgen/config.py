@@ -239,6 +239,15 @@ class RunConfig(Spec):
             _checked(self.train, change, where, ("dataset", "network", "start_from"))
         return self
 
+    @model_validator(mode="after")
+    def _leaves_enough(self) -> Self:
+        if 2 * self.fit.held_out > self.sample.n:
+            raise ValueError(
+                f"fit.held_out = {self.fit.held_out} leaves less than half of sample.n = "
+                f"{self.sample.n} to fit on; draw more samples or hold out fewer"
+            )
+        return self
+
     @field_validator("warm_up", mode="before")
     @classmethod
     def _one_or_several(cls, said: Any) -> Any:

@@ -1,9 +1,12 @@
 """What the flows' command lines share: a config, overrides, a store, errors in one line."""
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -84,15 +87,43 @@ def start(
 
 
 def serve(command: Callable[..., None], description: str | None) -> None:
-    """Run a command line."""
+    """Run a command line. Ctrl-C and SIGTERM are one line and exit 130 and 143."""
     command.__doc__ = description
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
+    with _stoppable() as received:
+        try:
+            app()
+        except ControlGenError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(2)
+        except BaseException:
+            # What a stop becomes on its way through Prefect and typer is theirs to decide.
+            if not received:
+                raise
+            print("stopped; run the same command again to go on", file=sys.stderr)
+            sys.exit(128 + received[0])
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Let SIGTERM stop as Ctrl-C does; yields the numbers of the signals that came.
+
+    A signal that is ignored, as in the background of a script, stays so. Prefect takes SIGTERM for
+    the time of a flow and hands it on to the handler that was there.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    known = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = {number: handler for number, handler in known.items() if handler != signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, stop)
     try:
-        app()
-    except ControlGenError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        yield received
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)

@@ -11,6 +11,12 @@ from flows.report import FlowReporter, publish, stage
 
 
 @stage
+def check_evaluation_task(config: RunConfig) -> None:
+    """Refuse what an evaluation would refuse, before anything is trained."""
+    stages.check_evaluation(config)
+
+
+@stage
 def evaluate_task(config: RunConfig, line: Line, store: str) -> Ref:
     """Evaluate, or return what is there."""
     opened = Store(store)
@@ -21,6 +27,7 @@ def evaluate_task(config: RunConfig, line: Line, store: str) -> Ref:
 @flow(name="evaluate", validate_parameters=False)
 def evaluate(config: RunConfig, store: str) -> Ref:
     """The report of a run."""
+    check_evaluation_task(config)
     return evaluate_task(config, fit_map(config, store), store)
 
 

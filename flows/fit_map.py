@@ -24,6 +24,12 @@ class Line(NamedTuple):
 
 
 @stage
+def check_fit_task(config: RunConfig) -> None:
+    """Refuse what a fit would refuse, before anything is trained."""
+    stages.check_fit(config)
+
+
+@stage
 def fit_map_task(config: RunConfig, gan: Ref, bank: Ref, features: Ref, store: str) -> Ref:
     """Fit, or return what is there."""
     opened = Store(store)
@@ -34,6 +40,7 @@ def fit_map_task(config: RunConfig, gan: Ref, bank: Ref, features: Ref, store: s
 @flow(name="fit-map", validate_parameters=False)
 def fit_map(config: RunConfig, store: str) -> Line:
     """Everything up to the map of a run."""
+    check_fit_task(config)
     gan = train_gan_task(config, store)
     bank = draw_samples_task(config.name, config.sample, gan, store)
     features = embed_images_task(config.name, config.embed, bank, store)

@@ -8,13 +8,14 @@ from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
 from flows.command import run_and_ship
-from flows.evaluate import evaluate_task
+from flows.evaluate import check_evaluation_task, evaluate_task
 from flows.fit_map import Line, fit_map
 
 
 @flow(name="pipeline", validate_parameters=False)
 def pipeline(config: RunConfig, store: str) -> tuple[Line, Ref]:
-    """Train, sample, embed, fit, evaluate."""
+    """Check, train, sample, embed, fit, evaluate."""
+    check_evaluation_task(config)
     line = fit_map(config, store)
     return line, evaluate_task(config, line, store)
 

@@ -51,7 +51,14 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def quiet_prefect() -> Iterator[None]:
-    """Flows without the heartbeat thread (a second a flow), patient with a busy machine, silent."""
+    """Flows without the heartbeat thread (a second a flow), patient with a busy machine, silent.
+
+    Where no server is configured, the temporary one that Prefect starts outlives a Ctrl-C.
+    """
+    if not server_runs():
+        from flows.server import LastingServer
+
+        LastingServer()
     settings = {
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,

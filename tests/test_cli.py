@@ -423,6 +423,7 @@ def pipeline(command_line: Callable[..., Any]) -> Callable[..., Any]:
         (None, "sample", "write it as section.key=value"),
         (None, "name.x=1", "name is a value, not a section"),
         (None, "train.dataset.kind=mnits", "train.dataset"),
+        (None, "fit.held_out=201", "leaves less than half of sample.n = 400"),
         (None, "train.learning_rate.start=nan", "learning_rate"),
         ("MISSING", None, "cannot be read"),
     ],

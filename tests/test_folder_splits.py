@@ -154,3 +154,11 @@ def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     assert len(train) + len(held) == len(kept)
     assert train.class_names == ("adenocarcinoma", "benign")
     assert not set(train.groups(np.arange(len(train)))) & set(held.groups(np.arange(len(held))))
+
+
+def test_a_flat_folder_with_classes_asked_for_says_the_way_out(tmp_path: Path) -> None:
+    root = folder(tmp_path, unlike(4))
+    spec = ImageFolder(root=root, size=SIDE, classes="folders", cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"none of 4 .*train\.dataset\.classes=none"):
+        spec.open()
+    assert len(both(spec.model_copy(update={"classes": "none"}))[0]) == 3

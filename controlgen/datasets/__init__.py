@@ -44,4 +44,5 @@ __all__ = [
 
 def pinned(dataset: AnyDataset) -> AnyDataset:
     """The same source, named by what it holds where a path alone would name it."""
-    return dataset.pinned() if isinstance(dataset, ImageFolder | Slides) else dataset
+    named = ImageFolder | Slides | PatchCamelyon | MedMNIST
+    return dataset.pinned() if isinstance(dataset, named) else dataset

@@ -23,6 +23,7 @@ from controlgen.spec import Spec, runtime_field
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Pixels
 
+CLASSLESS = "lies in no class folder"
 RULE = 1  # to be raised when the same file gives other pixels than before
 
 
@@ -63,10 +64,14 @@ class ImageFolder(Spec):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; a pinned `content` stands for the path."""
+        """The settings that decide the result; a pinned `content` stands for the path.
+
+        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
+        """
         kept = super().identity()
         if self.content is not None:
             del kept["root"]
+            kept["stain"] = self.stain.content()
         return kept
 
     def pinned(self) -> "ImageFolder":
@@ -158,9 +163,12 @@ class ImageFolder(Spec):
         """Raise DataError where nothing can be used, or where everything should be."""
         bad = [f"{seen.file} ({seen.why})" for seen in survey.files if not seen.pieces]
         if len(bad) == len(survey.files):
+            flat = any(seen.why == CLASSLESS for seen in survey.files)
+            hint = '; without labels set classes = "none" (--set train.dataset.classes=none)'
             raise DataError(
                 f"{self.root}: none of {len(bad)} files is a usable image"
                 + (f", first {bad[0]}; all in {report}" if bad else "; name another folder")
+                + (hint if flat else "")
             )
         if bad and self.on_bad == "refuse":
             raise DataError(
@@ -194,7 +202,7 @@ class ImageFolder(Spec):
         if self.classes == "none":
             return Source("", group)
         if not label and "/" not in name:
-            raise DataError("lies in no class folder")
+            raise DataError(CLASSLESS)
         return Source(label or name.partition("/")[0], group)
 
     def _content(self, survey: Survey) -> str:

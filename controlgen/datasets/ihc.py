@@ -40,6 +40,10 @@ class IHC(Spec):
     scales: tuple[Literal[1, 2, 3, 4], ...] = Field((1, 2), min_length=1)
     stain: AnyStain = NoStain()
 
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec; a stain reference is named by its bytes. Raises DataError."""
+        return {**super().identity(), "stain": self.stain.content()}
+
     def open(self) -> ArrayImages:
         """Cut the crops. Raises DataError where none fits into the split.
 

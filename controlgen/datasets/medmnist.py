@@ -1,9 +1,12 @@
 """MedMNIST v2 (Yang et al., Scientific Data 2023): any of its two-dimensional sets, one npz."""
 
+import hashlib
+import json
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -65,19 +68,40 @@ class MedMNIST(Spec):
     split: Literal["train", "val", "test"] = "train"
     size: int | None = Field(None, ge=8, le=1024, description="side of an image; none: as stored")
     stain: AnyStain = NoStain()
+    content: str | None = Field(None, pattern="^[0-9a-f]{12}$")
     cache: Path | None = runtime_field(None)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result; a pinned `content` stands for the path.
+
+        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
+        """
+        kept = super().identity()
+        del kept["path" if self.content is not None else "content"]
+        if self.content is not None:
+            kept["stain"] = self.stain.content()
+        return kept
+
+    def pinned(self) -> "MedMNIST":
+        """The same with `content` set: a digest (12 hex) of every member's name, length and CRC-32
+        as the archive tells them; archives are too large to be read whole.
+
+        Raises DataError where the file is missing or no archive.
+        """
+        with self._archive() as archive:
+            return self.model_copy(update={"content": _content(archive)})
 
     def open(self) -> ArrayImages:
         """Open the split. Raises DataError where the file is damaged or of an unfit form."""
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                images = self._images(archive)
-                labels = self._labels(archive, self.split, images.shape[0])
-                names = self._class_names(archive, labels)
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file; name a MedMNIST npz") from None
-        except DAMAGED as error:
-            raise self._damaged(error) from None
+        with self._archive() as archive:
+            if self.content is not None and (found := _content(archive)) != self.content:
+                raise DataError(
+                    f"{self.path}: holds other images (content {found}) than the ones asked for "
+                    f"({self.content}); bring those back or leave content out"
+                )
+            images = self._images(archive)
+            labels = self._labels(archive, self.split, images.shape[0])
+            names = self._class_names(archive, labels)
         side = images.shape[1]
         size = self.size or (PADDED if side == SMALL else side)
         stored = images.entry.compress_type == zipfile.ZIP_STORED
@@ -90,6 +114,16 @@ class MedMNIST(Spec):
     def judging(self, split: Literal["train", "test"]) -> "MedMNIST":
         """The same source at the named split, for judges."""
         return self.model_copy(update={"split": split})
+
+    @contextmanager
+    def _archive(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                yield archive
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: no such file; name a MedMNIST npz") from None
+        except DAMAGED as error:
+            raise self._damaged(error) from None
 
     def _images(self, archive: zipfile.ZipFile) -> Member:
         name = f"{self.split}_images"
@@ -208,6 +242,11 @@ class MedMNIST(Spec):
     def _damaged(self, error: Exception) -> DataError:
         said = " ".join(str(error).split())
         return DataError(f"{self.path}: damaged or no npz file ({said}); fetch it again")
+
+
+def _content(archive: zipfile.ZipFile) -> str:
+    told = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def _header(opened: Any) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:

@@ -1,6 +1,8 @@
 """PatchCamelyon (Veeling et al., MICCAI 2018): 327 680 lymph node tiles of 96x96 in HDF5 files."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from controlgen.datasets._files import sampled_digest
 from controlgen.datasets._tiles import resized, stained_each
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.idx import default_cache
@@ -96,11 +99,39 @@ class PatchCamelyon(Spec):
     size: int = Field(64, ge=8, le=512, description="side of an image as the model sees it")
     crop: int | None = Field(None, ge=8, le=SIDE, description="central pixels kept; none: all 96")
     stain: AnyStain = NoStain()
+    content: str | None = Field(None, pattern="^[0-9a-f]{12}$")
     cache: Path | None = runtime_field(None)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result; a pinned `content` stands for the path.
+
+        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
+        """
+        kept = super().identity()
+        del kept["root" if self.content is not None else "content"]
+        if self.content is not None:
+            kept["stain"] = self.stain.content()
+        return kept
+
+    def pinned(self) -> "PatchCamelyon":
+        """The same with `content` set: a digest (12 hex) of the names, lengths and bytes of the
+        files of every split that is there. Of a file above 64 MB, 64 blocks of 1 MB are read,
+        spread evenly from its first byte to its last: what differs between them only, in a file
+        of the same length, is not seen.
+
+        Raises DataError where the split is missing or a file cannot be read.
+        """
+        self._path("x")
+        return self.model_copy(update={"content": self._content()})
 
     def open(self) -> TileFile | ArrayImages:
         """Open the split. Raises DataError where a file is missing, damaged or of another form."""
         path = self._path("x")
+        if self.content is not None and (found := self._content()) != self.content:
+            raise DataError(
+                f"{self.root}: holds other tiles (content {found}) than the ones asked for "
+                f"({self.content}); bring those back or leave content out"
+            )
         stored = _dataset(path, "x")
         if stored.dtype != np.uint8 or stored.ndim != 4 or stored.shape[1:] != (SIDE, SIDE, 3):
             raise DataError(
@@ -117,6 +148,12 @@ class PatchCamelyon(Spec):
     def judging(self, split: Literal["train", "test"]) -> "PatchCamelyon":
         """The same source at the named split, for judges."""
         return self.model_copy(update={"split": split})
+
+    def _content(self) -> str:
+        paths = sorted(self.root.glob(NAME.format(split="*", part="*.*")))
+        files = [path for path in paths if path.suffix in (".h5", ".csv")]
+        told = [(path.name, path.stat().st_size, sampled_digest(path)) for path in files]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
     def _path(self, part: str) -> Path:
         path = self.root / f"{NAME.format(split=self.split, part=part)}.h5"

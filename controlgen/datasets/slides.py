@@ -91,10 +91,14 @@ class Slides(Spec):
     cache: Path | None = runtime_field(None)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; a pinned `content` stands for the path."""
+        """The settings that decide the result; a pinned `content` stands for the path.
+
+        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
+        """
         kept = super().identity()
         if self.content is not None:
             del kept["root"]
+            kept["stain"] = self.stain.content()
         return kept
 
     def pinned(self) -> "Slides":

@@ -5,6 +5,7 @@ changed setting makes a new artifact and an unchanged one is never made twice.
 """
 
 from controlgen.stages.bank import draw_samples, embed_images
+from controlgen.stages.checking import check_evaluation, check_fit
 from controlgen.stages.compare import Attempt, compare, train_member
 from controlgen.stages.embedded_clip import train_clip
 from controlgen.stages.encoder import train_encoder
@@ -16,6 +17,8 @@ from controlgen.stages.spaces import compare_spaces
 
 __all__ = [
     "Attempt",
+    "check_evaluation",
+    "check_fit",
     "compare",
     "compare_spaces",
     "draw_samples",

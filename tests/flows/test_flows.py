@@ -176,6 +176,38 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("embed.space.model=nope", "ArtifactMissing: "),
+        ('fit.attributes={ kind = "tissue" }', "Incompatible: tissue attributes: images of shape"),
+        ("fit={ held_out = 20, reachability = {} }", "ConfigError: fit.reachability: fit.held_out"),
+        ('evaluate.class_names=["cat", "dog"]', "ConfigError: evaluate: the data's classes are"),
+        ('evaluate.audit={ kind = "open_clip", model = "nope" }', "ArtifactMissing: "),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_training(
+    harness: None,
+    tmp_path: Path,
+    toy_clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    override: str,
+    says: str,
+) -> None:
+    config = Path(__file__).parents[2] / "configs" / "tiny.toml"
+    space = f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}'
+    command = [str(config), "--set", space, "--set", override, "--store", str(tmp_path / "s")]
+    monkeypatch.setattr(sys, "argv", ["flows.pipeline", *command])
+    with pytest.raises(SystemExit) as ended:
+        run_and_ship(main)
+    told = capfd.readouterr()
+    assert ended.value.code == 2
+    assert (told.out, told.err.count("\n")) == ("", 1), told.err
+    assert told.err.startswith(says)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_that_does_not_answer_is_one_line_and_exit_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

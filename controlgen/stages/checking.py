@@ -1,0 +1,40 @@
+"""Refuse at once what the later stages of a run would refuse after hours of training."""
+
+from controlgen.config import RunConfig
+from controlgen.control.calibration import FEWEST
+from controlgen.errors import ConfigError
+from controlgen.evaluation import check_classes
+from controlgen.metrics.perceptual import open_distance
+from controlgen.stages.believing import Believing
+
+
+def check_fit(run: RunConfig) -> None:
+    """Open everything that the map of a run will need beside its generator.
+
+    Raises ConfigError, DataError or Incompatible, as the stages themselves would; makes nothing.
+    """
+    shape = run.train.dataset.open().image_shape
+    if run.fit.attributes is not None:
+        run.fit.attributes.check(shape)
+    run.embed.space.open()
+    # One half of what is held out makes the scale of reachability.
+    if run.fit.reachability is not None and run.fit.held_out // 2 < FEWEST:
+        raise ConfigError(
+            f"fit.reachability: fit.held_out = {run.fit.held_out} is too few; hold out at least "
+            f"{2 * FEWEST}"
+        )
+    Believing.of(run.fit.reachability, run.train.dataset)
+
+
+def check_evaluation(run: RunConfig) -> None:
+    """Open everything that judging a run will need: both splits, their classes, the audit space.
+
+    Raises what `check_fit` raises; makes nothing.
+    """
+    config = run.evaluate
+    real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
+    prompts = [config.prompt.format(one) for one in config.class_names]
+    check_classes(real["train"], config, config.class_names, prompts)
+    config.audit.open()
+    if config.perceptual is not None:
+        open_distance(config.perceptual)

@@ -1,0 +1,118 @@
+"""Ctrl-C and SIGTERM, as a user has them: no server configured, a terminal's whole group told."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prefect")
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 20.0  # that a stop may take
+START = """\
+import time
+from flows.server import LastingServer
+server = LastingServer()
+server.port = server.find_available_port()
+print(server._run_uvicorn_command().pid, flush=True)
+time.sleep(600)
+"""
+
+
+def begun(*words: str, cwd: Path, **pipes: int) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    settings = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect")}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**kept, **settings, "OMP_NUM_THREADS": "1"},
+        text=True,
+        start_new_session=True,
+        # In the background of a script SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        **pipes,
+    )
+
+
+def descendants(parent: int) -> set[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found = {child for child, above in pairs if above == parent}
+    return found.union(*(descendants(child) for child in found))
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there; one that ended and waits for its parent is not."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True)
+    return bool(listed.stdout.strip()) and not listed.stdout.strip().startswith(b"Z")
+
+
+def await_(what: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_stopped_run_says_one_line_leaves_no_server_and_goes_on(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    sizes = ["train.total_images=400_000", "train.checkpoint_images=160"]
+    overrides = [word for size in sizes for word in ("--set", size)]
+
+    def stopped(stop: Callable[[int], None]) -> tuple[int, list[str]]:
+        """Train until a checkpoint is written, then stop."""
+        words = ["-m", "flows.train_gan", "configs/tiny.toml", "--store", str(tmp_path / "store")]
+        began = time.time()
+        with said.open("w") as stderr:
+            run = begun(*words, *overrides, cwd=tmp_path, stderr=stderr.fileno())
+        try:
+            saved = lambda: [  # noqa: E731
+                path
+                for path in tmp_path.glob("store/gan/*/state.safetensors")
+                if path.stat().st_mtime > began
+            ]
+            await_(lambda: saved() or run.poll() is not None, 300)
+            assert run.poll() is None, said.read_text()
+            servers = descendants(run.pid)
+            assert servers
+            stop(run.pid)
+            code = run.wait(SECONDS)
+            await_(lambda: not any(map(runs, servers)), 10)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+        lines = [line.strip() for line in said.read_text().replace("\r", "\n").splitlines()]
+        return code, [line for line in lines if line]
+
+    for stop, wanted in (
+        (lambda pid: os.killpg(pid, signal.SIGINT), 130),
+        (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+    ):
+        code, lines = stopped(stop)
+        bar = [line for line in lines if line.startswith("train tiny-")]
+        assert code == wanted
+        assert [line for line in lines if line not in bar] == [
+            "stopped; run the same command again to go on"
+        ]
+        # The first run began at nothing, the second where the first was stopped.
+        assert ("| 0.00/400k" in bar[0]) == (wanted == 130), bar[0]
+
+
+def test_the_server_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    run = begun("-c", START, cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        assert run.stdout is not None
+        server = int(run.stdout.readline())
+        # Nobody would be left to end it, were it not for the pipe.
+        assert runs(server) and os.getsid(server) == server
+    finally:
+        run.kill()
+        run.communicate()
+    await_(lambda: not runs(server), 60)
