@@ -30,8 +30,8 @@ def build(desk: Desk) -> gr.Blocks:
     with page:
         with gr.Column(elem_classes="studio"):
             with gr.Column(elem_id="top"):
-                parts["about"] = gr.HTML()
-                parts["message"] = gr.HTML(elem_id="message")
+                parts["about"] = gr.HTML(padding=False)
+                parts["message"] = gr.HTML(padding=False, elem_id="message")
             with gr.Row():
                 with gr.Column(scale=4, min_width=340, elem_classes="controls"):
                     _start(parts, names, limits.image_bytes)
@@ -207,7 +207,7 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
         on(parts[name].input, desk.settings, settings, live=True)
     for name in ("settings_steps", "settings_refine"):
         on(parts[name].release, desk.settings_left, settings, live=True)
-    for event in (parts["expression"].submit, parts["draw"].click):
+    for event in (parts["written"].submit, parts["draw"].click):
         on(event, desk.expression, ["written"])
     on(parts["variants_show"].click, desk.variants, ["count"])
     on(parts["past"].pick, desk.back, heard=True)

@@ -13,7 +13,8 @@ from controlgen.serve.studio.visits import Drawing, Visit
 
 AGREEMENT = "cosine of the features asked for and obtained, -1 to 1"
 PROGRESS = "cosine of the change asked for and the change obtained, -1 to 1"
-ENDING = 44  # characters of an expression under a drawing of the past
+CAPTION = 46  # characters of an expression under a drawing of the past,
+HEAD = 18  # so many of them of its beginning
 BELIEVED = "calibrated probability, 0 to 1, that the picture is near to what was asked"
 
 
@@ -119,8 +120,9 @@ def past(visit: Visit) -> str:
     items = []
     for one in reversed(visit.past):
         image = one.answer.pictures[-1].image
-        # Expressions grow at their end, so the end tells one from another; the title says it all.
-        text = one.text if len(one.text) <= ENDING else f"…{one.text[-ENDING:]}"
+        # Starts and numbers differ at the beginning, directions at the end; the title says it all.
+        whole = one.text
+        text = whole if len(whole) <= CAPTION else f"{whole[:HEAD]}…{whole[HEAD - CAPTION :]}"
         title = f"{one.model}: {one.text}"
         inside = f'<img src="{_png(image)}" alt=""><span>{escape(text)}</span>'
         current = visit.drawn is not None and one.number == visit.drawn.number
