@@ -113,7 +113,7 @@ def test_an_event_of_the_page_is_answered(page: Any) -> None:
     "path",
     [
         "/config", "/gradio_api/info", "/gradio_api/info?serialize=False",
-        "/gradio_api/openapi.json", "/gradio_api/app_id", "/gradio_api/user",
+        "/gradio_api/openapi.json", "/gradio_api/user",
         "/gradio_api/startup-events", "/gradio_api/heartbeat/abc123",
         "/gradio_api/queue/data?session_hash=abc123", "/gradio_api/queue/status",
         "/gradio_api/runs", "/gradio_api/deep_link?session_hash=abc123", "/monitoring",

@@ -85,15 +85,20 @@ class Asking:
         visit.replace(drawing)
         return drawing
 
-    async def take(self, visit: Visit, name: str, content: str, folder: str = "") -> str:
-        """Keep an image (base64) that the model can read; returns its name."""
+    async def take(
+        self, visit: Visit, files: Sequence[tuple[str, str]], folder: str = ""
+    ) -> list[str]:
+        """Keep images (names, base64) that the model can read, all or none; returns their names."""
         shape, limits = self.served(visit).editor.image_shape, self.service.limits
+        visit.check_room(files)
 
         def checked(deadline: Deadline) -> None:
-            codec.to_pixels_of(codec.from_base64(content, name), name, shape, limits)
+            for name, content in files:
+                deadline.check()
+                codec.to_pixels_of(codec.from_base64(content, name), name, shape, limits)
 
         await self.work.run(checked)
-        return visit.take(name, content, folder)
+        return [visit.take(name, content, folder) for name, content in files]
 
     async def axes(self, visit: Visit, family: str, count: int) -> AxesShown:
         """What the first axes of a family do to the visit's start."""

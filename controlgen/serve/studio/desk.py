@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from controlgen.serve.studio.wishes import MOST, Part, Wish, read
 
 LOG = logging.getLogger("controlgen.serve")
 AXES = 6  # of a family, that are pictured
+FAR = 3.0  # a slider reaches, or as far as it stands
 ANEW = "This page had been forgotten, so it begins anew; do that again."
 FAILED = "That failed, and not by what you asked; the server's log says more."
 
@@ -32,29 +33,50 @@ class Desk:
     asking: Asking
     visits: Visits
 
+    @property
+    def most_steps(self) -> int:
+        """Pictures that may lead to a result."""
+        return min(self.asking.service.limits.amounts, 8)
+
     async def answer(self, job: Job, name: str | None, *given: Any) -> Shown:
         """What a job shows; what went wrong is one sentence on the page, and nothing else."""
         visit = self.visits.of(name)
         try:
-            if visit.drawn is None and job != self.opened:
-                # It was silent for too long, or the server began anew since.
-                return {**await self.opened(visit), "message": showing.said(ANEW, error=True)}
-            return {"message": showing.said(""), **await job(visit, *given)}
+            if job in (self.moved, self.left, self.removed):
+                # A slider is known by its place, which is that of the directions shown by now.
+                given = (visit.wish.parts, *given)
+            # What one page asks is done one after the other, each upon what came of the last.
+            async with visit.turn():
+                if not visit.met and job != self.opened:
+                    # It was silent for too long, or the server began anew since.
+                    shown = {"message": showing.said(ANEW, error=True)}
+                    return {**await self.opened(visit), **shown}
+                shown = {"message": showing.said(""), **await job(visit, *given)}
+                return {**shown, **self._outdated(visit)}
         except ControlGenError as error:
-            return {"message": showing.said(str(error), error=True), **self._controls(visit)}
+            words = str(error)
         except ValidationError as error:
             first = error.errors()[0]
-            words = f"{first['loc'][-1] if first['loc'] else 'asked'}: {first['msg']}"
-            return {"message": showing.said(words[:300], error=True), **self._controls(visit)}
+            words = f"{first['loc'][-1] if first['loc'] else 'asked'}: {first['msg']}"[:300]
         except Exception:
             LOG.exception("the studio failed")
             return {"message": showing.said(FAILED, error=True)}
+        # A box that is still being typed in is left alone; all else shows what is.
+        typing = job in (self.seed, self.moved, self.settings)
+        controls = {} if typing else self._controls(visit)
+        return {"message": showing.said(words, error=True), **controls}
 
     async def opened(self, visit: Visit) -> Shown:
-        """The page as it begins."""
+        """The page as it begins; what the model is stands there though nothing can be drawn."""
+        visit.met = True
+        message: Shown = {}
         if visit.drawn is None:
-            await self.asking.draw(visit, visit.wish)
-        return {**self._controls(visit), **self._model(visit), **self._pictures(visit)}
+            try:
+                await self.asking.draw(visit, visit.wish)
+            except ControlGenError as error:
+                message = {"message": showing.said(str(error), error=True)}
+        shown = {**self._controls(visit), **self._model(visit), **self._pictures(visit)}
+        return {**shown, **message}
 
     async def model(self, visit: Visit, name: str) -> Shown:
         """Another model: the start stays where it can, directions do not."""
@@ -70,7 +92,7 @@ class Desk:
 
     async def seed(self, visit: Visit, seed: Any) -> Shown:
         """Start from a sample of this seed."""
-        start = f"seed({_whole(seed)})"
+        start = f"seed({_whole(seed, 'the seed')})"
         await self.asking.draw(visit, replace(visit.wish, start=start), live=True)
         return self._pictures(visit)
 
@@ -84,42 +106,50 @@ class Desk:
         """Start from an image of one's own."""
         files = _files(said)
         too_many(files, 1)
-        name = await self.asking.take(visit, *files[0])
+        [name] = await self.asking.take(visit, files)
         return await self._redrawn(visit, replace(visit.wish, start=f"image({quoted(name)})"))
 
-    async def moved(self, visit: Visit, *amounts: Any) -> Shown:
+    async def moved(self, visit: Visit, seen: Sequence[Part], *amounts: Any) -> Shown:
         """Sliders moved: pictures follow, the controls are left in the reader's hand."""
-        parts = tuple(
-            replace(part, amount=_number(amount))
-            for part, amount in zip(visit.wish.parts, amounts, strict=False)
-        )
-        await self.asking.draw(visit, replace(visit.wish, parts=parts), live=True)
-        return self._pictures(visit)
+        wish = _moved(visit.wish, seen, amounts)
+        await self.asking.draw(visit, wish, live=True)
+        wide = {
+            f"slider{place}": {"minimum": -abs(part.amount), "maximum": abs(part.amount)}
+            for place, part in enumerate(wish.parts)
+            if abs(part.amount) > FAR
+        }
+        return {**self._pictures(visit), **wide}
 
-    async def removed(self, visit: Visit, place: int) -> Shown:
+    async def left(self, visit: Visit, seen: Sequence[Part], *amounts: Any) -> Shown:
+        """A slider or its box was left: a number that it does not hold is put right there."""
+        shown: Shown = {}
+        if _moved(visit.wish, seen, amounts) != visit.wish:
+            shown = await self.moved(visit, seen, *amounts)
+        for place, (part, amount) in enumerate(zip(visit.wish.parts, amounts, strict=False)):
+            if amount is None or abs(part.amount) > FAR:
+                shown[f"slider{place}"] = _slider(place, part)
+        return shown
+
+    async def removed(self, visit: Visit, seen: Sequence[Part], place: int) -> Shown:
         """One direction less."""
-        parts = visit.wish.parts
-        return await self._redrawn(
-            visit, replace(visit.wish, parts=parts[:place] + parts[place + 1 :])
-        )
+        gone = seen[place].change if place < len(seen) else None
+        parts = tuple(part for part in visit.wish.parts if part.change != gone)
+        return await self._redrawn(visit, replace(visit.wish, parts=parts))
 
     async def text(self, visit: Visit, more: str, less: str) -> Shown:
         """A text, less a neutral one."""
-        if not str(more).strip():
+        more, less = str(more or "").strip(), str(less or "").strip()
+        if not more:
             raise ConfigError("write what there should be more of")
-        change = f"text({quoted(more.strip())})"
-        if str(less).strip():
-            change += f" - text({quoted(less.strip())})"
-        else:
+        if not less:
             raise ConfigError("write what it is the contrary of, as in a bold digit, a thin digit")
-        return await self._added(visit, change)
+        return await self._added(visit, f"text({quoted(more)}) - text({quoted(less)})")
 
     async def gather(self, visit: Visit, side: str, said: Any) -> Shown:
         """More pictures for one side of a direction."""
         files = _files(said)
         too_many(files, 64)
-        for name, content in files:
-            await self.asking.take(visit, name, content, visit.folder(side))
+        await self.asking.take(visit, files, visit.folder(side))
         return self._gathered(visit)
 
     async def groups(self, visit: Visit) -> Shown:
@@ -135,11 +165,14 @@ class Desk:
         """The first axes of a family, walked from the start."""
         if family not in FAMILIES:
             raise ConfigError(f"axes: there is {', '.join(FAMILIES)}")
-        return {"axes": showing.axes(await self.asking.axes(visit, family, AXES))}
+        shown = showing.axes(await self.asking.axes(visit, family, AXES))
+        visit.walked = (visit.model, visit.wish.start)
+        return {"axes": shown}
 
-    async def axis(self, visit: Visit, family: str, said: Any) -> Shown:
-        """An axis as a direction."""
-        call = Call("axis", (Words(str(family)), Number(_number(_told(said, "axis")))))
+    async def axis(self, visit: Visit, said: Any) -> Shown:
+        """An axis as a direction: the one whose pictures were clicked, of the family they show."""
+        family, place = str(_told(said, "family")), _number(_told(said, "axis"))
+        call = Call("axis", (Words(family), Number(place)))
         return await self._added(visit, written(call))
 
     async def attribute(self, visit: Visit, name: str) -> Shown:
@@ -170,20 +203,28 @@ class Desk:
 
     async def hold(self, visit: Visit, names: Sequence[str]) -> Shown:
         """Attributes that are to stay where they were."""
-        return await self._redrawn(visit, replace(visit.wish, hold=tuple(map(str, names or []))))
+        held = tuple(map(str, names)) if isinstance(names, list) else ()
+        return await self._redrawn(visit, replace(visit.wish, hold=held))
 
     async def settings(self, visit: Visit, steps: Any, residual: Any, refine: Any) -> Shown:
         """How it is drawn."""
-        before, most = visit.settings, self.asking.service.limits.amounts
-        visit.settings = Settings(
-            min(max(int(_number(steps)), 1), most), bool(residual), max(int(_number(refine)), 0)
-        )
+        before, most = visit.settings, self.most_steps
+        pictures = _whole(steps, "pictures on the way")
+        if not 1 <= pictures <= most:
+            raise ConfigError(f"pictures on the way: from 1 to {most}")
+        visit.settings = Settings(pictures, bool(residual), _whole(refine, "steps of refinement"))
         try:
             await self.asking.draw(visit, visit.wish)
         except ControlGenError:
             visit.settings = before
             raise
         return self._pictures(visit)
+
+    async def settings_left(self, visit: Visit, steps: Any, residual: Any, refine: Any) -> Shown:
+        """A slider of the settings or its box was left: it shows what is drawn with."""
+        if (steps, bool(residual), refine) == astuple(visit.settings):
+            return {}
+        return await self.settings(visit, steps, residual, refine)
 
     async def expression(self, visit: Visit, text: str) -> Shown:
         """An expression written by hand: it is drawn as it stands, and the sliders follow it."""
@@ -219,9 +260,17 @@ class Desk:
     async def _added(self, visit: Visit, change: str) -> Shown:
         return await self._redrawn(visit, visit.wish.with_part(change))
 
+    def _outdated(self, visit: Visit) -> Shown:
+        # Axes that were walked from another start say nothing of this one.
+        if visit.walked in (None, (visit.model, visit.wish.start)):
+            return {}
+        visit.walked = None
+        return {"axes": ""}
+
     def _pictures(self, visit: Visit) -> Shown:
         drawing = visit.drawn
-        assert drawing is not None
+        if drawing is None:
+            return {}
         return {
             "strip": showing.strip(drawing),
             "compare": showing.compare(drawing),
@@ -265,6 +314,7 @@ class Desk:
             },
             "saved": {"choices": told.directions, "value": None},
             "many": {"visible": served.many},
+            "one_answer": {"visible": not served.many},
             "axes": "",
         }
 
@@ -272,10 +322,22 @@ class Desk:
         return {side: showing.gathered(visit, side) for side in ("more", "less")}
 
 
+def _moved(wish: Wish, seen: Sequence[Part], amounts: Sequence[Any]) -> Wish:
+    # An emptied box is about to be written in: its direction stays as it was. What was asked of
+    # directions that are gone by now is left out.
+    wanted = {
+        part.change: _number(amount)
+        for part, amount in zip(seen, amounts, strict=False)
+        if amount is not None
+    }
+    parts = tuple(replace(one, amount=wanted.get(one.change, one.amount)) for one in wish.parts)
+    return replace(wish, parts=parts)
+
+
 def _slider(place: int, part: Part | None) -> Shown:
     if part is None:
         return {"value": 0.0, "label": f"Direction {place + 1}"}
-    far = max(3.0, abs(part.amount))
+    far = max(FAR, abs(part.amount))
     label = f"{place + 1}. {part.label}"
     return {"value": part.amount, "label": label, "minimum": -far, "maximum": far}
 
@@ -306,10 +368,10 @@ def _told(said: Any, key: str) -> Any:
     return said.get(key)
 
 
-def _whole(value: Any) -> int:
-    number = _number(value or 0)
+def _whole(value: Any, what: str) -> int:
+    number = -1.0 if value in (None, "") else _number(value)
     if number < 0 or number != int(number):
-        raise ConfigError("the seed must be a whole number from 0 on")
+        raise ConfigError(f"{what} must be a whole number from 0 on")
     return int(number)
 
 

@@ -15,7 +15,9 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 EVENT = "/gradio_api/run/predict"
-READ = re.compile(r"/(theme\.css|favicon\.ico|(assets|static)/[A-Za-z0-9_-][A-Za-z0-9_./-]*)?")
+FILE = r"(assets|static)/[A-Za-z0-9_-][A-Za-z0-9_./-]*"
+# By app_id a page that lost its server asks whether there is one again, and then begins anew.
+READ = re.compile(rf"/(theme\.css|favicon\.ico|gradio_api/app_id|{FILE})?")
 ASKED = ("data", "event_data", "fn_index", "session_hash", "trigger_id")  # of an event
 FILES = frozenset({"path", "url", "meta", "is_stream"})  # what a file of Gradio's is known by
 SESSION = re.compile(r"[A-Za-z0-9]{1,40}")

@@ -16,12 +16,9 @@ element.addEventListener('click', (event) => {
   if (button && element.contains(button)) trigger('pick', JSON.parse(button.dataset.pick));
 });
 """
-# Files chosen or dropped are read here and sent with the event itself.
+# Files chosen or dropped, on the label as well, are read here and sent with the event itself.
 PICKED = """
-element.addEventListener('change', async (event) => {
-  const input = event.target;
-  if (!input.matches('input[type=file]') || !input.files.length) return;
-  const files = [...input.files], most = Number(input.dataset.most);
+const send = async (files, most) => {
   const large = files.find((file) => file.size > most);
   const whole = files.reduce((sum, file) => sum + file.size, 0);
   if (large || whole > 2.5 * most) {
@@ -35,12 +32,37 @@ element.addEventListener('change', async (event) => {
     });
     trigger('picked', {files: await Promise.all(files.map(read))});
   }
+};
+element.addEventListener('change', async (event) => {
+  const input = event.target;
+  if (!input.matches('input[type=file]') || !input.files.length) return;
+  await send([...input.files], Number(input.dataset.most));
   input.value = '';
 });
+element.addEventListener('dragover', (event) => event.preventDefault());
+element.addEventListener('drop', (event) => {
+  event.preventDefault();
+  const files = [...(event.dataTransfer?.files || [])];
+  if (files.length) send(files, Number(element.querySelector('input[type=file]').dataset.most));
+});
 """
-# Boxes with a copy button lose their label to it.
+# Boxes with a copy button lose their label to it. A page from elsewhere than this machine has no
+# clipboard without TLS; what is selected can be copied there all the same.
 NAMES = """
 () => {
+  if (!navigator.clipboard) {
+    const writeText = async (text) => {
+      const box = document.createElement('textarea'), before = document.activeElement;
+      box.value = text;
+      box.style.cssText = 'position: fixed; top: 0; opacity: 0';
+      document.body.append(box);
+      box.select();
+      document.execCommand('copy');
+      box.remove();
+      before?.focus();
+    };
+    Object.defineProperty(navigator, 'clipboard', {value: {writeText}, configurable: true});
+  }
   for (const [id, name] of [['expression', 'Expression'], ['recipe', 'Recipe of the result']]) {
     const whole = document.getElementById(id);
     whole?.querySelector('textarea')?.setAttribute('aria-label', name);
@@ -49,13 +71,43 @@ NAMES = """
   }
 }
 """
-# The handle between before and after needs no server.
-COMPARE = """
-element.addEventListener('input', (event) => {
-  const whole = event.target.closest('.compare');
-  if (whole) whole.style.setProperty('--at', event.target.value + '%');
-});
+# What is drawn stands in the box, unless the reader is writing something else there.
+WRITTEN = """
+(told, written) => {
+  const box = document.querySelector('#expression textarea');
+  const text = told.slice(told.indexOf(' ') + 1), before = box?.dataset.told ?? written;
+  const typing = box === document.activeElement && written !== before;
+  if (box) box.dataset.told = text;
+  return typing ? written : text;
+}
 """
+# The handle between before and after needs no server, and stays where it is in the next drawing.
+COMPARE = """
+let at = '50';
+const set = () => {
+  const whole = element.querySelector('.compare'), input = whole?.querySelector('input');
+  if (!input) return;
+  if (input.value !== at) input.value = at;
+  if (whole.style.getPropertyValue('--at') !== at + '%') whole.style.setProperty('--at', at + '%');
+};
+element.addEventListener('input', (event) => { at = event.target.value; set(); });
+const changes = {childList: true, subtree: true, attributes: true};
+new MutationObserver(set).observe(element, changes);
+"""
+
+
+def focus_near(place: int) -> str:
+    """A direction is gone, and its button with it: the focus goes to one near it, or to adding."""
+    return """
+() => setTimeout(() => {
+  if (document.activeElement && document.activeElement !== document.body) return;
+  const shown = [...document.querySelectorAll('.part input[type=range]')]
+    .filter((one) => one.offsetParent);
+  const next = shown[Math.min(PLACE, shown.length - 1)]
+    || document.querySelector('.controls [role=tab][aria-selected=true]');
+  next?.focus();
+}, 50)
+""".replace("PLACE", str(place))
 
 
 def picker(label: str, most: int, several: bool = False) -> str:
@@ -87,4 +139,8 @@ def theme() -> gr.themes.Base:
         input_placeholder_color="*neutral_500",
         slider_color="*primary_700",
         slider_color_dark="*primary_400",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_border_color_hover="*neutral_700",
+        checkbox_border_color_hover_dark="*neutral_200",
     )

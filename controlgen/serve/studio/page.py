@@ -1,8 +1,9 @@
 """The controls of the page, and what happens when they are used."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 # Before gradio is imported: it would tell others that it was.
@@ -13,7 +14,7 @@ import gradio as gr
 
 from controlgen.control.axes import FAMILIES
 from controlgen.serve.studio import look
-from controlgen.serve.studio.desk import Desk, Job, Shown
+from controlgen.serve.studio.desk import FAR, Desk, Job, Shown
 from controlgen.serve.studio.visits import VISITS
 from controlgen.serve.studio.wishes import MOST
 
@@ -28,14 +29,16 @@ def build(desk: Desk) -> gr.Blocks:
     page = gr.Blocks(analytics_enabled=False, title="controlgen studio", fill_width=True)
     with page:
         with gr.Column(elem_classes="studio"):
-            parts["about"] = gr.HTML(elem_id="top")
+            with gr.Column(elem_id="top"):
+                parts["about"] = gr.HTML(padding=False)
+                parts["message"] = gr.HTML(padding=False, elem_id="message")
             with gr.Row():
-                with gr.Column(scale=4, min_width=340):
+                with gr.Column(scale=4, min_width=340, elem_classes="controls"):
                     _start(parts, names, limits.image_bytes)
                     _directions(parts)
                     _adding(parts, limits.image_bytes)
-                    _settings(parts, limits.amounts, limits.refine)
-                with gr.Column(scale=8, min_width=480):
+                    _settings(parts, desk.most_steps, limits.refine)
+                with gr.Column(scale=8, min_width=480, elem_classes="outcome"):
                     _outcome(parts, limits.answers)
         _wire(page, parts, desk)
     page.state_session_capacity = VISITS
@@ -45,8 +48,8 @@ def build(desk: Desk) -> gr.Blocks:
 def _start(parts: Parts, names: Sequence[str], most: int) -> None:
     gr.HTML("<h2>Start</h2>")
     parts["model"] = gr.Dropdown(list(names), value=names[0], label="Model", interactive=True)
-    with gr.Row(equal_height=True):
-        parts["seed"] = gr.Number(7, label="Seed of a sample", precision=0, minimum=0, step=1)
+    with gr.Row(elem_classes="beside"):
+        parts["seed"] = gr.Number(7, label="Seed of a sample", step=1)
         parts["another"] = gr.Button("Another sample", size="sm")
     label = "Or your own image: drop it here, or choose it"
     parts["image"] = gr.HTML(look.picker(label, most), js_on_load=look.PICKED, elem_id="own")
@@ -59,7 +62,13 @@ def _directions(parts: Parts) -> None:
     for place in range(MOST):
         with gr.Column(visible=False, elem_classes="part") as row:
             parts[f"slider{place}"] = gr.Slider(
-                -3, 3, 0, step=0.05, label=f"Direction {place + 1}", interactive=True
+                -FAR,
+                FAR,
+                0,
+                step=0.05,
+                label=f"Direction {place + 1}",
+                interactive=True,
+                buttons=[],
             )
             parts[f"remove{place}"] = gr.Button(f"Remove direction {place + 1}", size="sm")
         parts[f"part{place}"] = row
@@ -103,22 +112,23 @@ def _adding(parts: Parts, most: int) -> None:
 def _settings(parts: Parts, steps: int, refine: int) -> None:
     with gr.Accordion("Settings", open=False):
         parts["settings_steps"] = gr.Slider(
-            1, min(steps, 8), 4, step=1, label="Pictures on the way", interactive=True
+            1, steps, 4, step=1, label="Pictures on the way", interactive=True, buttons=[]
         )
         parts["settings_residual"] = gr.Checkbox(
             label="Keep more of a generated source (residual)", interactive=True
         )
         parts["settings_refine"] = gr.Slider(
-            0, refine, 0, step=1, label="Steps of refinement", interactive=True
+            0, refine, 0, step=1, label="Steps of refinement", interactive=True, buttons=[]
         )
         parts["forget"] = gr.Button("Forget my images", size="sm")
 
 
 def _outcome(parts: Parts, answers: int) -> None:
-    parts["message"] = gr.HTML(elem_id="message")
     parts["strip"] = gr.HTML(elem_id="strip")
-    with gr.Row(equal_height=True):
-        parts["expression"] = gr.Textbox(
+    # What is drawn goes into the box by way of the reader's browser, which knows if it is in use.
+    parts["expression"] = gr.Textbox(visible="hidden", elem_id="told")
+    with gr.Row(elem_classes="beside"):
+        parts["written"] = gr.Textbox(
             label="Expression: what is drawn; write your own and press Enter",
             lines=1,
             max_lines=6,
@@ -144,9 +154,11 @@ def _outcome(parts: Parts, answers: int) -> None:
                 interactive=False,
             )
             parts["parcel"] = gr.HTML(elem_id="parcel")
+    words = "<p>This map gives one answer.</p>"
+    parts["one_answer"] = gr.HTML(words, visible=False)
     with gr.Column(visible=False) as parts["many"]:
         parts["count"] = gr.Slider(
-            2, answers, 8, step=1, label="Answers of the map to this", interactive=True
+            2, answers, 8, step=1, label="Answers of the map to this", interactive=True, buttons=[]
         )
         parts["variants_show"] = gr.Button("Show the answers", size="sm")
     parts["variants"] = gr.HTML(elem_id="variants")
@@ -160,6 +172,10 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     on = _Wiring(desk, parts)
     on(page.load, desk.opened)
     page.load(None, js=look.NAMES, queue=False, api_visibility="private")
+    box = [parts["expression"], parts["written"]]
+    parts["expression"].change(
+        None, box, box[1:], js=look.WRITTEN, queue=False, api_visibility="private"
+    )
     on(parts["model"].input, desk.model, ["model"])
     on(parts["seed"].input, desk.seed, ["seed"], live=True)
     on(parts["another"].click, desk.another)
@@ -167,7 +183,9 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     sliders = [f"slider{place}" for place in range(MOST)]
     for place, slider in enumerate(sliders):
         on(parts[slider].input, desk.moved, sliders, live=True)
-        on(parts[f"remove{place}"].click, desk.removed, fixed=[place])
+        on(parts[slider].release, desk.left, sliders, live=True)
+        gone = on(parts[f"remove{place}"].click, desk.removed, fixed=[place])
+        gone.then(None, js=look.focus_near(place), queue=False, api_visibility="private")
     on(parts["hold"].input, desk.hold, ["hold"])
 
     # Directions that are added, and one that is kept.
@@ -177,7 +195,7 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
         on(parts[f"{side}_picker"].picked, desk.gather, fixed=[side], heard=True)
     on(parts["groups_add"].click, desk.groups)
     on(parts["axes_show"].click, desk.axes, ["family"])
-    on(parts["axes"].pick, desk.axis, ["family"], heard=True)
+    on(parts["axes"].pick, desk.axis, heard=True)
     on(parts["attribute_add"].click, desk.attribute, ["attribute"])
     on(parts["saved_add"].click, desk.saved, ["saved"])
     for event in (parts["keep"].click, parts["keep_name"].submit):
@@ -187,8 +205,10 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     settings = ["settings_steps", "settings_residual", "settings_refine"]
     for name in settings:
         on(parts[name].input, desk.settings, settings, live=True)
-    for event in (parts["expression"].submit, parts["draw"].click):
-        on(event, desk.expression, ["expression"])
+    for name in ("settings_steps", "settings_refine"):
+        on(parts[name].release, desk.settings_left, settings, live=True)
+    for event in (parts["written"].submit, parts["draw"].click):
+        on(event, desk.expression, ["written"])
     on(parts["variants_show"].click, desk.variants, ["count"])
     on(parts["past"].pick, desk.back, heard=True)
     on(parts["forget"].click, desk.forget)
@@ -201,6 +221,7 @@ class _Wiring:
 
     desk: Desk
     parts: Parts
+    told: Iterator[int] = field(default_factory=count)
 
     def __call__(
         self,
@@ -210,15 +231,20 @@ class _Wiring:
         fixed: Sequence[Any] = (),
         heard: bool = False,
         live: bool = False,
-    ) -> None:
-        event(
+    ) -> Any:
+        # What is given comes as it is, for the desk judges it: a refusal of Gradio's own would be
+        # a failed request, without a word on the page. Of a button that stands for one thing a
+        # second click is the first one again; pictures that are picked are each their own.
+        return event(
             self._hearing(job, fixed) if heard else self._handler(job, fixed),
             [self.parts[name] for name in inputs],
             list(self.parts.values()),
             queue=False,
+            preprocess=False,
             api_visibility="private",
             show_progress="hidden" if live else "minimal",
-            trigger_mode="always_last" if live else "once",
+            show_progress_on=self.parts["strip"],
+            trigger_mode="always_last" if live else "multiple" if heard else "once",
         )
 
     def _handler(self, job: Job, fixed: Sequence[Any]) -> Callable[..., Any]:
@@ -241,5 +267,8 @@ class _Wiring:
         found = []
         for name in self.parts:
             value = shown.get(name, gr.skip())
+            if name == "expression" and isinstance(value, str):
+                # Counted, so that the same text anew is a change as well.
+                value = f"{next(self.told)} {value}"
             found.append(gr.update(**value) if type(value) is dict else value)
         return found

@@ -1,8 +1,9 @@
 """What there is to show, as HTML. Every word that was written by somebody is escaped here."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from controlgen.control import Recipe
 from controlgen.serve.models import Served
@@ -12,6 +13,8 @@ from controlgen.serve.studio.visits import Drawing, Visit
 
 AGREEMENT = "cosine of the features asked for and obtained, -1 to 1"
 PROGRESS = "cosine of the change asked for and the change obtained, -1 to 1"
+CAPTION = 46  # characters of an expression under a drawing of the past,
+HEAD = 18  # so many of them of its beginning
 BELIEVED = "calibrated probability, 0 to 1, that the picture is near to what was asked"
 
 
@@ -49,7 +52,7 @@ def strip(drawing: Drawing) -> str:
     heads = [_head(answer.sources[0], f"source, {answer.start}", "source")]
     for at, one in enumerate(pictures):
         last = at == len(pictures) - 1
-        amount = f"{one.amount or 0:.2f}".rstrip("0").rstrip(".")
+        amount = f"{one.amount or 0:.3g}"
         label = f"{amount} of the way" if len(pictures) > 1 else "as the model shows it"
         heads.append(_head(one.image, f"{label}: {drawing.text}", "result" if last else amount))
     rows = [
@@ -61,7 +64,8 @@ def strip(drawing: Drawing) -> str:
         rows.append(_row("believed", BELIEVED, list(map(_believed, pictures))))
     rows += _measured(pictures)
     return (
-        f'<div class="strip" tabindex="0" role="region" aria-label="Strip of pictures"><table>'
+        f'<div class="strip" style="--n: {len(heads)}" tabindex="0" role="region" '
+        'aria-label="Strip of pictures"><table>'
         f"<caption>{words}</caption><thead><tr><td></td>{''.join(heads)}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>{_in_words(drawing)}"
     )
@@ -103,8 +107,9 @@ def axes(shown: AxesShown) -> str:
             (f"{name}, plus {SIGMAS:g} sigmas", one.more),
         )
         images = "".join(f'<img src="{_png(image)}" alt="{alt}">' for alt, image in ends)
+        inside = f"{images}<span>Add axis {one.place}</span>"
         rows.append(
-            f"<li>{_pick({'axis': one.place}, f'{images}<span>Add axis {one.place}</span>')}"
+            f"<li>{_pick({'family': shown.family, 'axis': one.place}, inside)}"
             f"<small>{100 * one.share:.0f} % of the variance</small></li>"
         )
     title = f"−{SIGMAS:g} sigmas, the start, +{SIGMAS:g} sigmas"
@@ -116,10 +121,13 @@ def past(visit: Visit) -> str:
     items = []
     for one in reversed(visit.past):
         image = one.answer.pictures[-1].image
-        text = escape(one.text if len(one.text) <= 120 else f"{one.text[:117]}...")
-        inside = f'<img src="{_png(image)}" alt=""><span>{escape(one.model)}: {text}</span>'
+        # Starts and numbers differ at the beginning, directions at the end; the title says it all.
+        whole = one.text
+        text = whole if len(whole) <= CAPTION else f"{whole[:HEAD]}…{whole[HEAD - CAPTION :]}"
+        title = f"{one.model}: {one.text}"
+        inside = f'<img src="{_png(image)}" alt=""><span>{escape(text)}</span>'
         current = visit.drawn is not None and one.number == visit.drawn.number
-        items.append(f"<li>{_pick({'drawing': one.number}, inside, current)}</li>")
+        items.append(f"<li>{_pick({'drawing': one.number}, inside, current, title)}</li>")
     return f'<ol class="past" aria-label="History of this visit">{"".join(items)}</ol>'
 
 
@@ -208,8 +216,9 @@ def _head(image: str, alt: str, label: str) -> str:
     )
 
 
-def _pick(said: dict[str, int], inside: str, current: bool = False) -> str:
+def _pick(said: Mapping[str, Any], inside: str, current: bool = False, title: str = "") -> str:
     mark = ' aria-current="true"' if current else ""
+    mark += f' title="{escape(title)}"' if title else ""
     return f'<button type="button" data-pick="{escape(json.dumps(said))}"{mark}>{inside}</button>'
 
 

@@ -1,11 +1,13 @@
 """What one browser has asked for and been given. All of it is in memory, and bounded."""
 
+import asyncio
 import hashlib
 import re
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -13,12 +15,14 @@ from controlgen.decoding import USUAL
 from controlgen.errors import DataError
 from controlgen.serve.schemas import Answer
 from controlgen.serve.studio.wishes import Wish
+from controlgen.serve.work import Busy
 
 VISITS = 64  # browsers that are remembered; the one silent for longest is forgotten first
 PAST = 24  # drawings of one visit
 UPLOADS = 128  # images of one visit
 UPLOADED = 24_000_000  # characters of base64, of one visit
 ALL_UPLOADED = 256_000_000  # of all visits
+TURNS = 16  # events of one visit, with the one that is answered
 SETTLED = 1.5  # seconds without a move after which a drawing keeps its place in the history
 
 
@@ -64,7 +68,11 @@ class Visit:
     drawn: Drawing | None = None
     past: "deque[Drawing]" = field(default_factory=lambda: deque(maxlen=PAST))
     made: int = 0
+    met: bool = False  # its page was opened here, and knows what there is
+    walked: tuple[str, str] | None = None  # model and start of the axes that are pictured
     _drawn_at: float = 0.0
+    _turns: int = 0
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def uploaded(self) -> int:
@@ -99,13 +107,33 @@ class Visit:
                 return drawing
         raise DataError(f"drawing {number} is no longer kept")
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One event of the page at a time, in the order in which they came. Raises Busy."""
+        if self._turns >= TURNS:
+            raise Busy(f"{self._turns} steps of this page wait already; wait for one of them", 1)
+        self._turns += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._turns -= 1
+
+    def check_room(self, files: Sequence[tuple[str, str]]) -> None:
+        """Raise DataError where images (names, base64) could not all be kept, or bear no name."""
+        whole = self.uploaded
+        for at, (name, content) in enumerate(files):
+            safe_name(name)
+            whole += len(content)
+            if whole > UPLOADED or len(self.images) + at >= UPLOADS:
+                raise DataError(
+                    f"{name[:60]}: this visit holds {len(self.images)} images already, and may not "
+                    "hold so many more; forget them first (under Settings)"
+                )
+
     def take(self, name: str, content: str, folder: str = "") -> str:
         """Keep an image (base64) under a name of its own, which is returned. Raises DataError."""
-        if self.uploaded + len(content) > UPLOADED or len(self.images) >= UPLOADS:
-            raise DataError(
-                f"{name[:60]}: this visit holds {len(self.images)} images already, as much as it "
-                "may; forget them first (under Settings)"
-            )
+        self.check_room([(name, content)])
         kept = _unused(folder + safe_name(name), self.images)
         self.images[kept] = content
         return kept
@@ -137,7 +165,8 @@ class Visits:
 
     def by_token(self, token: str) -> Visit | None:
         """The one whose downloads bear this token."""
-        for visit in self._visits.values():
+        # Downloads are asked for in a thread, while pages come and go in the loop.
+        for visit in list(self._visits.values()):
             if secrets.compare_digest(visit.token.encode(), token.encode()):
                 return visit
         return None
