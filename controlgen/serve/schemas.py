@@ -165,8 +165,7 @@ class NearestRequest(Asked):
 
 
 class DirectionRequest(Asked):
-    """A direction: an expression, an attribute, two texts, two groups of images, or a number of each
-    image.
+    """A direction: of an expression, an attribute, two texts, two groups, or a number an image.
 
     With a name it is kept; the one that had this name before is then gone.
     """
