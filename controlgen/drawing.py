@@ -1,5 +1,7 @@
 """The picture that a recipe says, byte for byte the same wherever it is drawn."""
 
+from typing import Any
+
 import numpy as np
 
 from controlgen import __version__
@@ -11,7 +13,7 @@ from controlgen.images import Target, write_png
 
 def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> Edit:
     """Draw what a recipe says as a PNG that carries it; returns the edit at the end of the way."""
-    provenance: dict[str, str] = {
+    provenance: dict[str, Any] = {
         "synthetic": "true",
         "model": recipe.model,
         "seed": query.start,
