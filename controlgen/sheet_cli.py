@@ -207,7 +207,9 @@ def _columns(
     ]
     columns = [Column("source", edits[0].source_pixels, captions)]
     if projected is not None:
-        columns.append(Column("projected", projected))
+        measuring = edits[0].model
+        values = None if measuring is None else measuring.measure(projected)
+        columns.append(Column("projected", projected, _captions(values, edits[0], shown)))
     for amount, edit in zip(amounts, edits, strict=True):
         heading = f"{amount:g}\nagree {short(float(edit.agreement.mean()))}"
         after = edit.attributes and edit.attributes.after

@@ -132,7 +132,7 @@ def test_real_images_start_the_rows(sheet, line, tmp_path, monkeypatch):
     projected = editor.generate(editor.invert(editor.embed(pixels[:2])))
     np.testing.assert_array_equal(kept["columns"][1].pixels, projected)
     said = faithful_line(editor, pixels[:2])
-    assert said in out.splitlines() and said.startswith("2 images as the model can show it")
+    assert said in out.splitlines() and said.startswith("2 images as the model can show them")
 
 
 REFUSED = {
