@@ -31,9 +31,10 @@ class Running:
 
 
 @contextmanager
-def running(app: FastAPI, served: Served) -> Iterator[Running]:
+def running(app: FastAPI, served: Served, port: int = 0) -> Iterator[Running]:
     bound = socket.socket(proto=socket.IPPROTO_TCP)
-    bound.bind(("127.0.0.1", 0))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),))
     thread.start()

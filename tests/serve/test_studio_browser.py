@@ -253,6 +253,126 @@ FOCUSED = """() => {
 }"""
 
 
+def focused(page: Any) -> str:
+    told: str = page.evaluate(FOCUSED)["name"]
+    return told
+
+
+def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
+    from playwright.sync_api import expect
+
+    page = visit()
+    add_text(page, "a digit eight", "a digit three")
+    drawn(page, re.compile("three"))
+    box = page.get_by_role("textbox", name="Expression")
+    slider = page.get_by_label(re.compile("^range slider for 1"))
+    number = page.get_by_label(re.compile("^number input for 1"))
+    assert page.get_by_role("button", name="Reset to default value").count() == 0
+
+    # A number beyond the slider widens it; an emptied box is not a number, nor a mistake.
+    number.fill("10")
+    drawn(page, re.compile(r"\+ 10 \*"))
+    expect(slider).to_have_attribute("max", "10")
+    number.fill("")
+    number.press("Tab")
+    expect(number).to_have_value("10")
+    drawn(page, re.compile(r"\+ 10 \*"))
+
+    # What is being written stays while a drawing comes; the handle stays where it was.
+    handle = page.get_by_label("Before and after")
+    handle.fill("90")
+    slider.fill("2")
+    box.fill("seed(3) + half of a th")
+    drawn(page, re.compile(r"\+ 2 \*"))
+    page.wait_for_timeout(300)
+    assert box.input_value() == "seed(3) + half of a th"
+    assert handle.input_value() == "90"
+    at = "document.querySelector('.compare').style.getPropertyValue('--at')"
+    assert page.evaluate(at) == "90%"
+    page.get_by_role("button", name="Another sample").click()
+    drawn(page, re.compile(r"^seed\(8\)"))
+    expect(box).to_have_value(re.compile(r"^seed\(8\)"))
+
+    # A bad seed is one sentence, in sight from everywhere; the picture stays in sight too.
+    page.get_by_label("Seed of a sample").fill("-1")
+    page.get_by_role("alert").wait_for()
+    assert "whole number" in page.get_by_role("alert").inner_text()
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    expect(page.get_by_role("alert")).to_be_in_viewport()
+    expect(page.locator(".about")).to_be_in_viewport()
+
+    # With its button gone, the focus is at hand.
+    page.get_by_role("button", name="Remove direction 1").press("Enter")
+    drawn(page, "seed(8)")
+    page.wait_for_function("document.activeElement !== document.body")
+    assert focused(page) == "Text"
+
+
+def test_a_narrow_page_begins_with_its_pictures(visit: Open, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    page = visit()
+    page.set_viewport_size({"width": 600, "height": 800})
+    tops = "['strip', 'own'].map((id) => document.getElementById(id).getBoundingClientRect().top)"
+    strip, own = page.evaluate(tops)
+    assert strip < own
+    box = page.get_by_role("textbox", name="Expression")
+    box.fill('seed(7) + text("a") - text("b")')
+    box.press("Enter")
+    drawn(page, re.compile("text"))
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label(re.compile("range slider for Pictures")).fill("8")
+    expect(page.locator("#strip thead img")).to_have_count(9)
+    page.evaluate("window.scrollTo(0, 0)")
+    expect(page.locator("#strip thead img").last).to_be_in_viewport(ratio=0.9)
+
+    # What is dropped on the words is taken as what is dropped on the box.
+    content = picture(tmp_path / "a.png", 10).read_bytes()
+    page.evaluate(DROPPED, list(content))
+    drawn(page, re.compile(r'^image\("dropped.png"\)'))
+
+
+DROPPED = """(bytes) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], 'dropped.png', {type: 'image/png'}));
+  const drop = new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true});
+  document.querySelector('#own .picker span').dispatchEvent(drop);
+}"""
+
+
+def test_without_a_clipboard_copying_copies_still(browser: Any, url: str) -> None:
+    # As on plain http from another machine.
+    context = browser.new_context()
+    context.add_init_script(
+        "delete Navigator.prototype.clipboard;"
+        "addEventListener('copy', () => { window.copied = String(document.getSelection()); });"
+    )
+    page = context.new_page()
+    page.goto(url)
+    page.locator("#strip caption").wait_for()
+    page.get_by_role("button", name="Copy the expression").click()
+    page.wait_for_function("window.copied === 'seed(7)'")
+    context.close()
+
+
+def test_a_page_finds_its_server_again(visit: Open, served: Served) -> None:
+    from tests.serve.conftest import running
+
+    def app() -> Any:
+        return create_app({"tiny": Served("tiny", served.editor, "", 4)}, studio=True)
+
+    with running(app(), served) as found:
+        page = visit(found.url)
+        port = int(found.url.rpartition(":")[2])
+    page.get_by_role("button", name="Another sample").click()
+    page.get_by_text("Connection to the server was lost").wait_for()
+    with running(app(), served, port):
+        page.get_by_text("Connection to the server was lost").wait_for(state="detached")
+        page.locator("#strip caption").wait_for()
+        page.get_by_role("button", name="Another sample").click()
+        drawn(page, "seed(8)")
+
+
 def test_a_signal_ends_the_server_though_a_page_is_open(visit: Open, line: Any) -> None:
     code = "from controlgen.cli import main; main()"
     words = [sys.executable, "-c", code, "serve", str(line.map_folder), "--port", "0"]
