@@ -300,6 +300,19 @@ def test_diverged_keeps_the_last_checkpoint(
     assert all(value.isfinite().all() for value in state.values())
 
 
+def test_diverged_before_the_first_checkpoint_keeps_the_beginning(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = tiny_config(learning_rate={"start": 1e30, "end": 1e30}, total_images=10_000)
+    for _ in range(2):
+        with pytest.raises(Diverged):
+            stages.train_gan("wild", config, Store(tmp_path))
+        (partial,) = (tmp_path / "gan").iterdir()
+        state = load_file(partial / STATE)
+        assert int(state["images_seen"]) == 0
+        assert all(value.isfinite().all() for value in state.values())
+
+
 def test_every_picture_says_it_is_synthetic_and_how_it_was_made(line: Any) -> None:
     from PIL import Image
 
