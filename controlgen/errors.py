@@ -26,4 +26,4 @@ class Incompatible(ControlGenError):
 
 
 class Diverged(ControlGenError):
-    """A loss became non-finite; the last good state is kept on disk."""
+    """A loss became non-finite; the last checkpoint is kept on disk, at the least the beginning."""

@@ -1,9 +1,10 @@
 """Draw a bank of images and embed it."""
 
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from controlgen import rng
 from controlgen.artifacts import Ref, Store
@@ -13,9 +14,10 @@ from controlgen.config import EmbedConfig, SampleConfig
 from controlgen.control.bundle import load_generator
 from controlgen.control.editor import SAMPLES
 from controlgen.features import FeatureSpace
-from controlgen.images import grid, to_pixels, write_png
+from controlgen.images import generated, grid, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, name_of, provenance
+from controlgen.threads import AT_ONCE, in_parts
 from controlgen.types import Pixels
 
 
@@ -28,15 +30,19 @@ def draw_samples(
         return ref
     generator, shape = load_generator(store.open(gan))
     with store.making(ref, {"gan": gan}) as folder:
-        latents = rng.normals(config.seed, SAMPLES, 0, config.n, generator.latent_size)
-        stored = create_mapped(folder / "latents.npy", latents.shape, np.float32)
-        stored[:] = latents
+        # Every image is drawn among as many others, so that its last bit depends on nothing else.
+        whole, step = (math.ceil(n / AT_ONCE) * AT_ONCE for n in (config.n, config.batch_size))
+        latents = rng.normals(config.seed, SAMPLES, 0, whole, generator.latent_size)
+        stored = create_mapped(
+            folder / "latents.npy", (config.n, generator.latent_size), np.float32
+        )
+        stored[:] = latents[: config.n]
         pixels = create_mapped(folder / "pixels.npy", (config.n, *shape), np.uint8)
         with (report or Bars()).meter(f"sample {ref.name}", config.n, unit="images") as meter:
-            for start in range(0, config.n, config.batch_size):
-                part = slice(start, min(start + config.batch_size, config.n))
-                with torch.no_grad():
-                    pixels[part] = to_pixels(generator(torch.from_numpy(latents[part])))
+            for start in range(0, config.n, step):
+                part = slice(start, min(start + step, config.n))
+                drawn = in_parts(partial(generated, generator), latents[start : start + step])
+                pixels[part] = drawn[: part.stop - start]
                 meter.to(part.stop)
         for array in (stored, pixels):
             array.flush()

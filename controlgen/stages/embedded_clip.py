@@ -20,6 +20,8 @@ def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None)
     with store.making(ref, {}) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
+        else:  # what is left should training diverge before its first checkpoint
+            save_tensors(folder / STATE, state.tensors())
         next_save = state.images_seen + config.checkpoint_images
         title, seen = f"train {ref.name}", state.images_seen
         with (report or Bars()).meter(title, config.images, seen, "images") as meter:

@@ -47,6 +47,8 @@ def train_encoder(config: EncoderConfig, store: Store, report: Reporter | None =
     with store.making(ref, {}) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
+        else:  # what is left should training diverge before its first checkpoint
+            save_tensors(folder / STATE, state.tensors())
         _train_and_save(config, dataset, state, folder, ref, report or Bars())
         training.export(state, folder)
 

@@ -40,6 +40,8 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
     with store.making(ref, _parents(config)) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
+        else:  # what is left should training diverge before its first checkpoint
+            save_tensors(folder / STATE, state.tensors())
         found = _train_and_save(config, dataset, state, folder, ref, report or Bars())
 
         # What is kept: the averaged generator, the critic, the curves and the pictures.

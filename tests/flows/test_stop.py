@@ -74,10 +74,10 @@ def test_a_stopped_run_says_one_line_leaves_no_server_and_goes_on(tmp_path: Path
         try:
             saved = lambda: [  # noqa: E731
                 path
-                for path in tmp_path.glob("store/gan/*/state.safetensors")
+                for path in tmp_path.glob("store/gan/*/grids/*.png")
                 if path.stat().st_mtime > began
             ]
-            await_(lambda: saved() or run.poll() is not None, 300)
+            await_(lambda: len(saved()) > 1 or run.poll() is not None, 300)
             assert run.poll() is None, said.read_text()
             servers = descendants(run.pid)
             assert servers
