@@ -91,6 +91,10 @@ def test_the_page_and_its_own_files_are_there(page: Any) -> None:
     assert not told.get("footer_links")
     assert told["analytics_enabled"] is False
     assert not told["connect_heartbeat"]
+    # The strip alone says that something is under way.
+    asked = [one for one in told["dependencies"] if one["backend_fn"]]
+    assert len({tuple(one["show_progress_on"] or ()) for one in asked}) == 1
+    assert all(len(one["show_progress_on"]) == 1 for one in asked)
     asset = re.search(r'src="\./(assets/[^"]+)"', whole.text)
     assert asset is not None
     assert httpx.get(f"{page.url}/{asset[1]}").status_code == 200
