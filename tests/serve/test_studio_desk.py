@@ -90,6 +90,7 @@ def test_the_page_begins_with_a_sample(ask: Ask) -> None:
     shown = ask("opened")
     assert shown["expression"] == "seed(7)"
     assert shown["part0"] == {"visible": False}
+    assert shown["one_answer"] == {"visible": True}
     assert shown["strip"].count("<img") == 2
     assert "Synthetic." in shown["about"]
     assert "picture = 'result'" in shown["recipe"]
@@ -316,6 +317,7 @@ def test_many_answers_where_the_map_gives_them(line: Any, tmp_path: Path, contro
     async def page() -> dict[str, Any]:
         shown = await desk.answer(desk.opened, "page")
         assert shown["many"] == {"visible": True}
+        assert shown["one_answer"] == {"visible": False}
         await desk.answer(desk.text, "page", *EIGHT)
         return await desk.answer(desk.variants, "page", 3)
 

@@ -91,6 +91,10 @@ def test_the_page_and_its_own_files_are_there(page: Any) -> None:
     assert not told.get("footer_links")
     assert told["analytics_enabled"] is False
     assert not told["connect_heartbeat"]
+    # The strip alone says that something is under way.
+    asked = [one for one in told["dependencies"] if one["backend_fn"]]
+    assert len({tuple(one["show_progress_on"] or ()) for one in asked}) == 1
+    assert all(len(one["show_progress_on"]) == 1 for one in asked)
     asset = re.search(r'src="\./(assets/[^"]+)"', whole.text)
     assert asset is not None
     assert httpx.get(f"{page.url}/{asset[1]}").status_code == 200
@@ -107,6 +111,39 @@ def test_an_event_of_the_page_is_answered(page: Any) -> None:
     assert answer.status_code == 200
     assert "data:image/png;base64" in answer.text
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "told"),
+    [
+        ("Seed of a sample", [-1], "whole number"),
+        ("Seed of a sample", [1.5], "whole number"),
+        ("Seed of a sample", [None], "whole number"),
+        ("Pictures on the way", [99, False, 0], "from 1 to 8"),
+        ("Hold what is measured", [["slant"]], "attributes"),
+        ("Model", ["other"], "not served"),
+    ],
+)
+def test_a_mistake_reaches_the_desk_and_is_a_sentence(
+    page: Any, label: str, data: list[Any], told: str
+) -> None:
+    opening = listening(page, "load")[0]
+    event(page, [None] * opening[1], opening[0])
+    whole = config(page)
+    [part] = [one["id"] for one in whole["components"] if one["props"].get("label") == label]
+    [number] = [one["id"] for one in whole["dependencies"] if [part, "input"] in one["targets"]]
+    answer = event(page, data, number)
+    assert answer.status_code == 200
+    assert told in answer.text
+    # So it does from a page that this server does not know; there everything begins anew.
+    unknown = event(page, data, number, session_hash="unknown" + str(number))
+    assert unknown.status_code == 200
+    assert "begins anew" in unknown.text or told in unknown.text
+
+
+def test_a_page_can_ask_whether_its_server_is_there(page: Any) -> None:
+    answer = httpx.get(f"{page.url}/gradio_api/app_id")
+    assert answer.json() == {"app_id": config(page)["app_id"]}
 
 
 @pytest.mark.parametrize(
