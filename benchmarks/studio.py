@@ -93,6 +93,7 @@ def main() -> None:
                     steps(page)
                     page.locator("h1").first.click()  # no field is in hand
                     path = ROOT / "docs" / f"studio-{name}.png"
+                    page.evaluate("window.scrollTo(0, 0)")  # its head stays where one looks
                     page.screenshot(path=path, full_page=True)
                     told(path, name, steps)
                 browser.close()

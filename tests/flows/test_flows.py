@@ -318,7 +318,7 @@ def test_tasks_cache_nothing_and_persist_nothing() -> None:
         for name in dir(module)
         if name.endswith("_task")
     ]
-    assert len({one.name for one in tasks}) == 8
+    assert len({one.name for one in tasks}) == 10
     for one in tasks:
         assert one.cache_policy == NO_CACHE
         assert one.persist_result is False
