@@ -181,7 +181,8 @@ def test_no_augmentation_leaves_names_as_they_were(
     tiny_config: Callable[..., TrainConfig],
 ) -> None:
     # The name of a model that was made before there was a choice of either.
-    learned = ["train.network.latent_map=learned"]
+    shown = ["train.total_images=600000", "train.burn_in_images=600000"]
+    learned = ["train.network.latent_map=learned", *shown]
     mnist = RunConfig.load(CONFIGS / "mnist.toml", learned).train
     assert str(name_of("gan", "mnist", mnist)) == "gan/mnist-cc782537dbd2"
     assert "augment" not in mnist.identity()

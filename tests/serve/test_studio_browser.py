@@ -322,7 +322,7 @@ def test_a_narrow_page_begins_with_its_pictures(visit: Open, tmp_path: Path) -> 
     drawn(page, re.compile("text"))
     page.get_by_role("button", name="Settings").click()
     page.get_by_label(re.compile("range slider for Pictures")).fill("8")
-    expect(page.locator("#strip thead img")).to_have_count(9)
+    expect(page.locator("#strip thead img")).to_have_count(9, timeout=30_000)
     page.evaluate("window.scrollTo(0, 0)")
     expect(page.locator("#strip thead img").last).to_be_in_viewport(ratio=0.9)
 
