@@ -7,7 +7,7 @@ from controlgen.features import EfficientNetLite0
 from controlgen.metrics.perceptual import open_distance
 from controlgen.types import Pixels
 
-AUDIT = EfficientNetLite0(image_size=128)
+AUDIT = EfficientNetLite0(image_size=128)  # also where the nearest training tile is found
 
 
 def faithful_line(editor: Editor, pixels: Pixels) -> str:

@@ -15,16 +15,15 @@ from controlgen.control.steering import check_amount
 from controlgen.datasets import ImageFolder
 from controlgen.decoding import image_files, read_image
 from controlgen.errors import ConfigError
-from controlgen.features import EfficientNetLite0, FeatureSpace
+from controlgen.features import FeatureSpace
 from controlgen.figures import Column, contact_sheet
 from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
 from controlgen.progress import Bars
-from controlgen.projecting import faithful_line
+from controlgen.projecting import AUDIT, faithful_line
 from controlgen.types import Dataset, Pixels, Shape
 
 MOST_ROWS, MOST_AMOUNTS = 32, 9
 MOST_WARNINGS = 12  # that are printed
-AUDIT = EfficientNetLite0(image_size=128)  # the space in which the nearest training tile is found
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,7 @@ from controlgen.errors import ConfigError, Diverged
 from controlgen.evaluation.convergence import FEWEST, Evidence, Watcher, verdict
 from controlgen.images import to_unit
 from controlgen.stages.watching import read_evidence
-
-GOOD = Evidence(
-    images_seen=0,
-    distance=0.1,
-    distance_now=0.12,
-    floor=0.05,
-    untrained=2.0,
-    precision=0.6,
-    precision_floor=0.7,
-    coverage=0.7,
-    coverage_floor=0.95,
-    spread=0.95,
-    critic_real=1.0,
-    critic_fake=0.2,
-    slope_real=0.5,
-    slope_fake=0.4,
-)
-WATCH = {"extractor": {"kind": "efficientnet-lite0", "image_size": 32}, "n": 32, "every_images": 8}
+from watched import GOOD, WATCH
 
 
 def run(distances: Sequence[float], **changes: Any) -> list[Evidence]:

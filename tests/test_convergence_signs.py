@@ -14,31 +14,15 @@ from hypothesis import strategies as st
 from controlgen import figures, stages
 from controlgen.artifacts import Store
 from controlgen.config import TrainConfig
-from controlgen.evaluation.convergence import Evidence, verdict
+from controlgen.evaluation.convergence import verdict
 from controlgen.evaluation.gamma import FEWEST, gamma_signs
 from controlgen.schedule import Schedule
 from controlgen.stages import watching
 from controlgen.stages.watching import read_evidence
 from controlgen.training.history import read_history
+from watched import GOOD, WATCH
 
-WATCH = {"extractor": {"kind": "efficientnet-lite0", "image_size": 32}, "n": 32, "every_images": 8}
 LN2 = math.log(2)
-LEVEL = Evidence(
-    images_seen=0,
-    distance=0.1,
-    distance_now=0.12,
-    floor=0.05,
-    untrained=2.0,
-    precision=0.6,
-    precision_floor=0.7,
-    coverage=0.7,
-    coverage_floor=0.95,
-    spread=0.95,
-    critic_real=1.0,
-    critic_fake=0.2,
-    slope_real=0.5,
-    slope_fake=0.4,
-)
 
 # ---- the critic's drift, gap and slopes
 
@@ -47,7 +31,7 @@ def test_a_verdict_tells_the_slopes_the_gap_and_the_drift_that_a_gap_cannot_show
     # Both outputs go down together from 3 at the middle to -4 at the end: the gap stays.
     outputs = [*([9.0] * 4), 3.0, 2.0, 0.5, -4.0]
     seen = [
-        replace(LEVEL, images_seen=at, critic_real=one, critic_fake=one - 1.5, slope_fake=0.25)
+        replace(GOOD, images_seen=at, critic_real=one, critic_fake=one - 1.5, slope_fake=0.25)
         for at, one in enumerate(outputs)
     ]
     found = verdict(seen)
@@ -56,7 +40,7 @@ def test_a_verdict_tells_the_slopes_the_gap_and_the_drift_that_a_gap_cannot_show
         "drifted by -7 over the second half"
     )
     # It is said whatever the verdict, and decides none.
-    assert found.name == verdict([LEVEL] * 8).name == "converged"
+    assert found.name == verdict([GOOD] * 8).name == "converged"
     alike = [replace(one, spread=0.1) for one in seen]
     assert verdict(alike).name == "collapsed"
     assert verdict(alike).reasons[-1] == found.reasons[-1]
@@ -73,7 +57,7 @@ def test_the_picture_shows_the_output_at_reals(
         "controlgen.figures.convergence.save", lambda figure, *_: kept.append(figure)
     )
     rows = [
-        {**vars(LEVEL), "images_seen": 1000 * at, "critic_real": 1.0 - at, "critic_fake": 0.8 - at}
+        {**vars(GOOD), "images_seen": 1000 * at, "critic_real": 1.0 - at, "critic_fake": 0.8 - at}
         for at in range(6)
     ]
     figures.training_evidence(tmp_path / "none.png", {"one": [rows]}, {})

@@ -12,9 +12,9 @@ from PIL import Image
 
 from controlgen import Editor
 from controlgen.control import files
+from controlgen.control.algebra import LARGEST
 from controlgen.control.direction_files import save_direction
 from controlgen.control.files import LocalFiles
-from controlgen.control.meaning import LARGEST
 from controlgen.errors import ConfigError, ControlGenError, DataError
 
 DIFFERENCE = 'text("a digit eight") - text("a digit three")'

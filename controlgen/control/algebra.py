@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
 TINY = 1e-12
+LARGEST = 1e6  # amount, weight or entry of a row that is taken; float32 holds squares of products
 
 
 def unit(rows: Rows) -> Rows:

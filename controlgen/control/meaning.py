@@ -34,7 +34,6 @@ from controlgen.errors import ConfigError, ControlGenError
 Row = NDArray[np.float64]
 USAGE = 'as in text("a digit eight") - text("a digit three")'
 BALANCED = 1e-9  # weights below it are those of a change
-LARGEST = 1e6  # number, weight and entry of a row; float32 holds the squares of what is made of it
 NOTHING = np.zeros(1)  # added to any row
 WHOLE = 2**53  # whole numbers are exact below it
 SHAPES = {str: "a string", int: "a whole number", float: "a number"}
@@ -141,8 +140,10 @@ def _value(node: Node, vocabulary: Vocabulary) -> Value | float:
     # Bounded at every step, so that the place is told where it became too large.
     found = _unbounded(node, vocabulary)
     sizes = found if isinstance(found, float) else np.append(found.row, found.weight)
-    if not np.abs(sizes).max() <= LARGEST:
-        raise refusal(node.column, f"this is too large; numbers and sums go up to {LARGEST:g}")
+    if not np.abs(sizes).max() <= algebra.LARGEST:
+        raise refusal(
+            node.column, f"this is too large; numbers and sums go up to {algebra.LARGEST:g}"
+        )
     return found
 
 

@@ -18,7 +18,6 @@ from controlgen.control.refinement import check_steps
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Direction, Features, Latents, Pixels
 
-FURTHEST = 1e6  # amount, and entry of a direction; float32 holds the squares of their product
 CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
 
 
@@ -102,9 +101,9 @@ def check_amount(amount: float, said: str = "") -> None:
     Far beyond it nothing of the source is left, and further still float32 ends. `said` is what the
     error calls it.
     """
-    if not abs(amount) <= FURTHEST:
+    if not abs(amount) <= algebra.LARGEST:
         called = said or f"amount {amount:g}"
-        raise ConfigError(f"{called}: must be a finite number, up to {FURTHEST:g} in size")
+        raise ConfigError(f"{called}: must be a finite number, up to {algebra.LARGEST:g} in size")
 
 
 def _answered(
@@ -150,6 +149,6 @@ def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
 def _check_move(direction: NDArray[np.float32], size: int, amount: float) -> None:
     if direction.shape != (size,):
         raise Incompatible(f"direction of shape {direction.shape}: must be ({size},) here")
-    if not np.abs(direction).max(initial=0) <= FURTHEST:
-        raise ConfigError(f"direction: must hold finite numbers, up to {FURTHEST:g} in size")
+    if not np.abs(direction).max(initial=0) <= algebra.LARGEST:
+        raise ConfigError(f"direction: must hold finite numbers, up to {algebra.LARGEST:g} in size")
     check_amount(amount)

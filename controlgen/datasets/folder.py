@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from controlgen.datasets._cutting import Cut, pieces, pieces_of
 from controlgen.datasets._files import listed
+from controlgen.datasets._pinning import pinned_identity
 from controlgen.datasets._sources import GROUPS, Source, in_short, in_test, joined, read_groups
 from controlgen.datasets._survey import TABLE, Seen, Survey, kept_survey, reports
 from controlgen.datasets.arrays import ArrayImages
@@ -64,15 +65,8 @@ class ImageFolder(Spec):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; a pinned `content` stands for the path.
-
-        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
-        """
-        kept = super().identity()
-        if self.content is not None:
-            del kept["root"]
-            kept["stain"] = self.stain.content()
-        return kept
+        """See `pinned_identity`."""
+        return pinned_identity(super().identity(), "root", self.content, self.stain)
 
     def pinned(self) -> "ImageFolder":
         """The same with `content` set: a digest (12 hex) of the usable files' names and bytes,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from controlgen.datasets._pinning import pinned_identity
 from controlgen.datasets._tiles import resized, stained_each
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.idx import default_cache
@@ -72,15 +73,11 @@ class MedMNIST(Spec):
     cache: Path | None = runtime_field(None)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; a pinned `content` stands for the path.
-
-        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
-        """
+        """See `pinned_identity`; data that is not pinned has the name it had before it could be."""
         kept = super().identity()
-        del kept["path" if self.content is not None else "content"]
-        if self.content is not None:
-            kept["stain"] = self.stain.content()
-        return kept
+        if self.content is None:
+            del kept["content"]
+        return pinned_identity(kept, "path", self.content, self.stain)
 
     def pinned(self) -> "MedMNIST":
         """The same with `content` set: a digest (12 hex) of every member's name, length and CRC-32

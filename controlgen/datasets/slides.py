@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from pydantic import Field
 
 from controlgen import __version__
+from controlgen.datasets._pinning import pinned_identity
 from controlgen.datasets._pyramid import BadSlide, Pyramid
 from controlgen.datasets._slide_plan import (
     Grid,
@@ -91,15 +92,8 @@ class Slides(Spec):
     cache: Path | None = runtime_field(None)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; a pinned `content` stands for the path.
-
-        Then a stain reference is named by its bytes, too. Raises DataError where it is gone.
-        """
-        kept = super().identity()
-        if self.content is not None:
-            del kept["root"]
-            kept["stain"] = self.stain.content()
-        return kept
+        """See `pinned_identity`."""
+        return pinned_identity(super().identity(), "root", self.content, self.stain)
 
     def pinned(self) -> "Slides":
         """The same with `content` set: a digest (12 hex) of the slides' names, sizes in bytes,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from controlgen.control.algebra import LARGEST
 from controlgen.decoding import FORMATS, UNREADABLE, image_of
 from controlgen.errors import DataError
 from controlgen.images import write_png
@@ -17,7 +18,6 @@ from controlgen.serve.limits import Limits
 from controlgen.types import Pixels, Shape
 
 NPY_HEADER = 1_000  # bytes of a .npy header that numpy is let read
-LARGEST = 1e6  # magnitude of what may be given; squares of far larger ones overflow
 
 
 def from_base64(text: str, what: str) -> bytes:

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from controlgen.control.algebra import LARGEST
+
 MODEL = Field(None, max_length=200, description="a model's name; the only one if left out")
 # Parts of a relative path: none begins with a dot, none has a sign that a file name may not have.
 PART = r'[^/\\.:*?"<>|\x00-\x1f][^/\\:*?"<>|\x00-\x1f]*'
@@ -22,7 +24,7 @@ Arrays = Annotated[
 
 
 # Beyond it float32 holds nothing of the source beside the direction.
-Amount = Annotated[float, Field(ge=-1e6, le=1e6)]
+Amount = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class Asked(BaseModel):
