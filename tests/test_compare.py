@@ -23,8 +23,11 @@ from controlgen.evaluation.convergence import Verdict
 from controlgen.evaluation.scorecard import Score
 from controlgen.metrics.bootstrap import Interval
 from controlgen.stages import Attempt
+from controlgen.stages.watching import HISTORY
+from controlgen.training.history import read_history
 from flows.command import run_and_ship
 from flows.compare import main
+from watched import GIVEN_UP, history
 
 module = import_module("controlgen.stages.compare")  # as an attribute it is the stage
 
@@ -239,6 +242,24 @@ def test_a_gan_that_cannot_be_scored_is_a_failed_row_and_loses_no_other(
     assert "| r3gan | 0 | - |" in (folder / "table1.md").read_text()
     assert "r3gan,0,,,,,,,failed," in (folder / "table1.csv").read_text()
     assert "| failed | r3gan 0 |" in (folder / "README.md").read_text()
+
+
+def test_losses_that_speak_against_gamma_are_told_of_a_member_that_has_one(
+    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, attempts = finished(compared[0], bootstraps=14, seeds=[0])
+    rows = history(**GIVEN_UP, gamma=config.train.objective.gamma.at)
+    score = Score("FD-x", Interval(1, 0, 9, 9), None, "lower")
+    monkeypatch.setattr(module, "_scores", lambda *given: [score])
+    monkeypatch.setattr(
+        "controlgen.stages.watching.read_history",
+        lambda path, *rest: rows if path.name == HISTORY else read_history(path, *rest),
+    )
+    folder = compared[0].path(stages.compare(config, attempts, compared[0]))
+    (ours, other) = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert ours["verdict"]["reasons"][-1].startswith("signs that gamma is too large")
+    assert "signs that gamma is too large" in (folder / "report.md").read_text()
+    assert not any("gamma" in reason for reason in other["verdict"]["reasons"])
 
 
 def test_where_scoring_itself_is_at_fault_no_report_is_made(

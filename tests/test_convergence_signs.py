@@ -1,6 +1,5 @@
 """What is said of the critic beside a verdict: its drift, and signs of a wrong gamma."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,7 @@ from controlgen.schedule import Schedule
 from controlgen.stages import watching
 from controlgen.stages.watching import read_evidence
 from controlgen.training.history import read_history
-from watched import GOOD, WATCH
-
-LN2 = math.log(2)
+from watched import GIVEN_UP, GOOD, LN2, WATCH, history
 
 # ---- the critic's drift, gap and slopes
 
@@ -74,20 +71,6 @@ def test_the_picture_shows_the_output_at_reals(
 # ---- gamma, from constructed histories
 
 
-def history(
-    pairing: list[float], gap: list[float], slopes: list[float], gamma: Callable[[float], float]
-) -> list[dict[str, float]]:
-    """Rows as training leaves them: the loss holds the penalty, and the penalty holds gamma."""
-    rows = []
-    for at, (loss, apart, square) in enumerate(zip(pairing, gap, slopes, strict=True)):
-        seen = 1000.0 * (at + 1)
-        penalty = gamma(seen) / 2 * square
-        rows.append(
-            {"images_seen": seen, "critic_loss": loss + penalty, "gap": apart, "penalty": penalty}
-        )
-    return rows
-
-
 def constant(value: float) -> Callable[[float], float]:
     return lambda _: value
 
@@ -97,11 +80,6 @@ def lowered(seen: float) -> float:
     return Schedule(start=1.0, end=0.1).at(seen / 20_000)
 
 
-GIVEN_UP = {
-    "pairing": np.linspace(0.45, 0.69, 12).tolist() + [LN2] * 8,
-    "gap": np.linspace(0.8, 0.01, 12).tolist() + [0.0] * 8,
-    "slopes": np.geomspace(0.3, 1e-3, 20).tolist(),
-}
 RUN_AWAY = {
     "pairing": np.geomspace(0.3, 0.01, 20).tolist(),
     "gap": np.linspace(1, 5, 20).tolist(),

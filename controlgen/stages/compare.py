@@ -25,7 +25,7 @@ from controlgen.evaluation.comparison import (
     table_of,
     verdicts_of,
 )
-from controlgen.evaluation.convergence import verdict
+from controlgen.evaluation.convergence import Evidence, Verdict, verdict
 from controlgen.evaluation.scorecard import MEASURES, Reference, Score, path_length_score
 from controlgen.features import ClassSpace, FeatureSpace
 from controlgen.images import generated
@@ -34,7 +34,7 @@ from controlgen.metrics.perceptual import ImageDistance, open_distance
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import RESEARCH, VERSION, provenance
 from controlgen.stages.gan import gan_of, train_gan
-from controlgen.stages.watching import read_evidence
+from controlgen.stages.watching import read_evidence, signs_of
 from controlgen.types import Latents, Pixels
 
 KIND = "comparison"
@@ -182,10 +182,19 @@ def _outcome(
         attempt.seed,
         tuple(_score(one) for one in read_json(kept)),
         seen,
-        verdict(seen),  # by the rules of today, for all alike
+        _verdict(config, attempt, seen, place),
         None,
         seconds,
     )
+
+
+def _verdict(
+    config: CompareConfig, attempt: Attempt, seen: Sequence[Evidence], place: Path
+) -> Verdict:
+    # By the rules of today, for all alike.
+    name, reasons = verdict(seen)
+    signs = signs_of(config.training(attempt.member, attempt.seed), place)
+    return Verdict(name, (*reasons, *signs))
 
 
 def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:

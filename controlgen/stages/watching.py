@@ -71,29 +71,35 @@ class Watch:
             self._look()
         self.save()
         name, reasons = verdict(self.seen, stopped)
-        found = Verdict(name, (*reasons, *self._of_gamma()))
+        signs = signs_of(self._config, self._folder, self._state.images_seen)
+        found = Verdict(name, (*reasons, *signs))
         write_json(self._folder / VERDICT, found._asdict())
         origin = provenance(ref, "evidence gathered while training; no image is shown", 0)
         rows = [row_of(one) for one in self.seen]
         figures.training_evidence(self._folder / PICTURE, {ref.name: [rows]}, origin)
         return found
 
-    def _of_gamma(self) -> tuple[str, ...]:
-        objective, burn_in = self._config.objective, self._config.burn_in_images
-        if not isinstance(objective, R3GAN):
-            return ()
-
-        # As the training's steps do it.
-        def at(images_seen: float) -> float:
-            return objective.gamma.at(images_seen / burn_in if burn_in else 1.0)
-
-        return gamma_signs(read_history(self._folder / HISTORY, self._state.images_seen), at)
-
     def _look(self) -> None:
         state = self._state
         self.seen.append(
             self._watcher.look(state.images_seen, state.generator, state.average, state.critic)
         )
+
+
+def signs_of(config: TrainConfig, folder: Path, images_seen: int | None = None) -> tuple[str, ...]:
+    """What the losses kept in a training's folder say of its gamma; nothing for other objectives.
+
+    Rows after `images_seen` are left out.
+    """
+    objective, burn_in = config.objective, config.burn_in_images
+    if not isinstance(objective, R3GAN):
+        return ()
+
+    # As the training's steps do it.
+    def at(images: float) -> float:
+        return objective.gamma.at(images / burn_in if burn_in else 1.0)
+
+    return gamma_signs(read_history(folder / HISTORY, images_seen), at)
 
 
 def read_evidence(folder: Path) -> tuple[list[Evidence], Verdict] | None:
