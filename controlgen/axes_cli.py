@@ -11,7 +11,7 @@ from controlgen.control.direction_files import SUFFIX, save_direction
 from controlgen.errors import ConfigError
 from controlgen.evaluation.axes import AMOUNTS, FamilyReport, Trial, ruler_of, try_family
 from controlgen.figures import axis_sheet
-from controlgen.outputs import check_file, check_folder
+from controlgen.outputs import check_file, check_folder, command
 from controlgen.progress import Bars
 
 
@@ -53,7 +53,7 @@ def draw(request: Request, folder: Path) -> list[str]:
         write_text(request.output / "axes.md", text + "\n")
     for report in reports:
         path = request.output if single else request.output / f"{report.family}.png"
-        _sheet(path, report, folder)
+        _sheet(path, report, folder, editor.weights)
         told += [f"{path}: {len(report.effects) - 1} axes", "", report.markdown(), ""]
     if request.save is not None:
         told.append(_saved(editor, reports, request.save))
@@ -82,14 +82,14 @@ def _check_place(output: Path, option: str) -> None:
     check_folder(output, option)
 
 
-def _sheet(path: Path, report: FamilyReport, folder: Path) -> None:
+def _sheet(path: Path, report: FamilyReport, folder: Path, weights: str) -> None:
     trial, count = report.trial, len(report.effects) - 1
     how = "latents moved" if report.latent else "residual edits through the map"
     provenance = {
         "model": str(folder),
+        "weights": weights,
         "seed": f"{trial.seed}",
-        "recipe": f"axes {report.family} 1 to {count}, {how}, sigmas {AMOUNTS[0]:g} to "
-        f"{AMOUNTS[-1]:g}, samples 0 to {trial.pictured - 1}",
+        "recipe": command("axes", folder, family=report.family, n=trial.axes, seed=trial.seed),
         "version": __version__,
     }
     title = f"{report.family}: the first {count} of {report.known} axes, and a random direction"

@@ -20,7 +20,7 @@ from controlgen.control.steering import check_amount
 from controlgen.drawing import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
-from controlgen.outputs import check_file
+from controlgen.outputs import check_file, command
 from controlgen.progress import Bars
 from controlgen.sheet_cli import parse_names
 
@@ -237,8 +237,9 @@ def nearest(
     ]
     provenance = {
         "model": str(folder),
+        "weights": editor.weights,
         "seed": "" if editor.bank is None else str(editor.bank.seed),
-        "recipe": f"nearest to {expression}, {n} among the bank's first {among}",
+        "recipe": command("nearest", folder, expression, n=n, among=among),
         "version": __version__,
     }
     words = f"Cosine of features with what was asked for, among the bank's first {among} images."

@@ -1,5 +1,6 @@
 """Where a command writes: looked at before any work, and written whole or not at all."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,20 @@ def check_folder(path: Path, said: str = "") -> None:
             raise ConfigError(f"{called}: is no folder")
         _check_parent(path, called)
         _try(_partial(path))
+
+
+def command(*words: object, **options: object) -> str:
+    """The command that writes a picture once more, but for -o: quoted for a shell.
+
+    An option without a value is left out, and True is a flag.
+    """
+    said = [str(word) for word in words]
+    for name, value in options.items():
+        if value is True:
+            said.append(f"--{name}")
+        elif value is not None and value is not False and value != "":
+            said.append(f"--{name}={value}")
+    return shlex.join(["controlgen", *said])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from controlgen.evaluation.tables import shown
 from controlgen.features import Lpips
 from controlgen.figures import inversion_strips
 from controlgen.metrics.perceptual import open_distance
+from controlgen.outputs import command
 from controlgen.projecting import AUDIT
 
 MOST_IMAGES = 1_000
@@ -31,8 +32,9 @@ def project(folder: Path, images: Path, output: Path, lpips: Lpips | None = None
     obtained = editor.generate(editor.invert(editor.embed(pixels[:PICTURED])))
     provenance = {
         "model": str(folder),
+        "weights": editor.weights,
         "seed": "",
-        "recipe": "projection through the map",
+        "recipe": command("project", folder, images),
         "version": __version__,
         "synthetic": "in part",
         "real": f"upper row, from {images.name}",

@@ -18,6 +18,7 @@ from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
 from controlgen.figures import Column, contact_sheet
 from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
+from controlgen.outputs import command
 from controlgen.progress import Bars
 from controlgen.projecting import AUDIT, faithful_line
 from controlgen.types import Dataset, Pixels, Shape
@@ -43,13 +44,29 @@ class Request:
     tiles: Path | None
 
     @property
-    def recipe(self) -> str:
-        """How the sheet was made, for its provenance."""
-        parts = [f"add {self.add}", f"amounts {self.amounts}"]
+    def title(self) -> str:
+        """What was asked, over the sheet."""
+        parts = [self.add, f"amounts {self.amounts}"]
         parts += [f"hold {self.hold}"] if self.hold else []
         parts += ["residual"] if self.residual else []
         parts += [f"refine {self.refine}"] if self.refine else []
         return ", ".join(parts + ([] if self.guidance is None else [f"guidance {self.guidance:g}"]))
+
+    def command(self, folder: Path, rows: int) -> str:
+        """What draws the sheet again, for its provenance."""
+        return command(
+            *("sheet", folder),
+            add=self.add,
+            amounts=self.amounts,
+            n=rows,
+            seed=(self.seed or 0) if self.images is None else None,
+            images=self.images,
+            hold=self.hold,
+            residual=self.residual,
+            refine=self.refine or None,
+            guidance=self.guidance,
+            tiles=self.tiles,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,8 +115,9 @@ def draw(request: Request, folder: Path) -> list[str]:
         footer += " projected: what the model can show of the source, unedited."
     provenance = {
         "model": str(folder),
+        "weights": editor.weights,
         "seed": f"{request.seed or 0}" if request.images is None else "",
-        "recipe": request.recipe,
+        "recipe": request.command(folder, len(rows.names)),
         "version": __version__,
     }
 
@@ -112,10 +130,8 @@ def draw(request: Request, folder: Path) -> list[str]:
         real.append(f"nearest tiles from {request.tiles.name}")
     if real:
         provenance |= {"synthetic": "in part", "real": ", ".join(real)}
-    title = request.recipe.removeprefix("add ")
-    contact_sheet(
-        request.output, columns, provenance, title, footer, apart=int(training is not None)
-    )
+    apart = int(training is not None)
+    contact_sheet(request.output, columns, provenance, request.title, footer, apart=apart)
     told += _warnings(rows, edits, amounts)
     lines = [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
     if share:

@@ -1,6 +1,7 @@
 """What the flows' command lines share: a config, overrides, a store, errors in one line."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ StoreOption = Annotated[Path, typer.Option("--store", help="Folder for the artif
 ShipOption = Annotated[
     str | None, typer.Option(help="Copy the result to artifacts/pretrained/NAME, with a card.")
 ]
+STOPPED = "stopped; run the same command again to go on"
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show the effective config and stop.")]
 
 
@@ -101,7 +103,7 @@ def serve(command: Callable[..., None], description: str | None) -> None:
             # What a stop becomes on its way through Prefect and typer is theirs to decide.
             if not received:
                 raise
-            print("stopped; run the same command again to go on", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
             sys.exit(128 + received[0])
 
 
@@ -110,12 +112,16 @@ def _stoppable() -> Iterator[list[int]]:
     """Let SIGTERM stop as Ctrl-C does; yields the numbers of the signals that came.
 
     A signal that is ignored, as in the background of a script, stays so. Prefect takes SIGTERM for
-    the time of a flow and hands it on to the handler that was there.
+    the time of a flow and hands it on to the handler that was there. A second signal ends the
+    process at once: nothing is ever half-written, and the temporary server ends by itself.
     """
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        if len(received) > 1:
+            os.write(2, f"\n{STOPPED}\n".encode())
+            os._exit(128 + received[0])
         raise KeyboardInterrupt
 
     known = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ from prefect.context import TaskRunContext
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
     PREFECT_LOGGING_LEVEL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -87,9 +89,13 @@ def server_runs() -> bool:
 
 
 def check_server() -> None:
-    """Raise ConfigError where a Prefect server is configured and nothing answers there."""
+    """Raise ConfigError where a Prefect server is configured and nothing answers there.
+
+    Where none is, the temporary one needs a folder of its own to write to.
+    """
     url = PREFECT_API_URL.value()
     if not url:
+        _check_home(PREFECT_HOME.value())
         return
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):
@@ -100,6 +106,18 @@ def check_server() -> None:
         raise ConfigError(
             f"PREFECT_API_URL = {url}: no Prefect server answers there ({error}); start one with "
             "`make ui`, or unset PREFECT_API_URL to run without"
+        ) from None
+
+
+def _check_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"PREFECT_HOME = {home}: cannot be written ({error.strerror}), and Prefect keeps its "
+            "notes of a run there; name another folder"
         ) from None
 
 

@@ -283,7 +283,6 @@ def test_a_folder_holds_every_family_its_tables_and_directions(axes, line, tmp_p
             assert opened.text["synthetic"] == "true"
             assert opened.text["model"].endswith(str(line.map))
             assert opened.text["seed"] == "3"
-            assert f"axes {family} 1 to 2" in opened.text["recipe"]
 
     # The files are the editor's own axes, in the editor's own space.
     assert "6 directions" in out

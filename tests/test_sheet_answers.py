@@ -111,4 +111,4 @@ def test_refined_answers_are_those_of_the_editor_and_no_further_away(
     assert (refined.agreement > edit().agreement).any()
     assert f"agree to {refined.agreement.mean():.3f}" in answer.out
     with Image.open(tmp_path / "sheet.png") as opened:
-        assert opened.text["recipe"].endswith(", refine 4")  # type: ignore[attr-defined]
+        assert opened.text["recipe"].endswith(" --refine=4")  # type: ignore[attr-defined]

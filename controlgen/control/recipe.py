@@ -103,6 +103,8 @@ def _chunk(path: Path) -> str:
         raise DataError(f"{path}: cannot be read as an image ({error})") from None
     if text is None:
         raise ConfigError(f"{path}: carries no recipe")
+    if text.startswith("controlgen "):
+        raise ConfigError(f"{path}: is no edit; what made it was: {text} -o FILE")
     return str(text)
 
 

@@ -4,6 +4,7 @@ import http.server
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,11 +18,11 @@ import pytest
 pytest.importorskip("prefect")
 
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from controlgen.artifacts import Ref, Store, read_manifest
-from controlgen.errors import DataError
+from controlgen.errors import ConfigError, ControlGenError, DataError
 from flows.command import run_and_ship
 from flows.fit_map import Line
 from flows.pipeline import main, pipeline
@@ -225,6 +226,34 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_2(
     assert told.err.startswith(f"ConfigError: PREFECT_API_URL = {url}: no Prefect server answers")
     assert "make ui" in told.err and "unset PREFECT_API_URL" in told.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "prefect"
+    nowhere = temporary_settings({PREFECT_HOME: home}, restore_defaults={PREFECT_API_URL})
+    said = re.escape(f"PREFECT_HOME = {home}: cannot be written (Not a directory)")
+    with nowhere, pytest.raises(ConfigError, match=said):
+        check_server()
+    fine = temporary_settings(
+        {PREFECT_HOME: tmp_path / "a" / "b"}, restore_defaults={PREFECT_API_URL}
+    )
+    with fine:
+        check_server()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.server import LastingServer, SubprocessASGIServer
+
+    def broken(self: Any, timeout: int | None = None) -> None:
+        raise RuntimeError(
+            "Timed out. stderr: Traceback\n  File x\nOperationalError: no such table"
+        )
+
+    monkeypatch.setattr(SubprocessASGIServer, "start", broken)
+    with pytest.raises(ControlGenError, match="did not start: OperationalError: no such table "):
+        LastingServer(port=1).start()
 
 
 def test_any_answer_is_a_server() -> None:

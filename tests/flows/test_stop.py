@@ -16,11 +16,13 @@ pytest.importorskip("prefect")
 ROOT = Path(__file__).parents[2]
 SECONDS = 60  # in which a stopped run has ended, on a busy machine as well
 START = """\
-import time
+import os, time
 from flows.server import LastingServer
 server = LastingServer()
 server.port = server.find_available_port()
-print(server._run_uvicorn_command().pid, flush=True)
+process = server._run_uvicorn_command()
+told = os.readlink(f"/proc/{process.pid}/fd/2") if os.path.isdir("/proc/self/fd") else ""
+print(process.pid, told, flush=True)
 time.sleep(600)
 """
 
@@ -91,17 +93,24 @@ def test_a_stopped_run_says_one_line_leaves_no_server_and_goes_on(tmp_path: Path
         lines = [line.strip() for line in said.read_text().replace("\r", "\n").splitlines()]
         return code, [line for line in lines if line]
 
+    def impatiently(pid: int) -> None:
+        for _ in range(3):
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.05)
+
     for stop, wanted in (
         (lambda pid: os.killpg(pid, signal.SIGINT), 130),
         (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+        (impatiently, 143),
     ):
         code, lines = stopped(stop)
         bar = [line for line in lines if line.startswith("train tiny-")]
-        assert code == wanted
-        assert [line for line in lines if line not in bar] == [
-            "stopped; run the same command again to go on"
-        ]
-        # The first run began at nothing, the second where the first was stopped.
+        # The last of many signals may find a process that is ending; a shell says 143 of it, too.
+        assert code == wanted or (stop is impatiently and code == -signal.SIGTERM)
+        told = [line for line in lines if line not in bar]
+        assert set(told) == {"stopped; run the same command again to go on"}
+        assert len(told) == 1 or stop is impatiently
+        # The first run began at nothing, the others where the one before was stopped.
         assert ("| 0.00/400k" in bar[0]) == (wanted == 130), bar[0]
 
 
@@ -109,7 +118,10 @@ def test_the_server_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
     run = begun("-c", START, cwd=tmp_path, stdout=subprocess.PIPE)
     try:
         assert run.stdout is not None
-        server = int(run.stdout.readline())
+        number, _, told = run.stdout.readline().partition(" ")
+        server = int(number)
+        # What it says while it gives up its work at the end is not said to the user.
+        assert told.strip() == "" or told.strip().endswith("(deleted)")
         # Nobody would be left to end it, were it not for the pipe.
         assert runs(server) and os.getsid(server) == server
     finally:
