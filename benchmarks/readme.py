@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from controlgen.config import CompareConfig
 from controlgen.evaluation.tables import table
 from controlgen.metrics import names
 
@@ -16,6 +17,13 @@ SHIPPED = "artifacts/pretrained/mnist"
 TISSUE = "artifacts/pretrained/histology"
 PROJECTED = ("cosine_f1", "cosine_f2", "perceptual", "judge_agrees")
 SPACES = "artifacts/pretrained/spaces-histology"
+COMPARED = ("artifacts/pretrained/compare-mnist",)
+# Saladukha and Kovalev, table 1: 6 000 histology tiles; WGAN and WGAN-SN did not converge there.
+PAPER = {
+    "wgan-gp": (2.29, 273.5, 0.69, 1.5),
+    "wgan-gp-sn": (1.18, 263.9, 0.70, 1.51),
+    "r3gan": (2.10, 267.9, 0.67, 1.45),
+}
 
 
 def spread(value: dict[str, Any] | None, digits: int = 3) -> str:
@@ -212,10 +220,48 @@ def spaces(folder: Path) -> str:
     return table(["space", "linear probe", "nearest of another source", "zero-shot text"], rows)
 
 
+def compared(folder: Path) -> str:
+    """One comparison of objectives, as it was made."""
+    config = CompareConfig.parse(json.loads((folder / "config.json").read_text()))
+    place = folder.relative_to(ROOT)
+    lead = (
+        f"`configs/{config.name}.toml`, {config.about}: {config.budget}. {len(config.seeds)} seeds "
+        f"(Student's 95 % interval over them), {config.n} samples against as many test images "
+        f"([every run and verdict]({place}/report.md)). So small a budget ranks how fast "
+        "objectives learn. Classes and diversity (IS, PD) above those of real images are no merit, "
+        "nor are short paths (PPL) of blurred ones."
+    )
+    return "\n\n".join(
+        [
+            lead,
+            (folder / "table1.md").read_text().strip(),
+            f"![Samples of each objective]({place}/samples.png)",
+        ]
+    )
+
+
+def objectives() -> str:
+    """The comparisons, and the table of the paper."""
+    rows = [[name, *(f"{value:g}" for value in row)] for name, row in PAPER.items()]
+    paper = table(["objective", "IS ↑", "FID ↓", "LPIPS", "PPL ↓"], rows)
+    told = (
+        "The paper's table, of 6 000 other tiles with other networks, extractors and budget, where "
+        "WGAN and WGAN-SN did not converge: only the order of rows can be compared."
+    )
+    return "\n\n".join(
+        [
+            *(compared(ROOT / place) for place in COMPARED),
+            told,
+            paper,
+        ]
+    )
+
+
 def sections() -> dict[str, str]:
     """Every section by the name in its markers."""
     return {
         "numbers": digits(ROOT / SHIPPED),
+        "objectives": objectives(),
         "spaces": spaces(ROOT / SPACES),
         "tissue": tissue(ROOT / TISSUE),
     }

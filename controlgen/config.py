@@ -78,6 +78,11 @@ class TrainConfig(Spec):
             )
         return self
 
+    @property
+    def generator_steps(self) -> int:
+        """How often the generator is updated, once for so many updates of the critic."""
+        return -(-self.total_images // (self.batch_size * self.objective.critic_steps))
+
     def identity(self) -> dict[str, Any]:
         """As of any Spec, but no augmentation is no setting: such runs keep the names they had.
 
@@ -338,6 +343,19 @@ class CompareConfig(Spec):
     def training(self, member: str, seed: int) -> TrainConfig:
         """How this member is trained with this seed."""
         return changed(self.train, {**self.members[member], "seed": seed})
+
+    @property
+    def budget(self) -> str:
+        """In words: what every critic is shown, and how often each generator is updated by it."""
+        members: dict[int, list[str]] = {}
+        for name in self.members:
+            steps = self.training(name, self.seeds[0]).generator_steps
+            members.setdefault(steps, []).append(name)
+        told = "; ".join(f"{steps:,} ({', '.join(names)})" for steps, names in members.items())
+        return (
+            f"{self.train.total_images:,} real images shown to each critic, which is so many "
+            f"updates of the generator: {told}"
+        )
 
 
 def _without_unset(identity: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -84,6 +84,15 @@ def test_a_member_changes_what_it_names_and_nothing_else() -> None:
     assert other.model_copy(update={"objective": plain.objective}) == plain
 
 
+def test_the_budget_tells_how_often_each_generator_is_updated(
+    compared: tuple[Store, Path],
+) -> None:
+    config, told = CompareConfig.parse(SETTINGS), (compared[1] / "report.md").read_text()
+    # 240 images in batches of 8, and two batches an update of wgan-gp's generator.
+    assert "240 real images shown to each critic" in config.budget and config.budget in told
+    assert config.budget.endswith(": 30 (r3gan, wild); 15 (wgan-gp)")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

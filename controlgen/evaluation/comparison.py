@@ -119,14 +119,16 @@ def _n(name: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def _digits(name: str, outcomes: Sequence[Outcome]) -> int:
-    # Three digits that count, in the smallest number of the column.
+    # Three digits that count in the smallest number of the column, but thousandths are enough where
+    # others are larger.
     values = [
         abs(score.value.mean)
         for one in outcomes
         for score in one.scores
         if score.name == name and score.value.mean
     ]
-    return int(min(max(2 - np.floor(np.log10(min(values, default=1.0))), 1), 5))
+    most = 3 if max(values, default=1.0) >= 0.01 else 5
+    return int(min(max(2 - np.floor(np.log10(min(values, default=1.0))), 1), most))
 
 
 def _verdicts(runs: Sequence[Outcome]) -> str:

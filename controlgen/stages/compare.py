@@ -265,8 +265,8 @@ def _write(
         "\n\n".join(
             [
                 f"# Objectives compared: {ref.name}",
-                f"{config.about or shared.dataset.kind}. {shared.total_images:,} real images shown "
-                f"to each critic, the same {shared.network.kind} network, {seeds} seeds; "
+                f"{config.about or shared.dataset.kind}. {config.budget}. The same "
+                f"{shared.network.kind} network, {seeds} seeds; "
                 f"{config.n} samples at most against as many real test images. In brackets "
                 "Student's 95 % interval over seeds; table1.csv has every run with the bootstrap "
                 "interval over its images. Real images: training against test images, at the same "
