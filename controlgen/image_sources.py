@@ -100,7 +100,7 @@ class Model:
 
 
 class Split:
-    """One split of a data set; the other split holds other sources."""
+    """One split of a data set; the other split holds other sources. `training` is the first."""
 
     def __init__(self, kind: str, split: str, shape: Shape | None) -> None:
         described = KINDS[kind]
@@ -109,7 +109,8 @@ class Split:
         spec = described.parse({"split": split, **size}, kind)
         self._data: Dataset = spec.open()
         self._other: Dataset = spec.judging(SPLITS[1 - SPLITS.index(split)]).open()
-        self.shape = self._data.image_shape
+        self.split, self.shape = split, self._data.image_shape
+        self.training = self._data if split == "train" else self._other
 
     def count(self, seed: int, two: bool) -> int:
         """The split's length, or the shorter split's."""

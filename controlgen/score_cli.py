@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from controlgen import __version__
 from controlgen.artifacts.store import write_json
 from controlgen.errors import ConfigError, DataError
+from controlgen.evaluation.class_scores import CLASSES, class_scores, shares_of
 from controlgen.evaluation.scorecard import (
     LEAST,
     MEASURES,
@@ -26,13 +30,15 @@ from controlgen.features import (
     OpenClip,
     SelfSupervised,
 )
-from controlgen.image_sources import Model, Source, open_pair
+from controlgen.image_sources import Model, Source, Split, open_pair
+from controlgen.metrics.judge import train_judge
 from controlgen.metrics.perceptual import open_distance
 from controlgen.outputs import check_file
 from controlgen.progress import Bars
 from controlgen.types import Pixels
 
 DRAWN = 1_000  # images a side, where there are as many and no number is asked for
+EPOCHS = 3  # of the judge of classes
 SIDE = 128  # pixels a side that EfficientNet looks at, unless others are asked for
 SIZED = re.compile(r"(efficientnet-lite0|inception-v3)(?:-(\d{1,6}))?")
 
@@ -67,14 +73,15 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
     walked = a if PATH_LENGTH in measures and isinstance(a, Model) else None
     if request.metrics and PATH_LENGTH in measures and walked is None:
         raise ConfigError(f"--metrics {PATH_LENGTH}: {request.a} is no model; leave it out")
+    shares = _shares(request.b, b) if CLASSES in measures else None
     name, space = settings.name, settings.open()
     perceptual = None if request.lpips is None else open_distance(request.lpips)
     n = _count(request, a, b)
     ours, real = a.images(n, request.seed), b.images(n, request.seed)
     other = b.others(n, request.seed)
-    only = [one for one in measures if one != PATH_LENGTH] if request.metrics else None
+    only = [one for one in measures if one in MEASURES] if request.metrics else None
 
-    # The path comes last and takes about a tenth.
+    # The path comes after them and takes about a tenth; the judge comes last.
     scores: list[Score] = []
     with Bars().meter("score", 100, unit="%") as meter:
         if only is None or only:
@@ -88,6 +95,11 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
                     walked.generate, walked.latent_size, request.seed, steps, perceptual
                 )
             )
+        if shares is not None and isinstance(b, Split):
+            meter.to(95, "a judge learns")
+            judge = train_judge(b.training, EPOCHS, request.seed)
+            unseen = real if b.split == "test" else other
+            scores += class_scores(judge, shares, ours, unseen, request.seed)
         meter.to(100, "done")
     lines = [
         f"{request.a} against {request.b}: {n} images a side, seed {request.seed}, seen by {name}",
@@ -102,9 +114,12 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
 
 
 def parse_metrics(text: str) -> list[str]:
-    """Measures between commas, in their own order; all of an empty text. Raises ConfigError."""
-    known = (*MEASURES, PATH_LENGTH)
-    asked = [part.strip() for part in text.split(",")] if text else known
+    """Measures between commas, in their own order. Raises ConfigError.
+
+    Of an empty text all but the classes, which take labels and a judge's minute.
+    """
+    known = (*MEASURES, PATH_LENGTH, CLASSES)
+    asked = [part.strip() for part in text.split(",")] if text else known[:-1]
     for name in asked:
         if name not in known:
             raise ConfigError(f"--metrics {name}: unknown; choose from {', '.join(known)}")
@@ -126,6 +141,16 @@ def parse_extractor(text: str, weights: Path | None = None) -> AnyFeatureSpace:
         raise ConfigError("--extractor: is empty; name efficientnet-lite0, clip-mini, ...")
     encoder = SelfSupervised(path=Path(text))
     return encoder if encoder.folder() else OpenClip.parse({"model": text}, where)
+
+
+def _shares(name: str, b: Source) -> NDArray[np.float64]:
+    shares = shares_of(b.training) if isinstance(b, Split) else None
+    if shares is None:
+        raise ConfigError(
+            f"--metrics {CLASSES}: {name} tells no classes; as B name a data set that does, as in "
+            f"mnist:test, or leave {CLASSES} out"
+        )
+    return shares
 
 
 def _count(request: Request, a: Source, b: Source) -> int:
