@@ -18,7 +18,7 @@ from controlgen import figures
 from controlgen.config import TrainConfig
 from controlgen.datasets.toys import Toy, points_of, toy_features
 from controlgen.errors import Diverged
-from controlgen.evaluation.convergence import Watcher, verdict
+from controlgen.evaluation.convergence import Watcher, qualified, verdict
 from controlgen.evaluation.tables import table
 from controlgen.images import to_pixels
 from controlgen.metrics.modes import blob_calls
@@ -76,7 +76,7 @@ def outcome(toy: Toy, config: TrainConfig) -> tuple[np.ndarray, str]:
         stopped = str(error)
     with torch.no_grad():
         drawn = state.average(torch.from_numpy(normals(1, "toy samples", 0, DRAWN, size)))
-    return points_of(to_pixels(drawn)), verdict(seen, stopped).name
+    return points_of(to_pixels(drawn)), qualified(verdict(seen, stopped), seen)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from controlgen.artifacts import Store
 from controlgen.config import TrainConfig
 from controlgen.datasets import Digits
 from controlgen.errors import ConfigError, Diverged
-from controlgen.evaluation.convergence import FEWEST, Evidence, Watcher, verdict
+from controlgen.evaluation.convergence import FEWEST, Evidence, Watcher, qualified, verdict
 from controlgen.images import to_unit
 from controlgen.stages.watching import read_evidence
 from watched import GOOD, WATCH
@@ -41,6 +41,14 @@ def test_a_level_curve_near_the_floor_has_converged() -> None:
     assert found.name == "converged"
     assert "97% of the way" in found.reasons[0]
     assert "0.60 of the samples look like real images (real ones: 0.70)" in found.reasons[2]
+
+
+@pytest.mark.parametrize(("precision", "said"), [(0.1, " (poor samples)"), (0.3, "")])
+def test_what_has_converged_among_poor_samples_is_said_so(precision: float, said: str) -> None:
+    seen = [replace(one, precision=precision, precision_floor=0.8) for one in run([0.1] * 12)]
+    assert qualified(verdict(seen), seen) == f"converged{said}"
+    unfinished = [replace(one, precision=0.0) for one in run(list(np.geomspace(2, 0.5, 12)))]
+    assert qualified(verdict(unfinished), unfinished) == "unfinished"
 
 
 def test_a_falling_curve_is_unfinished() -> None:

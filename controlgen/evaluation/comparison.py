@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from controlgen.evaluation.convergence import Evidence, Verdict
+from controlgen.evaluation.convergence import Evidence, Verdict, qualified
 from controlgen.evaluation.scorecard import Score
 from controlgen.evaluation.tables import shown, table
 from controlgen.metrics.bootstrap import Interval
@@ -86,7 +86,7 @@ def verdicts_of(outcomes: Sequence[Outcome]) -> str:
     """A row a run: the verdict and the numbers it rests on."""
     rows = []
     for one in outcomes:
-        name = one.verdict.name if one.verdict else "failed"
+        name = qualified(one.verdict, one.seen) if one.verdict else "failed"
         reasons = "; ".join(one.verdict.reasons) if one.verdict else f"{one.failure}"
         rows.append([one.member, str(one.seed), name, reasons])
     return table(["objective", "seed", "verdict", "why"], rows)
@@ -132,7 +132,7 @@ def _digits(name: str, outcomes: Sequence[Outcome]) -> int:
 
 
 def _verdicts(runs: Sequence[Outcome]) -> str:
-    names = [one.verdict.name if one.verdict else "failed" for one in runs]
+    names = [qualified(one.verdict, one.seen) if one.verdict else "failed" for one in runs]
     return ", ".join(
         name if names.count(name) == len(runs) == 1 else f"{name} {names.count(name)}/{len(runs)}"
         for name in dict.fromkeys(names)

@@ -7,7 +7,7 @@ diverged     a loss was not a number, or samples stay far from the real ones, or
 collapsed    samples look like real images, but reach few of them, or became too alike
 oscillating  the distance of the plain generator swings about its own fall
 unfinished   the distance is still falling, be it far from the floor: more images would help
-converged    none of these: it stays where it is, which may be among poor samples
+converged    none of these: it stays where it is, which may be among poor samples (`qualified`)
 
 Thresholds are this project's own and stand below; every verdict says the numbers it rests on.
 """
@@ -35,6 +35,7 @@ FEWEST = 8  # observations from which a verdict is given
 NEAR = 0.5  # share of the way from an untrained generator to the floor, below which it is not near
 LEFT = 0.15  # share of that way that may be lost again after the best moment
 LIKE_REAL = 0.5  # of the precision of real images: above it, samples look like real ones
+POOR = 0.25  # of the precision of real images: below it, what has converged is poor
 REACHED = 0.5  # of the coverage of real images: below it, such samples have collapsed
 ALIKE = 0.5  # of the mean distance of two real images: below it, samples are too alike
 MORE_ALIKE = 0.8  # of the largest spread seen; far from the floor samples are alike from birth
@@ -175,6 +176,14 @@ def verdict(seen: Sequence[Evidence], stopped: str | None = None) -> Verdict:
             return Verdict(found.name, (*found.reasons, *_signs(seen)))
     told = (_level(seen), _trend_told(seen), _likeness(seen), *_signs(seen))
     return Verdict("converged", told)
+
+
+def qualified(found: Verdict, seen: Sequence[Evidence]) -> str:
+    """The verdict's name, and whether what has converged are samples that hardly look real."""
+    if found.name != "converged" or not seen:
+        return found.name
+    poor = _last(seen, "precision") < POOR * seen[-1].precision_floor
+    return f"{found.name} (poor samples)" if poor else found.name
 
 
 def _last(seen: Sequence[Evidence], field: str) -> float:

@@ -25,6 +25,7 @@ COOKIE = "controlgen_token"
 OPEN = ("/health",)  # paths that need no token
 SMALL = 100_000  # bytes of a body that is taken however much others hold
 NAME = 30  # values of JSON that one name counts as
+ARRIVAL = 10  # times the seconds of a request that a body may take to arrive
 AGAIN = 2  # seconds after which a large body may be sent again
 DETAIL = 300  # characters of what a problem says at most
 TITLES = {
@@ -125,7 +126,7 @@ class Token:
 
 
 class Bounded:
-    """Counts a body as it comes: too much, or nothing for too long, is the end of it.
+    """Counts a body as it comes: too much, too slowly, or nothing for too long, is the end of it.
 
     Bytes are counted, and values of JSON: what reads them holds up every other request and takes
     fifty times their room. What all requests hold together is bounded as well; small ones are let
@@ -141,7 +142,7 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         most, begun, came, values = self.limits.body_bytes, False, 0, 0
-        whole = False
+        whole, end = False, time.monotonic() + ARRIVAL * self.limits.seconds
         refused: tuple[int, str] | None = None
         # A file in a form is no JSON, and has commas by chance.
         form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
@@ -154,10 +155,12 @@ class Bounded:
             nonlocal came, values, whole, refused
             if whole:  # the body is there; what still comes is the end of the connection
                 return await receive()
+            seconds, left = self.limits.seconds, end - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), self.limits.seconds)
+                message = await asyncio.wait_for(receive(), min(seconds, left))
             except TimeoutError:
-                refused = 408, f"nothing came for {self.limits.seconds:g} s"
+                dripped = f"the body was not whole after {ARRIVAL * seconds:g} s"
+                refused = 408, dripped if left < seconds else f"nothing came for {seconds:g} s"
                 return {"type": "http.disconnect"}
             if message["type"] == "http.request":
                 body = message.get("body", b"")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -161,6 +162,26 @@ def test_a_body_that_never_comes_is_not_waited_for(limited: Callable[..., Any]) 
             b"Content-Length: 50\r\n\r\n{"
         )
         assert b" 408 " in plug.recv(4096).split(b"\r\n")[0]
+
+
+def test_a_body_that_drips_is_not_waited_for(limited: Callable[..., Any]) -> None:
+    server = limited(seconds=0.2)
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
+        plug.sendall(
+            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 5000\r\n\r\n"
+        )
+        plug.setblocking(False)
+        answer, end = b"", time.monotonic() + 20
+        while not answer and time.monotonic() < end:
+            with suppress(OSError):
+                plug.sendall(b" ")
+            time.sleep(0.05)
+            with suppress(BlockingIOError):
+                answer = plug.recv(4096)
+    assert b" 408 " in answer.split(b"\r\n")[0]
+    assert b"the body was not whole after 2 s" in answer
 
 
 def test_beyond_the_queue_is_429_and_the_client_asks_again(limited: Callable[..., Any]) -> None:
