@@ -7,8 +7,10 @@ named. The pairs are a bank and its features, the last --held-out of which are t
 bank --pairs of them are drawn. Prints a markdown table, one row a map and seed. Fit is in processor
 seconds of all threads, p95 is feature to image one at a time. f2 is the audit space, which no map
 was taught with. The last columns are of k answers to each target in the order of their draws, not
-ranked (retrieval's are the k nearest of the bank): the mean distance of two of them in f2, their
-mean f2 cosine with the target, and how much less that is than what cycle-mlp's one answer has.
+ranked (retrieval's are the k nearest of the bank; those of maps that give one are its own moved by
+what it leaves out of others, the best k of 4 k tried): the mean distance of two of them in f2,
+their mean f2 cosine with the target, and how much less that is than what cycle-mlp's one answer
+has.
 --share 0.1 takes a tenth of the steps of every fit.
 """
 
@@ -103,7 +105,7 @@ class Trial:
         self.audit_asked = self.audit.embed(pixels)
 
     def of(self, fitted: Regressor, seed: int) -> list[float]:
-        """The columns from p95 to the f2 cosine of the k answers, NaN where there is but one."""
+        """The columns from p95 to the f2 cosine of the k answers."""
         taken = []
         for i in range(SINGLES + 1):
             began = time.perf_counter()
@@ -132,7 +134,9 @@ class Trial:
         elif isinstance(fitted, Answering):
             latents = latents_of(fitted, self.asked, self.k, seed)
         else:
-            return np.nan, np.nan
+            seen_with = (self.editor.statistics, self.editor.image_shape)
+            made = Editor(self.editor.generator, self.editor.space, fitted, *seen_with)
+            latents = made.answers(self.asked, self.k, seed).latents
         seen = self.audit.embed(self.editor.generate(latents.reshape(-1, latents.shape[2])))
         groups = np.repeat(np.arange(len(self.asked)), self.k)
         spread = group_diversity(seen, groups, euclidean, seed).mean

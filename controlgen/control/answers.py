@@ -11,7 +11,7 @@ from controlgen.control.model import Maker, Model
 from controlgen.control.reachability import Reachability
 from controlgen.errors import ConfigError
 from controlgen.metrics.inversion import paired_cosine
-from controlgen.regressors import GUIDED, MANY, Answering, Guided, Regressor
+from controlgen.regressors import GUIDED, Answering, Guided, Regressor
 from controlgen.types import Features
 
 
@@ -48,6 +48,17 @@ class Answers:
         words = self.believing.warnings(*self._judged)
         return tuple(words[row * k : (row + 1) * k] for row in range(n))
 
+    def best(self, k: int) -> "Answers":
+        """The first k of them."""
+        return replace(
+            self,
+            latents=self.latents[:, :k],
+            pixels=self.pixels[:, :k],
+            obtained=self.obtained[:, :k],
+            agreement=self.agreement[:, :k],
+            unrefined=None if self.unrefined is None else self.unrefined[:, :k],
+        )
+
     def edit(self, made: Edit, at: int = 0) -> Edit:
         """The edit that asked for these features, with answer `at` (0: the best) as what came."""
         return replace(
@@ -69,19 +80,13 @@ class Answers:
 def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray[np.float32]:
     """k latents (n k z) for each feature (n d), in the order of the map's draws.
 
-    Of a map with one answer only, that answer where k is 1. Raises ConfigError for k below 1, and
-    above 1 of such a map.
+    Of a map with one answer only that answer, whatever k. Raises ConfigError for k below 1.
     """
     if k < 1:
         raise ConfigError(f"answers: k must be at least 1, not {k}")
     if isinstance(map, Answering):
         return np.asarray(map.answers(features, k, seed), np.float32)
-    if k == 1:
-        return np.asarray(map.predict(features)[:, None], np.float32)
-    raise ConfigError(
-        f"answers: this map gives one answer to a feature, not {k}; fit one that gives many, with "
-        f"--set fit.map.kind=KIND, KIND one of {', '.join(MANY)}"
-    )
+    return np.asarray(map.predict(features)[:, None], np.float32)
 
 
 def guided(map: Regressor, guidance: float | None) -> Regressor:

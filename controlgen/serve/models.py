@@ -11,7 +11,6 @@ from controlgen.control.axes import FAMILIES
 from controlgen.control.direction_files import LARGEST_FILE, SUFFIX, direction_of
 from controlgen.control.files import LocalFiles
 from controlgen.errors import ArtifactMissing, ConfigError, Incompatible
-from controlgen.regressors import Answering
 from controlgen.serve.schemas import ModelOut, SpaceOut
 
 
@@ -35,11 +34,6 @@ class Served:
         while len(self.directions) > self.most_directions:
             self.directions.popitem(last=False)
         return before != content
-
-    @property
-    def many(self) -> bool:
-        """Whether its map gives several answers to one feature."""
-        return isinstance(self.editor.map, Answering)
 
     @property
     def about(self) -> str:

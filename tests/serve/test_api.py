@@ -234,7 +234,7 @@ def test_directions_are_made_kept_used_and_fetched(
         ("edit", {"expression": "seed(7) + 1e19 * seed(8)"}, 422, "column 11: this is too large"),
         ("edit", {"expression": "seed(7) - seed(8)"}, 422, "a change, not a picture"),
         ("edit", {"expression": EDIT, "hold": ["ink"]}, 422, "attributes"),
-        ("edit", {"expression": EDIT, "answers": 3}, 422, "this map gives one answer"),
+        ("edit", {"expression": EDIT, "answers": 0}, 422, "greater than or equal to 1"),
         ("edit", {"expression": "x" * 5000}, 422, "at most 4000"),
         ("edit", {"expression": EDIT, "model": "other"}, 404, "not served; there is tiny"),
         ("edit", {"source": {"seed": 1}, "direction": [1.0, 2.0]}, 409, "direction of shape"),

@@ -313,8 +313,6 @@ class Desk:
                 "visible": bool(told.attributes),
             },
             "saved": {"choices": told.directions, "value": None},
-            "many": {"visible": served.many},
-            "one_answer": {"visible": not served.many},
             "axes": "",
         }
 

@@ -154,13 +154,10 @@ def _outcome(parts: Parts, answers: int) -> None:
                 interactive=False,
             )
             parts["parcel"] = gr.HTML(elem_id="parcel")
-    words = "<p>This map gives one answer.</p>"
-    parts["one_answer"] = gr.HTML(words, visible=False)
-    with gr.Column(visible=False) as parts["many"]:
-        parts["count"] = gr.Slider(
-            2, answers, 8, step=1, label="Answers of the map to this", interactive=True, buttons=[]
-        )
-        parts["variants_show"] = gr.Button("Show the answers", size="sm")
+    parts["count"] = gr.Slider(
+        2, answers, 8, step=1, label="Answers of the map to this", interactive=True, buttons=[]
+    )
+    parts["variants_show"] = gr.Button("Show the answers", size="sm")
     parts["variants"] = gr.HTML(elem_id="variants")
     gr.HTML("<h2>History of this visit</h2>")
     parts["past"] = gr.HTML(js_on_load=look.PICK, elem_id="past")
