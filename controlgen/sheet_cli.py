@@ -17,7 +17,13 @@ from controlgen.decoding import image_files, read_image
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
 from controlgen.figures import Column, contact_sheet
-from controlgen.metrics.memorisation import has_poses, in_pose, nearest, posed_blocks
+from controlgen.metrics.memorisation import (
+    has_poses,
+    in_pose,
+    nearest,
+    nearest_posed,
+    posed_blocks,
+)
 from controlgen.outputs import command
 from controlgen.progress import Bars
 from controlgen.projecting import AUDIT, faithful_line
@@ -279,8 +285,11 @@ def _nearest(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Co
             meter.to(int(indices[0]))
             return training.pixels(indices)
 
-        blocks = posed_blocks(read, np.arange(count), audit.embed, posed)
-        found = nearest(audit.embed(pixels), blocks)
+        blocks = posed_blocks(read, np.arange(count), audit.embed, poses=False)
+        if posed:
+            found = nearest_posed(pixels, audit.embed, blocks)
+        else:
+            found = nearest(audit.embed(pixels), blocks)
         meter.to(count)
     tiles = training.pixels(found.item)
     if posed:

@@ -26,6 +26,7 @@ from controlgen.metrics.memorisation import (
     has_poses,
     in_pose,
     nearest,
+    nearest_posed,
     posed_blocks,
 )
 from controlgen.rng import stream
@@ -101,6 +102,18 @@ def test_a_turned_copy_is_found_in_its_pose(monkeypatch):
             upright = posed_blocks(read, np.arange(11), embed, poses=False)
             assert nearest(embed(turned), upright).distance.min() > 0.3
     assert max(seen) == 4
+
+
+@pytest.mark.parametrize("pose", range(8))
+def test_a_few_images_in_all_poses_find_what_they_find_among_posed_rows(pose):
+    rows, noise = tiles(30), stream(1, "noise").integers(-9, 9, (4, 3, 6, 6))
+    images = in_pose(np.clip(rows[[3, 9, 20, 29]] + noise, 0, 255).astype(np.uint8), pose)
+    upright = posed_blocks(lambda indices: rows[indices], np.arange(30), embed, poses=False)
+    found = nearest_posed(images, embed, upright)
+    wanted = nearest(embed(images), posed_blocks(lambda i: rows[i], np.arange(30), embed))
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+    assert (found.item == [3, 9, 20, 29]).all() and (found.pose == pose).all()
 
 
 @given(st.integers(1, 500), st.integers(0, 2**32 - 1))

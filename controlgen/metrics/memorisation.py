@@ -141,6 +141,23 @@ def nearest(queries: Features, blocks: Iterable[Block]) -> Nearest:
     return Nearest(np.clip(1 - best, 0, 2), index, pose)
 
 
+def nearest_posed(
+    pixels: Pixels, embed: Callable[[Pixels], Features], blocks: Iterable[Block]
+) -> Nearest:
+    """The nearest upright row to each of a few images (n c s s) in any of their eight poses.
+
+    `pose` is the one to put the found image in beside them. For few images beside many rows: those
+    of `posed_blocks` are looked at once instead of eight times. Raises as `nearest` and `in_pose`.
+    """
+    count = len(pixels)
+    views = np.concatenate([embed(in_pose(pixels, pose)) for pose in range(POSES)])
+    found = nearest(views, blocks)
+    pose = found.distance.reshape(POSES, count).argmin(0)
+    rows = pose * count + np.arange(count)
+    back = np.where(pose >= POSES // 2, pose, -pose % 4)  # a mirrored pose undoes itself
+    return Nearest(found.distance[rows], found.item[rows], back)
+
+
 def audit(
     samples: NDArray[np.float64],
     held_out: NDArray[np.float64],
