@@ -1,5 +1,6 @@
 """`controlgen serve`: everything is opened and checked, then the address is told."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -84,6 +85,14 @@ def _log() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     log.handlers = [handler]
+    # What is given up at the end is no error: a request that was not whole, or a second Ctrl-C.
+    logging.getLogger("uvicorn.error").addFilter(_not_given_up)
+
+
+def _not_given_up(record: logging.LogRecord) -> bool:
+    # With the exception, or with its traceback as the message.
+    cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not (cancelled or "asyncio.exceptions.CancelledError" in record.getMessage())
 
 
 def _end(unfinished: int) -> None:

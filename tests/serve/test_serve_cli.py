@@ -64,6 +64,25 @@ def test_what_was_begun_is_finished_after_the_signal(started: Any, line: Any) ->
     assert "Traceback" not in errors
 
 
+def test_a_second_signal_gives_up_what_is_not_whole_without_a_traceback(
+    started: Any, line: Any
+) -> None:
+    process, url = started(line.map_folder, "--no-studio")
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
+        client.get(f"{url}/health")
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as plug:
+        plug.sendall(
+            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 50\r\n\r\n{"
+        )
+        time.sleep(0.5)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        _, errors = process.communicate(timeout=20)  # far sooner than the body is waited for
+    assert "Traceback" not in errors and "Error" not in errors, errors
+
+
 def test_a_request_that_does_not_stop_does_not_hold_up_the_end(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any
 ) -> None:
