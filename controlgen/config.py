@@ -162,6 +162,7 @@ class EvaluateConfig(Spec):
         "auto", description="text where the space has text, or always the judge as the user's eye"
     )
     slider_sources: int = Field(64, ge=2, description="images each attribute's slider is tried on")
+    answers: int = Field(8, ge=0, le=32, description="to each of some targets; below 2: not asked")
     memorisation: int = Field(0, ge=0, description="samples audited for copies; 0: no audit")
     amounts: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     judge_epochs: int = Field(3, ge=1)

@@ -27,6 +27,7 @@ from controlgen.evaluation.quality import sample_quality
 from controlgen.evaluation.report import markdown, write_report
 from controlgen.evaluation.results import Report, Target
 from controlgen.evaluation.sliders import sliders
+from controlgen.evaluation.variety import Answer, variety
 from controlgen.metrics.judge import LabelledDataset
 
 __all__ = [
@@ -57,6 +58,7 @@ def evaluate(
     on_progress: OnProgress | None = None,
     perceptual: Perceptual | None = None,
     judged: Judged | None = None,
+    answer: Answer | None = None,
 ) -> Report:
     """Judge a generator, a feature space and a map by the protocol.
 
@@ -66,7 +68,7 @@ def evaluate(
     can say is absent, and so is figure 3 where the judge is sure of fewer than two classes among
     the generated images. `on_progress` is told what is being done and the share done. `perceptual`
     adds a distance of real images and their answers. `judged` is what was saved beside a map that
-    was fitted with reachability.
+    was fitted with reachability. `answer` gives the k best answers to features.
     Raises ConfigError where maps, names or prompts do not fit, DataError where a probe has too few
     sources.
     """
@@ -109,6 +111,8 @@ def evaluate(
     # Sections that stand by themselves, where the map measures attributes and copies are sought.
     clock.begin("sliders", "sliders of measured attributes", 0.8)
     moved = sliders(subject)
+    clock.begin("variety", "several answers to one feature", 0.85)
+    several = None if answer is None else variety(subject, answer)
     clock.begin("copies", "copies of training images", 0.9)
     copied = copies(subject)
     clock.end()
@@ -129,6 +133,7 @@ def evaluate(
         sliders=moved,
         copies=copied,
         believed=Believed(judged) if judged else None,
+        variety=several,
     )
 
 

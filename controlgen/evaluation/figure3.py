@@ -9,6 +9,7 @@ along the whole sweep for the methods that are compared at equal identity.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from controlgen.evaluation.choices import (
     pick_exemplars,
 )
 from controlgen.evaluation.matched import EqualIdentity, Trace, at_equal_identity
+from controlgen.evaluation.realism import Realism, realism
 from controlgen.evaluation.scoring import Best, Scorer
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import unit_rows
@@ -72,6 +74,7 @@ class Figure3:
     """All numbers of the figure; `pairs[b][a]` is feature arithmetic's flip rate at its best.
 
     `few_pairs` says the same with intervals, beside latent arithmetic, where classes are few.
+    `realism` is None where there are too few sources for it.
     """
 
     edits: int
@@ -87,6 +90,7 @@ class Figure3:
     few_pairs: list[PairRate]
     amounts: list[float]
     examples: list[Example] = field(repr=False)
+    realism: Realism | None = None
 
     def at_best(self, method: str) -> Best:
         """The row of a method."""
@@ -117,6 +121,7 @@ def figure3(subject: Subject) -> Figure3:
         at_best[name] = swept[name].flips[place]
         best.append(scorer.score(name, amounts[place], method(amounts[place])))
     feature = best[2]
+    told = {row.method: row.amount for row in best[2:]}
     best.append(scorer.optimised(feature.amount))
     return Figure3(
         edits=len(edits),
@@ -132,7 +137,22 @@ def figure3(subject: Subject) -> Figure3:
         few_pairs=_few_pairs(subject, edits, at_best),
         amounts=amounts,
         examples=_examples(subject, edits, shown, {k: one.steps for k, one in swept.items()}),
+        realism=realism(subject, edits, _made(subject, edits, methods, told)),
     )
+
+
+def _made(
+    subject: Subject, edits: Edits, methods: Mapping[str, Method], amounts: Mapping[str, float]
+) -> dict[str, tuple[float, Callable[[Indices], Pixels]]]:
+    # How each method's images at its best amount are made, after the map's round trip.
+    def images(latents: Callable[[], Latents]) -> Callable[[Indices], Pixels]:
+        return lambda chosen: subject.editor.generate(latents()[chosen])
+
+    unmoved = images(lambda: subject.predict(subject.map_name, edits.features))
+    made = {"round trip": (0.0, unmoved)}
+    for name, method in methods.items():
+        made[name] = (amounts[name], images(partial(method, amounts[name])))
+    return made
 
 
 class _Swept(NamedTuple):

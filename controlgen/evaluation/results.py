@@ -15,6 +15,7 @@ from controlgen.evaluation.quality import Quality
 from controlgen.evaluation.scoring import Best
 from controlgen.evaluation.slider_results import Sliders
 from controlgen.evaluation.targets import Part, Relation, Target
+from controlgen.evaluation.variety import Variety
 from controlgen.metrics.bootstrap import Interval
 from controlgen.spec import Spec
 
@@ -27,7 +28,8 @@ class Report:
 
     `judging` says who judged. Where nobody did, there is no judge's accuracy and no figure 3.
     `sliders` and `copies` are there where the map measures attributes and an audit was asked for,
-    `believed` where the map was fitted with reachability.
+    `believed` where the map was fitted with reachability, `variety` where several answers to one
+    feature were asked for.
     """
 
     config: dict[str, Any]
@@ -45,6 +47,7 @@ class Report:
     sliders: Sliders | None = None
     copies: Copies | None = None
     believed: Believed | None = None
+    variety: Variety | None = None
     no_edits: str = ""  # why there is no figure 3
 
     def row(self, targets: str, name: str) -> InversionRow:
@@ -54,7 +57,8 @@ class Report:
     @property
     def parts(self) -> list[Part]:
         """The sections that stand by themselves."""
-        parts = (self.sliders, self.believed, self.copies)
+        realism = self.figure3.realism if self.figure3 else None
+        parts = (realism, self.variety, self.sliders, self.believed, self.copies)
         return [part for part in parts if part is not None]
 
     @property

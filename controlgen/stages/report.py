@@ -65,6 +65,7 @@ def evaluate(
                 on_progress=lambda what, share: meter.to(round(100 * share), what),
                 perceptual=perceptual,
                 judged=described.judged if described else None,
+                answer=lambda asked, k: editor.answers(asked, k, config.seed).pixels,
             )
         write_report(found, folder, provenance(ref, "evaluation", config.seed))
         write_json(folder / "config.json", config.effective())
