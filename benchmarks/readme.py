@@ -16,6 +16,7 @@ MARKERS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SHIPPED = "artifacts/pretrained/mnist"
 TISSUE = "artifacts/pretrained/histology"
 PROJECTED = ("cosine_f1", "cosine_f2", "perceptual", "judge_agrees")
+VARIED = ("cosine_f1", "cosine_f2", "diversity")
 SPACES = "artifacts/pretrained/spaces-histology"
 COMPARED = ("artifacts/pretrained/compare-mnist",)
 # Saladukha and Kovalev, table 1: 6 000 histology tiles; WGAN and WGAN-SN did not converge there.
@@ -114,6 +115,8 @@ def digits(folder: Path) -> str:
         f"optimisation took {timing['ratio_alone']:.0f} times as long "
         "(`python benchmarks/speed.py` measures it again).",
         f"![Figure 3: one row a method]({SHIPPED}/figure3.png)",
+        *likeness(report),
+        *varied(report, SHIPPED),
         *slid(report, SHIPPED, "digits"),
         targets(report),
         "The embedded CLIP reads "
@@ -154,6 +157,40 @@ def slid(report: dict[str, Any], shipped: str, images: str) -> list[str]:
         "amount asked and the attribute measured, and the diagonal share of the leakage.",
         sliders(found),
         f"![Sliders]({shipped}/sliders.png)",
+    ]
+
+
+def varied(report: dict[str, Any], shipped: str) -> list[str]:
+    """The paragraph on several answers to one feature."""
+    found = report["variety"]
+    if not found:
+        return []
+    rows = [
+        [row["images"], str(row["k"]), *(spread(row[key]) for key in VARIED)]
+        for row in found["rows"]
+    ]
+    return [
+        f"**Several answers** to the features of {found['n']} held-out generated images, and what "
+        "no answer is: the nearest and any images of the bank. Diversity: mean distance of two, in "
+        "the audit space.",
+        table(["images", "k", "cosine, steering", "cosine, audit", "diversity"], rows),
+        f"![A row a target, then answers to its feature]({shipped}/answers.png)",
+    ]
+
+
+def likeness(report: dict[str, Any]) -> list[str]:
+    """What edits cost in likeness to real images."""
+    found = (report["figure3"] or {}).get("realism")
+    if not found:
+        return []
+    told = [
+        f"{row['method']} (amount {row['amount']:g}) {spread(row['kernel'])}"
+        for row in found["rows"]
+    ]
+    return [
+        f"**Realism after edits**, KD-{found['audit_name']} of edited less that of unedited images "
+        f"against {found['n']} real ones (unedited {spread(found['unedited']['kernel'])}, real "
+        f"against real {spread(found['floor']['kernel'])}): {'; '.join(told)}.",
     ]
 
 
@@ -204,6 +241,8 @@ def tissue(folder: Path) -> str:
         "**Real tiles projected** (held-out sources): what is left of them before any edit.",
         table(header, inverted),
         *arithmetic(report),
+        *likeness(report),
+        *varied(report, TISSUE),
         *slid(report, TISSUE, "tiles"),
         targets(report),
     ]

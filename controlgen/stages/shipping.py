@@ -58,6 +58,7 @@ PLACES = (
 PICTURES = (
     "samples.png",
     "figure3.png",
+    "answers.png",
     "sliders.png",
     "leakage.png",
     "flip-rate.png",
