@@ -18,7 +18,7 @@ TISSUE = "artifacts/pretrained/histology"
 PROJECTED = ("cosine_f1", "cosine_f2", "perceptual", "judge_agrees")
 VARIED = ("cosine_f1", "cosine_f2", "diversity")
 SPACES = "artifacts/pretrained/spaces-histology"
-COMPARED = ("artifacts/pretrained/compare-mnist",)
+COMPARED = ("artifacts/pretrained/compare-mnist", "artifacts/pretrained/compare-histology")
 # Saladukha and Kovalev, table 1: 6 000 histology tiles; WGAN and WGAN-SN did not converge there.
 PAPER = {
     "wgan-gp": (2.29, 273.5, 0.69, 1.5),
