@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlgen import Editor
+from controlgen.control.algebra import LARGEST
 from controlgen.control.statistics import Statistics
-from controlgen.control.steering import FURTHEST, Start
+from controlgen.control.steering import Start
 from controlgen.errors import ConfigError
 
 EIGHT = 'text("a digit eight") - text("a digit three")'
@@ -110,10 +111,10 @@ MOVES: dict[str, Callable[[Editor, Any, float], Any]] = {
 @pytest.mark.parametrize("name", MOVES)
 def test_amounts_beyond_a_million_are_refused(editor: Editor, name: str) -> None:
     direction = editor.parse(EIGHT)
-    for amount in (np.nan, -np.inf, 2 * FURTHEST, 1e20, -1e39, 1e300):
+    for amount in (np.nan, -np.inf, 2 * LARGEST, 1e20, -1e39, 1e300):
         with pytest.raises(ConfigError, match=r"^amount .*: must be a finite number, up to 1e\+06"):
             MOVES[name](editor, direction, amount)
-    edit = MOVES[name](editor, direction, -FURTHEST)
+    edit = MOVES[name](editor, direction, -LARGEST)
     np.testing.assert_allclose(np.linalg.norm(edit.asked, axis=1), 1, atol=1e-5)
 
 

@@ -165,7 +165,7 @@ def test_a_sheet_of_guided_answers_says_so_and_what_share_was_kept(
     assert f"share of the change that the bank's images span: {share:.3f}" in told.out
     assert "reachability is calibrated without guidance" in told.out
     with Image.open(tmp_path / "guided.png") as opened:
-        assert opened.text["recipe"].endswith(", guidance 2.5")  # type: ignore[attr-defined]
+        assert opened.text["recipe"].endswith(" --guidance=2.5")  # type: ignore[attr-defined]
     plain = controlgen(*asked, "-o", tmp_path / "plain.png")
     assert "calibrated without guidance" not in plain.out
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "guided.png").read_bytes()
