@@ -2,6 +2,9 @@
 
 import base64
 import io
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -19,3 +22,15 @@ def file_of(kind: str, mode: str = "L", size: tuple[int, int] = (8, 8)) -> bytes
 
 def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+@contextmanager
+def begun(url: str, length: int) -> Iterator[socket.socket]:
+    """A connection on which a request for samples was begun: its head, and nothing of a body."""
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as plug:
+        plug.sendall(
+            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % length
+        )
+        yield plug

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from controlgen.serve.schemas import GenerateRequest
 from controlgen.serve.work import Busy, Deadline, TooSlow, Work
 from controlgen.stopping import stoppable
 from controlgen.threads import AT_ONCE
+from served_given import begun
 
 
 def test_ids_are_kept_where_sound_and_stand_in_the_log(
@@ -38,6 +38,10 @@ def test_ids_are_kept_where_sound_and_stand_in_the_log(
         assert kept == "mine-1"
         assert re.fullmatch(r"[0-9a-f]{16}", forged)
         server.get("/no%0Asuch%0Aline")
+        # A line is written once the answer has gone, so that it may come after it.
+        end = time.monotonic() + 10
+        while len(caplog.records) < 3 and time.monotonic() < end:
+            time.sleep(0.02)
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("mine-1 GET /health 200") for line in lines)
     assert all("\n" not in line for line in lines)
@@ -136,14 +140,9 @@ def test_one_mistake_is_told_and_not_each_of_thousands() -> None:
 
 def test_large_bodies_do_not_pile_up(limited: Callable[..., Any]) -> None:
     server = limited(bodies_bytes=250_000)
-    port = int(server.url.rpartition(":")[2])
     large = {"expression": "seed(1)", "images": {"a.png": "A" * 200_000}}
-    head = (
-        b"POST /v1/edit HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 200000\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
-        plug.sendall(head + b" " * 190_000)
+    with begun(server.url, 200_000) as plug:
+        plug.sendall(b" " * 190_000)
         time.sleep(0.5)
         answer = server.post("edit", large)
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
@@ -155,23 +154,14 @@ def test_large_bodies_do_not_pile_up(limited: Callable[..., Any]) -> None:
 
 def test_a_body_that_never_comes_is_not_waited_for(limited: Callable[..., Any]) -> None:
     server = limited(seconds=0.3)
-    port = int(server.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
-        plug.sendall(
-            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 50\r\n\r\n{"
-        )
+    with begun(server.url, 50) as plug:
+        plug.sendall(b"{")
         assert b" 408 " in plug.recv(4096).split(b"\r\n")[0]
 
 
 def test_a_body_that_drips_is_not_waited_for(limited: Callable[..., Any]) -> None:
     server = limited(seconds=0.2)
-    port = int(server.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plug:
-        plug.sendall(
-            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 5000\r\n\r\n"
-        )
+    with begun(server.url, 5_000) as plug:
         plug.setblocking(False)
         answer, end = b"", time.monotonic() + 20
         while not answer and time.monotonic() < end:

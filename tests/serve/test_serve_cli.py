@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from controlgen import Client
-from served_given import TEXT
+from served_given import TEXT, begun
 
 CODE = "from controlgen.cli import main; main()"
 
@@ -70,11 +70,7 @@ def test_a_second_signal_gives_up_what_is_not_whole_without_a_traceback(
     process, url = started(line.map_folder, "--no-studio")
     with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
         client.get(f"{url}/health")
-    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as plug:
-        plug.sendall(
-            b"POST /v1/sample HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 50\r\n\r\n{"
-        )
+    with begun(url, 50):
         time.sleep(0.5)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
