@@ -2,7 +2,7 @@
 
 One edit of every source of figure 3, so that edited and unedited images are as many and belong
 together: the difference of their distances to the same real images is what the edit costs, and its
-interval draws each source with its edit.
+interval draws each source with its edit, and every real image for itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -146,8 +146,8 @@ def realism(
 
 
 def one_each(edits: Edits) -> Indices:
-    """One edit of each source: of a class's sources the first goes to the first other class, the
-    next to the next, and round again."""
+    """One edit of each source, by its place: of a source with several edits the first, the second,
+    and so on in turn, so that all directions take part about alike."""
     chosen = []
     for at, source in enumerate(np.unique(edits.source)):
         own = np.flatnonzero(edits.source == source)
