@@ -8,6 +8,7 @@ import numpy as np
 from controlgen.config import EvaluateConfig
 from controlgen.control.calibration import Judged
 from controlgen.errors import ConfigError
+from controlgen.evaluation.analogies import analogies
 from controlgen.evaluation.base import (
     BankLike,
     EditorLike,
@@ -111,6 +112,8 @@ def evaluate(
     # Sections that stand by themselves, where the map measures attributes and copies are sought.
     clock.begin("sliders", "sliders of measured attributes", 0.8)
     moved = sliders(subject)
+    clock.begin("analogies", "analogies, c + (a - b)", 0.83)
+    added = analogies(subject)
     clock.begin("variety", "several answers to one feature", 0.85)
     several = None if answer is None else variety(subject, answer)
     clock.begin("copies", "copies of training images", 0.9)
@@ -130,6 +133,7 @@ def evaluate(
         no_edits="" if found else no_edits,
         strips={rows[0].targets: strips for rows, strips in parts},
         perceptual_name=perceptual.name if perceptual else None,
+        analogies=added,
         sliders=moved,
         copies=copied,
         believed=Believed(judged) if judged else None,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from controlgen.evaluation.analogies import Analogies
 from controlgen.evaluation.believed import Believed
 from controlgen.evaluation.copies import Copies
 from controlgen.evaluation.figure3 import Figure3
@@ -29,7 +30,7 @@ class Report:
     `judging` says who judged. Where nobody did, there is no judge's accuracy and no figure 3.
     `sliders` and `copies` are there where the map measures attributes and an audit was asked for,
     `believed` where the map was fitted with reachability, `variety` where several answers to one
-    feature were asked for.
+    feature were asked for, `analogies` where a judge or measured attributes can tell of them.
     """
 
     config: dict[str, Any]
@@ -48,6 +49,7 @@ class Report:
     copies: Copies | None = None
     believed: Believed | None = None
     variety: Variety | None = None
+    analogies: Analogies | None = None
     no_edits: str = ""  # why there is no figure 3
 
     def row(self, targets: str, name: str) -> InversionRow:
@@ -58,7 +60,14 @@ class Report:
     def parts(self) -> list[Part]:
         """The sections that stand by themselves."""
         realism = self.figure3.realism if self.figure3 else None
-        parts = (realism, self.variety, self.sliders, self.believed, self.copies)
+        parts = (
+            realism,
+            self.analogies,
+            self.variety,
+            self.sliders,
+            self.believed,
+            self.copies,
+        )
         return [part for part in parts if part is not None]
 
     @property

@@ -11,7 +11,7 @@ VERSION = {
     "bank": 1,
     "features": 1,
     "map": 2,
-    "report": 5,
+    "report": 6,
     "clip": 1,
     "encoder": 1,
     "spaces": 1,

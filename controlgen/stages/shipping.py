@@ -59,6 +59,7 @@ PICTURES = (
     "samples.png",
     "figure3.png",
     "answers.png",
+    "analogies.png",
     "sliders.png",
     "leakage.png",
     "flip-rate.png",
