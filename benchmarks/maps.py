@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from controlgen import Editor
 from controlgen.artifacts.bank import Bank
@@ -39,6 +38,7 @@ from controlgen.regressors import (
     Ridge,
     Variational,
 )
+from controlgen.stages.map import Frozen
 
 ROOT = Path(__file__).parents[1]
 LADDER = {
@@ -55,21 +55,6 @@ HEAD = [
     *("norm of z / sqrt(size)", "diversity of k", "cosine f2 of k", "loss"),
 ]
 SINGLES = 50  # edits timed one at a time
-
-
-class Frozen:
-    """The round trip that maps are taught with."""
-
-    real = None  # features of real images, which take no part here
-
-    def __init__(self, editor: Editor) -> None:
-        self.editor = editor
-
-    def generate(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.editor.generator(latents).clamp(-1, 1)
-
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
-        return self.editor.space.embed_images(images)
 
 
 def pairs_of(asked: argparse.Namespace, editor: Editor) -> Bank:
@@ -168,7 +153,7 @@ def main() -> None:
         for name in asked.maps:
             fitted = quicker(LADDER[name], asked.share).build(seed)
             began = time.process_time()
-            fitted.fit(features, latents, Frozen(editor))
+            fitted.fit(features, latents, Frozen(editor.generator, editor.space))
             rows[name, seed] = [time.process_time() - began, *trial.of(fitted, seed)]
     lines = []
     for (name, seed), numbers in rows.items():

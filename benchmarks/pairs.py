@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from maps import LADDER, ROOT, Frozen, quicker
+from maps import LADDER, ROOT, quicker
 
 from controlgen import Editor, __version__
 from controlgen.evaluation.tables import shown, table
@@ -23,6 +23,7 @@ from controlgen.figures import Point, quality_curves
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.inversion import paired_cosine, pixel_error, recall_at_1
 from controlgen.progress import Bars
+from controlgen.stages.map import Frozen
 
 BUDGETS = [1_000, 3_000, 10_000, 30_000, 100_000, 200_000]
 MAPS = ["retrieval", "ridge", "cycle-mlp"]
@@ -87,7 +88,9 @@ def main() -> None:
                 tried = []
                 for seed in asked.seeds:
                     fitted = quicker(LADDER[name], asked.share).build(seed)
-                    fitted.fit(features[:budget], latents[:budget], Frozen(editor))
+                    fitted.fit(
+                        features[:budget], latents[:budget], Frozen(editor.generator, editor.space)
+                    )
                     tried.append(targets.of(fitted))
                 found[name, budget] = {
                     measure: interval(np.mean([one[measure] for one in tried], 0), SEED)

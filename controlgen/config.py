@@ -231,6 +231,10 @@ class RunConfig(Spec):
     warm_up: tuple[Change, ...] = Field(
         (), description="one or several trainings before: what is other in each than in train"
     )
+    # As of train.start_from: what is found there goes into fingerprints by its content.
+    generator: Path | None = runtime_field(
+        None, description="GAN, map or shipped folder whose generator is taken; nothing is trained"
+    )
     sample: SampleConfig = SampleConfig()
     embed: EmbedConfig = EmbedConfig()
     fit: FitConfig = FitConfig()

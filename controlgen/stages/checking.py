@@ -6,13 +6,16 @@ from controlgen.errors import ConfigError
 from controlgen.evaluation import check_classes
 from controlgen.metrics.perceptual import open_distance
 from controlgen.stages.believing import Believing
+from controlgen.stages.taking import check_generator
 
 
 def check_fit(run: RunConfig) -> None:
     """Open everything that the map of a run will need beside its generator.
 
-    Raises ConfigError, DataError or Incompatible, as the stages themselves would; makes nothing.
+    Raises ArtifactMissing, ArtifactCorrupt, ConfigError, DataError or Incompatible, as the stages
+    themselves would; makes nothing.
     """
+    check_generator(run)
     shape = run.train.dataset.open().image_shape
     if run.fit.attributes is not None:
         run.fit.attributes.check(shape)

@@ -20,6 +20,7 @@ from controlgen.evaluation.convergence import Verdict
 from controlgen.images import generated, grid, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
+from controlgen.stages.taking import take_generator
 from controlgen.stages.watching import PICTURE, Watch
 from controlgen.training import Progress, TrainState, train
 from controlgen.training.history import Row, mean_row, read_history, to_text
@@ -74,8 +75,10 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
 def train_run(config: RunConfig, store: Store, report: Reporter | None = None) -> Ref:
     """The GAN of a run; what it has of warm-ups is trained first and gone on from.
 
-    Raises what `train_gan` raises.
+    One whose generator is named takes that. Raises what `train_gan` and `take_generator` raise.
     """
+    if config.generator is not None:
+        return take_generator(config, config.generator, store)
     first, *later = config.trainings()
     ref = train_gan(config.name, first, store, report)
     for training in later:

@@ -66,7 +66,7 @@ def fit_map(
         steps = estimator.fit_steps(
             np.array(items.features[part]),
             np.array(items.latents[part]),
-            _Frozen(generator, space, _real_targets(run, space)),
+            Frozen(generator, space, _real_targets(run, space)),
         )
         with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
             for share in steps:
@@ -105,20 +105,22 @@ def fit_map(
     return ref
 
 
-class _Frozen:
+class Frozen:
     """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
 
     def __init__(
-        self, generator: AnyGenerator, space: FeatureSpace, real: RealTargets | None
+        self, generator: AnyGenerator, space: FeatureSpace, real: RealTargets | None = None
     ) -> None:
         self._generator, self._space, self.real = copy.deepcopy(generator), space, real
         self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
 
     def generate(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (n z) -> images (n c h w) in -1..1, through which gradients flow."""
         images: torch.Tensor = self._generator(latents).clamp(-1, 1)
         return images
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n c h w) in -1..1 -> unit features (n d), through which gradients flow."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             return self._space.embed_images(images).float()
 

@@ -53,6 +53,7 @@ PLACES = (
     "path",
     "cache",
     "start_from",
+    "generator",
     "weights",
 )  # settings that name a place on one machine
 PICTURES = (
@@ -79,7 +80,8 @@ def ship(
     sources = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
     sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
     sources.pop(MANIFEST)
-    sources["losses.png"] = trained / "losses.png"
+    if (trained / "losses.png").is_file():  # a generator that was taken may have none
+        sources["losses.png"] = trained / "losses.png"
 
     # Images that belong to others are not passed on, and neither is where they lay.
     data = run.train.dataset
@@ -102,7 +104,7 @@ def ship(
             + RESEARCH,
             {
                 "data": f"{run.about or data.kind}; images only: labels judged, and taught nothing",
-                "real images shown": _shown_images(run),
+                **_origin(run, trained),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
                 "memorisation": _memorisation(report, kept if private else ""),
@@ -131,8 +133,12 @@ def _memorisation(report: Mapping[str, Any], kept: str) -> str:
     return told + (f"; the nearest pairs show real images and lie in {kept}" if kept else "")
 
 
-def _shown_images(run: RunConfig) -> str:
-    return ", then ".join(f"{one.total_images:,}" for one in run.trainings())
+def _origin(run: RunConfig, trained: Path) -> dict[str, str]:
+    # Where the generator comes from: trainings of this run, or a folder it was taken from.
+    if run.generator is not None:
+        return {"generator": f"taken from {read_json(trained / 'config.json')['taken from']}"}
+    shown = ", then ".join(f"{one.total_images:,}" for one in run.trainings())
+    return {"real images shown": shown}
 
 
 def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
