@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the steps of every fit")
     parser.add_argument("--maps", nargs="+", choices=LADDER, default=list(LADDER))
+    parser.add_argument("-o", "--output", type=Path, help="folder for maps.md")
     asked = parser.parse_args()
     if bool(asked.bank) != bool(asked.features):
         parser.error("--bank and --features belong together")
@@ -161,8 +162,14 @@ def main() -> None:
         loss = 1 - numbers[-1] / one[4] if one else np.nan
         shown = [f"{number:.3f}" for number in (*numbers, loss)]
         lines.append([name, str(seed), *("-" if text == "nan" else text for text in shown)])
-    print(f"{len(features)} pairs, {len(trial.asked)} targets, k = {asked.k}\n")
-    print(table(HEAD, lines))
+    steps = f"{asked.share:g} of the usual steps"
+    text = (
+        f"{len(features):,} pairs, {len(trial.asked)} targets, k = {asked.k}, {steps}\n\n"
+        f"{table(HEAD, lines)}\n"
+    )
+    print(text)
+    if asked.output:
+        (asked.output / "maps.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from controlgen.figures import Point, quality_curves
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.inversion import paired_cosine, pixel_error, recall_at_1
 from controlgen.progress import Bars
+from controlgen.regressors import Regressor
 from controlgen.stages.map import Frozen
+from controlgen.types import Pixels
 
 BUDGETS = [1_000, 3_000, 10_000, 30_000, 100_000, 200_000]
 MAPS = ["retrieval", "ridge", "cycle-mlp"]
@@ -45,16 +47,15 @@ def pairs_of(editor: Editor, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Targets:
-    """Pictures that no map was fitted on, and how near to them a map comes."""
+    """Pictures (n c h w) that no map was fitted on, and how near to them a map comes."""
 
-    def __init__(self, editor: Editor, n: int) -> None:
-        self.editor = editor
-        self.pixels = editor.sample(n, SEED + 1).pixels
+    def __init__(self, editor: Editor, pixels: Pixels) -> None:
+        self.editor, self.pixels = editor, pixels
         self.asked = editor.embed(self.pixels)
         self.audit = EfficientNetLite0().open()
         self.audit_asked = self.audit.embed(self.pixels)
 
-    def of(self, fitted) -> dict[str, np.ndarray]:
+    def of(self, fitted: Regressor) -> dict[str, np.ndarray]:
         """Each measure of each target (n)."""
         made = self.editor.generate(np.asarray(fitted.predict(self.asked), np.float32))
         obtained = self.editor.embed(made)
@@ -80,7 +81,7 @@ def main() -> None:
 
     editor = Editor.load(asked.map)
     latents, features = pairs_of(editor, max(asked.pairs))
-    targets = Targets(editor, asked.n)
+    targets = Targets(editor, editor.sample(asked.n, SEED + 1).pixels)
     found: dict[tuple[str, int], dict[str, Interval]] = {}
     with Bars().meter("fits", len(asked.maps) * len(asked.pairs), unit="fits") as meter:
         for name in asked.maps:

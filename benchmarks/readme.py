@@ -116,6 +116,7 @@ def digits(folder: Path) -> str:
         "(`python benchmarks/speed.py` measures it again).",
         f"![Figure 3: one row a method]({SHIPPED}/figure3.png)",
         *likeness(report),
+        *related(report, SHIPPED),
         *varied(report, SHIPPED),
         *slid(report, SHIPPED, "digits"),
         targets(report),
@@ -175,6 +176,25 @@ def varied(report: dict[str, Any], shipped: str) -> list[str]:
         "the audit space.",
         table(["images", "k", "cosine, steering", "cosine, audit", "diversity"], rows),
         f"![A row a target, then answers to its feature]({shipped}/answers.png)",
+    ]
+
+
+def related(report: dict[str, Any], shipped: str) -> list[str]:
+    """The paragraph on c + (a - b)."""
+    found = report.get("analogies")
+    if not found:
+        return []
+    keys = ("kept", "agreement", "back", "order")
+    rows = [[row["method"], *(spread(row[key]) for key in keys)] for row in found["rows"]]
+    head = ["method", "class of c kept", "attributes", "there and back", "either order"]
+    return [
+        f"**Analogies** c + (a - b), {found['n']} of them, a and b of one class and c of another: "
+        "is the answer still of c's class, do its measured attributes change as b's differ from "
+        f"a's (mean correlation of {len(found['names'])}), what is left of c once the change is "
+        "taken from the answer's picture again, and do two changes come to the same in either "
+        f"order (audit cosines; another c has {spread(found['unrelated'])})?",
+        table(head, rows),
+        f"![Above a, b and c, below them the answers]({shipped}/analogies.png)",
     ]
 
 
@@ -242,6 +262,7 @@ def tissue(folder: Path) -> str:
         table(header, inverted),
         *arithmetic(report),
         *likeness(report),
+        *related(report, TISSUE),
         *varied(report, TISSUE),
         *slid(report, TISSUE, "tiles"),
         targets(report),

@@ -1,12 +1,13 @@
 """Modes of Stacked MNIST that objectives reach at an equal small budget: the order of an ablation.
 
-python benchmarks/stacked_mnist.py [IMAGES] [SEEDS] [STORE]
+python benchmarks/stacked_mnist.py [IMAGES] [SEEDS] [STORE] [OUT]
 
 Huang et al. 2024, table 2, on a small ResNet: relativistic + R1 + R2 reaches 1000 modes (KL 0.078),
 the classic loss with R1 + R2 693 (0.927), the relativistic loss with R1 alone fails. Here the same
 network, rate and images for all; digits are read channel by channel by a judge taught on MNIST's
 labels. Prints a markdown table of modes and KL over 26 000 samples, with what a perfect generator
-gives at that number. Runs are kept in STORE and gone on with.
+gives at that number, and writes it as OUT/stacked-mnist.md where OUT is named. Runs are kept in
+STORE and gone on with.
 """
 
 import sys
@@ -93,8 +94,13 @@ def main() -> None:
     any_run = next(run for runs in found.values() for run in runs)
     perfect = ["a perfect generator", "-", f"{any_run.perfect_seen:.0f}"]
     rows.append([*perfect, f"{any_run.perfect_kl:.3f}"])
-    print(f"{images:,} images, {seeds} seeds, Student's 95 % interval over seeds\n")
-    print(table(["objective", "finished", "modes of 1000", "KL"], rows))
+    told = (
+        f"{images:,} images, {seeds} seeds, {SAMPLES:,} samples, Student's 95 % interval over seeds"
+    )
+    text = f"{told}\n\n{table(['objective', 'finished', 'modes of 1000', 'KL'], rows)}\n"
+    print(text)
+    if len(sys.argv) > 4:
+        (Path(sys.argv[4]) / "stacked-mnist.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,21 @@ def test_quality_is_told_for_every_number_of_pairs(bench: Any, line: Any, tmp_pa
     assert float(rows[1][2].split()[0]) >= float(rows[0][2].split()[0])
 
 
+def test_real_images_are_told_before_and_after(bench: Any, line: Any, tmp_path: Path) -> None:
+    config = FOLDER.parent / "configs" / "tiny.toml"
+    few = ("--config", config, "--pairs", 40, "--real", 20, "--n", 10, "-o", tmp_path, *FEW)
+    rows = rows_of(bench("real", line.map_folder, *few))
+    ways = ["pairs alone", "and 20 real images", "difference"]
+    assert [row[:3] for row in rows] == [
+        [kind, way, "10"] for kind in ("real", "generated") for way in ways
+    ]
+    for before, after, difference in (rows[:3], rows[3:]):
+        gained = float(after[3].split()[0]) - float(before[3].split()[0])
+        assert float(difference[3].split()[0]) == pytest.approx(gained, abs=2e-3)
+        assert difference[3:] != ["0.000 (0.000 to 0.000)"] * 4
+    assert (tmp_path / "real.md").is_file()
+
+
 def test_refinement_is_measured_step_by_step(bench: Any, line: Any, tmp_path: Path) -> None:
     few = ("--targets", 4, "--steps", "0,2", "--cold", 2, "--cold-steps", 3, "-o", tmp_path)
     rows = rows_of(bench("refinement", line.map_folder, *few))

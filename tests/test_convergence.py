@@ -210,7 +210,7 @@ def test_watching_changes_no_weight_and_leaves_a_verdict(
     assert [one.images_seen for one in seen] == list(range(0, 161, 8))
     assert found == verdict(seen)
     assert (with_it / "convergence.png").stat().st_size > 10_000
-    assert f"| verdict | {found.name}: " in (with_it / "README.md").read_text()
+    assert f"| verdict | {qualified(found, seen)}: " in (with_it / "README.md").read_text()
 
 
 class Breaking:

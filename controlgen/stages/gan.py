@@ -16,7 +16,7 @@ from controlgen.control.bundle import CRITIC, open_critic, open_generator, save_
 from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
 from controlgen.errors import Diverged
-from controlgen.evaluation.convergence import Verdict
+from controlgen.evaluation.convergence import Verdict, qualified
 from controlgen.images import generated, grid, write_png
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, RESEARCH, STATE, name_of, provenance
@@ -43,7 +43,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
             save_tensors(folder / STATE, state.tensors())
-        found = _train_and_save(config, dataset, state, folder, ref, report or Bars())
+        found, told = _train_and_save(config, dataset, state, folder, ref, report or Bars())
 
         # What is kept: the averaged generator, the critic, the curves and the pictures.
         save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
@@ -63,7 +63,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
                 "critic": "trained on" if critic_goes_on else "new",
                 "parameters, generator": sum(p.numel() for p in state.average.parameters()),
                 "precision": "bf16 above 4x4" if state.bf16 else "fp32",
-                **({"verdict": f"{found.name}: {found.reasons[0]}"} if found else {}),
+                **({"verdict": f"{told}: {found.reasons[0]}"} if found else {}),
             },
             ["Not evaluated by itself: see the report of the run."],
             f"python -m flows.train_gan CONFIG  # with the [train] of config.json, name {name}",
@@ -116,7 +116,8 @@ def _begin(config: TrainConfig, state: TrainState) -> bool:
 
 def _train_and_save(
     config: TrainConfig, dataset: Any, state: TrainState, folder: Path, ref: Ref, report: Reporter
-) -> Verdict | None:
+) -> tuple[Verdict | None, str]:
+    # The verdict of a run that is watched, and its name as people are told it.
     # Rows later than the saved state belong to steps that are about to be made again.
     rows = read_history(folder / "history.jsonl", state.images_seen)
     watch = None if config.watch is None else Watch(config, config.watch, dataset, state, folder)
@@ -137,7 +138,10 @@ def _train_and_save(
                 next_save += config.checkpoint_images
                 _checkpoint(state, rows, watch, folder, ref)
     _checkpoint(state, rows, watch, folder, ref)
-    return watch.end(ref) if watch else None
+    if watch is None:
+        return None, ""
+    found = watch.end(ref)
+    return found, qualified(found, watch.seen)
 
 
 def _steps(
