@@ -109,7 +109,7 @@ def main() -> None:
     if asked.output:
         asked.output.mkdir(parents=True, exist_ok=True)
         (asked.output / "pairs.md").write_text(text, encoding="utf-8")
-        origin = {"model": str(asked.map), "seed": SEED, "version": __version__}
+        origin = {"model": Path(asked.map).name, "seed": SEED, "version": __version__}
         draw(asked.output / "pairs.png", found, origin | {"recipe": "quality against pairs"})
 
 

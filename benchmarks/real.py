@@ -59,14 +59,14 @@ def main() -> None:
     }
     ways = {"pairs alone": None, f"and {len(some):,} real images": real}
     found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
-    with Bars().meter("fits", len(ways) * len(asked.seeds), unit="fits") as meter:
-        for seed in asked.seeds:
-            for name, taught in ways.items():
-                fitted = quicker(LADDER["cycle-mlp"], asked.share).build(seed)
-                fitted.fit(features, latents, Frozen(editor.generator, editor.space, taught))
-                for kind, (tried, _) in targets.items():
-                    found.setdefault((kind, name), []).append(tried.of(fitted))
-                meter.to(len(found))
+    fits = [(seed, name) for seed in asked.seeds for name in ways]
+    with Bars().meter("fits", len(fits), unit="fits") as meter:
+        for done, (seed, name) in enumerate(fits, 1):
+            fitted = quicker(LADDER["cycle-mlp"], asked.share).build(seed)
+            fitted.fit(features, latents, Frozen(editor.generator, editor.space, ways[name]))
+            for kind, (tried, _) in targets.items():
+                found.setdefault((kind, name), []).append(tried.of(fitted))
+            meter.to(done)
 
     lines = []
     for kind, (_, sources) in targets.items():

@@ -134,7 +134,7 @@ def main() -> None:
     if given.output:
         given.output.mkdir(parents=True, exist_ok=True)
         (given.output / "refinement.md").write_text(text, encoding="utf-8")
-        draw(given.output / "refinement.png", rows, {"model": str(given.map), "seed": SEED})
+        draw(given.output / "refinement.png", rows, {"model": given.map.name, "seed": SEED})
 
 
 def draw(path: Path, rows: list[Row], provenance: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ python benchmarks/seeds.py REPORT REPORT ... [-o TABLE.md]
 
 Reports of runs that differ in a seed alone, as in `--set fit.seed=1` (the map's) or
 `--set train.seed=1` (everything's); evaluations with other settings are refused. Means with
-Student's 95 % interval over the reports.
+Student's 95 % interval over the reports; what no seed touches has one of width zero. First the
+targets, then every table of the protocol with its controls.
 """
 
 import argparse
@@ -14,6 +15,72 @@ from typing import Any
 
 from controlgen.evaluation.comparison import over_seeds
 from controlgen.evaluation.tables import shown, table
+
+Rows = list[dict[str, Any]]
+# A table of the protocol: where its rows are, what names a row, and what is measured.
+TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "Inversion": (
+        ("inversion",),
+        ("targets", "map"),
+        ("cosine_f1", "cosine_f2", "recall_at_1", "judge_agrees", "pixel_error", "shell_norm"),
+    ),
+    "Figure 3, each method at its best amount": (
+        ("figure3", "best"),
+        ("method",),
+        ("amount", "flip", "identity", "identity_of_flipped", "cosine_f2", "pixel_error"),
+    ),
+    "Realism after edits, edited minus unedited": (
+        ("figure3", "realism", "rows"),
+        ("method",),
+        ("kernel", "mmd", "nearest", "recall", "coverage"),
+    ),
+    "Analogies, c + (a - b)": (
+        ("analogies", "rows"),
+        ("method",),
+        ("kept", "agreement", "back", "order"),
+    ),
+    "Several answers to one feature": (
+        ("variety", "rows"),
+        ("images",),
+        ("cosine_f1", "cosine_f2", "diversity"),
+    ),
+    "Sliders": (("sliders", "rows"), ("attribute", "way"), ("spearman", "slope", "identity")),
+    "Leakage": (("sliders", "leakage"), ("way",), ("share", "share_per_image", "into_stains")),
+}
+
+
+def rows_at(report: dict[str, Any], path: tuple[str, ...]) -> Rows:
+    """The rows of a table; none where a report lacks it."""
+    found: Any = report
+    for key in path:
+        found = (found or {}).get(key)
+    return found or []
+
+
+def number(value: Any) -> float | None:
+    """A measured number: an interval's mean, or itself."""
+    return value["mean"] if isinstance(value, dict) else value
+
+
+def protocol(reports: list[dict[str, Any]]) -> list[str]:
+    """Every table over the reports, those rows that all of them have."""
+    parts = []
+    for title, (path, named, measured) in TABLES.items():
+        tables = [
+            {tuple(row[key] for key in named): row for row in rows_at(one, path)} for one in reports
+        ]
+        shared = [name for name in tables[0] if all(name in one for one in tables)]
+        lines = []
+        for name in shared:
+            cells = []
+            for key in measured:
+                values = [number(one[name].get(key)) for one in tables]
+                known = [value for value in values if value is not None]
+                cells.append(shown(over_seeds(known)) if len(known) == len(values) else "-")
+            lines.append([*name, *cells])
+        if lines:
+            parts += [f"## {title}", table([*named, *measured], lines)]
+    return parts
 
 
 def differing(reports: list[dict[str, Any]]) -> set[str]:
@@ -42,7 +109,9 @@ def main() -> None:
         each = ", ".join(f"{value:.3f}" for value in values)
         found = shown(over_seeds(values))
         rows.append([first["name"], first["wanted"], found, each, f"{met} of {len(same)}"])
-    text = table(["target", "wanted", "measured", "of each", "met"], rows)
+    seeds = f"{len(reports)} reports, Student's 95 % interval over them"
+    targets = table(["target", "wanted", "measured", "of each", "met"], rows)
+    text = "\n\n".join([seeds, "## Targets", targets, *protocol(reports)])
     print(text)
     if asked.output:
         asked.output.write_text(text + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from controlgen import figures
+from controlgen import __version__, figures
 from controlgen.config import TrainConfig
 from controlgen.datasets.toys import Toy, points_of, toy_features
 from controlgen.errors import Diverged
@@ -99,7 +99,8 @@ def main() -> None:
     text = f"{steps:,} steps of the generator, {DRAWN:,} samples, one seed\n\n{table(head, rows)}\n"
     print(text)
     (out / "toys.md").write_text(text, encoding="utf-8")
-    origin = {"synthetic": "true", "recipe": f"benchmarks/toys.py {steps}", "seed": "0"}
+    recipe = f"benchmarks/toys.py {steps}"
+    origin = {"synthetic": "true", "recipe": recipe, "seed": "0", "version": __version__}
     figures.point_clouds(out / "toys.png", clouds, origin)
 
 

@@ -86,12 +86,25 @@ def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> 
     other = json.loads((shipped / "mnist" / "report.json").read_text())
     for target in other["targets"]:
         target["measured"] += 0.5
+    moved = other["inversion"][0]
+    moved["cosine_f1"]["mean"] += 0.5
     other["config"]["seed"] = 1
     (tmp_path / "report.json").write_text(json.dumps(other))
-    rows = rows_of(bench("seeds", shipped / "mnist", tmp_path))
+    printed = bench("seeds", shipped / "mnist", tmp_path)
+    first, *tables = printed.split("\n## ")[1:]
+    rows = rows_of(first)
     assert [row[0] for row in rows] == [target["name"] for target in other["targets"]]
     for row, target in zip(rows, other["targets"], strict=True):
         assert float(row[2].split()[0]) == pytest.approx(target["measured"] - 0.25, abs=1e-3)
+
+    # Every table of the protocol, and the one number that was moved.
+    told = {part.partition("\n")[0]: rows_of(part) for part in tables}
+    assert len(told) == 7 and all(told.values())
+    row = told["Inversion"][0]
+    assert row[:2] == [moved["targets"], moved["map"]]
+    mean = moved["cosine_f1"]["mean"] - 0.25
+    assert float(row[2].split()[0]) == pytest.approx(mean, abs=1e-3)
+    assert row[3].split()[1:] == [f"({row[3].split()[0]}", "to", f"{row[3].split()[0]})"]
     with pytest.raises(SystemExit):
         bench("seeds", shipped / "mnist", shipped / "histology")
 

@@ -254,7 +254,7 @@ def test_toml_examples_are_valid_settings(text: str) -> None:
     assert parsed.train.dataset.kind == "folder"
 
 
-@pytest.mark.parametrize("name", ["numbers", "spaces", "tissue"])
+@pytest.mark.parametrize("name", ["maps", "numbers", "objectives", "spaces", "tissue"])
 def test_the_numbers_are_those_of_the_shipped_reports(name: str) -> None:
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     shown = README.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
