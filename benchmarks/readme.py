@@ -326,10 +326,12 @@ def known() -> list[str]:
         "verdict as runs get it, `unfinished` is still falling):",
         printed("toys"),
         "![Real points, and samples of every objective](docs/toys.png)",
-        "Modes of Stacked MNIST, three digits as three channels, at an equal small budget, all "
-        "else equal (`python benchmarks/stacked_mnist.py`). Huang et al. (2024, table 2) report, "
-        "at a far larger one, 1000 modes for the relativistic loss with R1 and R2, 693 for the "
-        "classic one with both, and that the relativistic loss with R1 alone fails:",
+        "Modes of Stacked MNIST, three digits as three channels, at an equal small number of "
+        "images shown to the critic, all else equal, so that WGAN-GP makes a fifth of the "
+        "generator's updates (`python benchmarks/stacked_mnist.py`). Huang et al. (2024, table "
+        "2) report, at a far larger budget, 1000 modes for the relativistic loss with R1 and "
+        "R2, 693 for the classic one with both, and that the relativistic loss with R1 alone "
+        "fails; here it has neither:",
         printed("stacked-mnist"),
     ]
 
