@@ -58,6 +58,7 @@ def serve(request: Request) -> None:
             timeout_graceful_shutdown=int(limits.seconds) + GRACE,
         )
         _log()
+        bound.listen(config.backlog)  # what is announced can be asked: early requests wait
         port = bound.getsockname()[1]
         shown = f"[{request.host}]" if ":" in request.host else request.host
         names = ", ".join(models)

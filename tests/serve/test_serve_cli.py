@@ -68,8 +68,7 @@ def test_a_second_signal_gives_up_what_is_not_whole_without_a_traceback(
     started: Any, line: Any
 ) -> None:
     process, url = started(line.map_folder, "--no-studio")
-    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
-        client.get(f"{url}/health")
+    httpx.get(f"{url}/health")
     with begun(url, 50):
         time.sleep(0.5)
         for _ in range(2):
@@ -77,6 +76,21 @@ def test_a_second_signal_gives_up_what_is_not_whole_without_a_traceback(
             time.sleep(0.5)
         _, errors = process.communicate(timeout=20)  # far sooner than the body is waited for
     assert "Traceback" not in errors and "Error" not in errors, errors
+
+
+def test_the_address_can_be_asked_as_soon_as_it_is_announced(
+    line: Any, controlgen: Callable[..., Any], monkeypatch: Any
+) -> None:
+    asked = []
+
+    def run(server: Any, sockets: Any) -> None:
+        with socket.create_connection(sockets[0].getsockname(), timeout=5) as one:
+            asked.append(one.getpeername())
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    told = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    assert (told.code, told.err, len(asked)) == (0, "", 1)
+    assert f":{asked[0][1]} " in told.out
 
 
 def test_a_request_that_does_not_stop_does_not_hold_up_the_end(
