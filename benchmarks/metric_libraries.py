@@ -1,5 +1,6 @@
 """Metrics as ours, as plain formulas and as trusted libraries answer: what `metrics.py` times."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 SUBSETS, SUBSET = 100, 1000  # what libraries draw for KID, if nothing else is asked
+DRAWS = 1000  # of an interval of ours
 NEIGHBOURS, LATENT, SIDE, EPSILON = 3, 64, 32, 0.01
 Action = Callable[..., Any]  # of the metric's inputs: a number, or several
 
@@ -17,13 +19,13 @@ Action = Callable[..., Any]  # of the metric's inputs: a number, or several
 
 def pictures(latents: Any) -> Any:
     """A generator that is not linear: latents (n 64) -> images (n 3 32 32) in -1..1."""
-    weights = _picture_weights.setdefault(
-        0, np.random.default_rng(1).normal(size=(LATENT, 3 * SIDE * SIDE)) / 8
-    )
-    return np.tanh(latents.astype(np.float64) @ weights).reshape(-1, 3, SIDE, SIDE)
+    return np.tanh(latents.astype(np.float64) @ _picture_weights()).reshape(-1, 3, SIDE, SIDE)
 
 
-_picture_weights: dict[int, Any] = {}
+@functools.cache
+def _picture_weights() -> Any:
+    # Drawn once: drawn at every call they would take longer than the pictures.
+    return np.random.default_rng(1).normal(size=(LATENT, 3 * SIDE * SIDE)) / 8
 
 
 def squared(a: Any, b: Any) -> Any:
@@ -60,11 +62,13 @@ def ours(metric: str) -> Action:
         probabilities = torch.from_numpy(logits).softmax(1).numpy()
         return inception_score.inception_score(probabilities).mean
 
-    def shares(a: Any, b: Any) -> list[float]:
-        return [one.mean for one in precision_recall.precision_recall(a, b, 0, NEIGHBOURS)]
+    def shares(a: Any, b: Any, draws: int = 1) -> list[float]:
+        found = precision_recall.precision_recall(a, b, 0, NEIGHBOURS, draws)
+        return [one.mean for one in found]
 
-    def balls(a: Any, b: Any) -> list[float]:
-        return [one.mean for one in precision_recall.density_coverage(a, b, 0, NEIGHBOURS)]
+    def balls(a: Any, b: Any, draws: int = 1) -> list[float]:
+        found = precision_recall.density_coverage(a, b, 0, NEIGHBOURS, draws)
+        return [one.mean for one in found]
 
     return {
         "FD": frechet.frechet_distance,
@@ -75,7 +79,9 @@ def ours(metric: str) -> Action:
         "CMMD with interval": lambda a, b: cmmd.cmmd(a, b, 0).mean,
         "IS": score,
         "precision, recall": shares,
+        "precision, recall with interval": lambda a, b: shares(a, b, DRAWS),
         "density, coverage": balls,
+        "density, coverage with interval": lambda a, b: balls(a, b, DRAWS),
         "PPL": lambda start, end: lengths(start, end).mean(),
         "PPL with interval": lambda start, end: (
             path_length.path_length(lengths(start, end), 0, None).mean

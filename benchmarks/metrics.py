@@ -10,7 +10,7 @@ medians over turns. "differ by" is the largest relative difference of the number
 LARGE x LARGE_D float32 features a side, in memory that three dense tables would exceed many times.
 
 Of the libraries only KID comes with a spread. Where a name says "with interval" the row without
-asks ours for the number alone; IS, precision, recall, density and coverage come with theirs.
+asks ours for the number alone; IS comes with its own.
 Libraries that are not installed are named and left out: torchmetrics, torch-fidelity, clean-fid,
 prdc. The tables are markdown. The defaults take about eight minutes on one idle core;
 `--n 500 --d 128 --repeats 1 --large 4000` two.
@@ -51,7 +51,13 @@ RIVALS = {
 }
 # Means over random subsets agree within their spread, not in digits. A whole interval has no rival.
 WITHOUT_DIGITS = ("KID with interval",)
-ALONE = ("FD with interval", "CMMD with interval", "PPL with interval")
+ALONE = (
+    "FD with interval",
+    "CMMD with interval",
+    "precision, recall with interval",
+    "density, coverage with interval",
+    "PPL with interval",
+)
 
 # What is measured
 

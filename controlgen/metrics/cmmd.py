@@ -38,7 +38,7 @@ def cmmd(a: Rows, b: Rows, seed: int, bootstraps: int = 200) -> Interval:
 
     Rows are scaled to length one first. `n` of the answer is the smaller set. In the draws of the
     interval no row meets its own copies (the V-statistic's bias, the same for every draw, is put
-    back), and its ends stop at 0. Memory holds one table of 2048 x 2048 pairs, and the counts of
+    back), and its ends stop at 0. Memory holds one table of 512 x 512 pairs, and the counts of
     the draws: 16 bootstraps (n + m) bytes at most.
     Raises ValueError where a set has fewer than two rows, the sizes differ, or a row is zero.
     """

@@ -35,7 +35,7 @@ class DensityCoverage(NamedTuple):
 
 
 def precision_recall(
-    real: Rows, generated: Rows, seed: int, neighbours: int = 3
+    real: Rows, generated: Rows, seed: int, neighbours: int = 3, bootstraps: int = 1000
 ) -> PrecisionRecall:
     """Share of generated rows (m d) in a ball of a real row (n d), and the other way round.
 
@@ -50,11 +50,13 @@ def precision_recall(
     for part, table in _tables(real, generated):
         inside |= (table <= balls[0][part, None]).any(0)
         found[part] = (table <= balls[1]).any(1)
-    return PrecisionRecall(interval(inside, seed), interval(found, seed + 1))
+    return PrecisionRecall(
+        interval(inside, seed, bootstraps), interval(found, seed + 1, bootstraps)
+    )
 
 
 def density_coverage(
-    real: Rows, generated: Rows, seed: int, neighbours: int = 5
+    real: Rows, generated: Rows, seed: int, neighbours: int = 5, bootstraps: int = 1000
 ) -> DensityCoverage:
     """Mean number of real balls a generated row (m d) lies in over k, and share of balls (n) hit.
 
@@ -68,7 +70,9 @@ def density_coverage(
         within = table <= radii[part, None]
         counts += within.sum(0)
         hit[part] = within.any(1)
-    return DensityCoverage(interval(counts / neighbours, seed), interval(hit, seed + 1))
+    return DensityCoverage(
+        interval(counts / neighbours, seed, bootstraps), interval(hit, seed + 1, bootstraps)
+    )
 
 
 def _radii(rows: Floats, neighbours: int) -> Floats:
