@@ -1,16 +1,22 @@
 """The server against the Editor: latency, edits a second at several clients, memory, start-up.
 
-python benchmarks/serve.py [MAP_FOLDER] [--requests 10000]
+python benchmarks/serve.py [MAP_FOLDER] [--requests 10000] [--rounds 5]
 
-Ratios are of medians of calls that take turns in one run, each edit another one.
+Overhead is a ratio of medians of calls that take turns, TURN at a time, for what the one process
+leaves in the caches is in the other's way; each edit is another one. One and the same code is up to
+a third faster or slower in one process than in the next, so every round has a new server and a new
+process beside it: told are the median round and the range of all.
 """
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -23,6 +29,7 @@ from controlgen.serve import telling
 
 CLIENTS = (1, 8, 32)
 EDITS = 200  # for each number of clients
+TURN = 20  # edits of one kind after each other
 TEXTS = {1: "text('a bold digit') - text('a thin digit')", 3: "text('malignant') - text('benign')"}
 
 
@@ -53,8 +60,8 @@ def drawn(editor: Editor, asked: str) -> None:
     telling.picture(edit, 0, "", recipe.amount, query.hold, recipe)
 
 
-def overhead(editor: Editor, client: Client) -> None:
-    """One client against the Editor in this process, in turns.
+def overhead(editor: Editor, client: Client) -> dict[str, float]:
+    """One client against the Editor in this process, in turns: median milliseconds of each.
 
     The API also measures each answer and draws it as a PNG, so it is held against both: the answer
     alone, and all that the API tells.
@@ -65,18 +72,42 @@ def overhead(editor: Editor, client: Client) -> None:
         "POST /v1/edit": client.answer,
     }
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for at in range(EDITS + 5):
+    for start in range(0, EDITS, TURN):
         for name, call in calls.items():
-            begun = time.perf_counter()
-            call(words(editor, at))
-            if at >= 5:
-                taken[name].append(time.perf_counter() - begun)
-    for name, values in taken.items():
-        told(name, values)
-    alone, whole, served = (np.median(values) for values in taken.values())
+            for at in range(start - 1, start + TURN):
+                begun = time.perf_counter()
+                call(words(editor, at % EDITS))
+                if at >= start:  # the first of a turn finds the other's traces
+                    taken[name].append(time.perf_counter() - begun)
+    return {name: 1000 * float(np.median(values)) for name, values in taken.items()}
+
+
+def rounds(map_folder: str, n: int) -> None:
+    """Overheads of n servers, each with another process beside it."""
+    found = []
+    for _ in range(n):
+        with served(map_folder) as (_, url):
+            command = [sys.executable, __file__, map_folder, "--beside", url]
+            told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            found.append(list(json.loads(told).values()))
+            print("a round:", ", ".join(f"{one:.1f}" for one in found[-1]), "ms", flush=True)
+    alone, whole, asked = np.array(found).T
+    for name, values in (
+        ("Editor.answer", alone),
+        ("the same, measured and drawn", whole),
+        ("POST /v1/edit", asked),
+    ):
+        print(f"{name}: {spread(values, 1)} ms, {n} rounds of {EDITS}")
     for name, direct in (("the answer alone", alone), ("all that it tells", whole)):
-        over = 100 * (served / direct - 1)
-        print(f"overhead of the API at one client, over {name}: {over:.0f} %")
+        over = 100 * (asked / direct - 1)
+        print(f"overhead of the API at one client, over {name}: {spread(over, 0)} %")
+
+
+def spread(values: np.ndarray, digits: int) -> str:
+    """The median, and the range."""
+    return (
+        f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+    )
 
 
 def crowd(editor: Editor, client: Client, clients: int) -> None:
@@ -94,46 +125,59 @@ def crowd(editor: Editor, client: Client, clients: int) -> None:
     told(f"{clients} clients: {rate:.1f} edits a second", taken)
 
 
-def main() -> None:
-    """Start a server, ask, stop it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("map", nargs="?", default="artifacts/pretrained/mnist")
-    parser.add_argument("--requests", type=int, default=10_000)
-    asked = parser.parse_args()
-
-    begun = time.perf_counter()
+@contextmanager
+def served(map_folder: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server's process and address, for as long as it is needed."""
     code = "from controlgen.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "serve", asked.map, "--port", "0"],
+        [sys.executable, "-c", code, "serve", map_folder, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
         assert process.stdout is not None
-        url = process.stdout.readline().split(" at ")[1].split()[0]
+        yield process, process.stdout.readline().split(" at ")[1].split()[0]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    """Start servers, ask, stop them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("map", nargs="?", default="artifacts/pretrained/mnist")
+    parser.add_argument("--requests", type=int, default=10_000, help="for the memory; 0: none")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--beside", metavar="URL", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.beside:
+        print(json.dumps(overhead(Editor.load(asked.map), Client(asked.beside))))
+        return
+
+    rounds(asked.map, asked.rounds)
+    begun = time.perf_counter()
+    with served(asked.map) as (process, url):
         client = Client(url, patience=600)
         client.sample(1)
         print(f"start-up to the first answer: {time.perf_counter() - begun:.1f} s")
         editor = Editor.load(asked.map)
-        overhead(editor, client)
         for clients in CLIENTS:
             crowd(editor, client, clients)
 
         def one(at: int) -> None:
             client.answer(words(editor, at))
 
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(one, range(100)))
-            before = megabytes(process.pid)
-            list(pool.map(one, range(asked.requests)))
-        after = megabytes(process.pid)
-        print(
-            f"memory after 100 requests {before:.0f} MB, after {asked.requests} more {after:.0f} MB"
-        )
-    finally:
-        process.terminate()
-        process.wait()
+        if asked.requests:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(one, range(100)))
+                before = megabytes(process.pid)
+                list(pool.map(one, range(asked.requests)))
+            after = megabytes(process.pid)
+            print(
+                f"memory after 100 requests {before:.0f} MB, "
+                f"after {asked.requests} more {after:.0f} MB"
+            )
 
 
 if __name__ == "__main__":
