@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from controlgen import Editor
@@ -69,7 +68,7 @@ def main() -> None:
     believing = Believing.of(config, dataset)
     assert believing is not None
     found, judged = believing.learn(Editor.load(folder), items)
-    print(f"weights {np.round(found.weights, 3)}, warnings below {found.warn_below:.3f}\n")
+    print(f"warnings below {found.warn_below:.3f}\n")
     print(markdown(judged))
     if given.json:
         given.json.write_text(json.dumps(judged.effective(), indent=1) + "\n")

@@ -109,6 +109,31 @@ def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> 
         bench("seeds", shipped / "mnist", shipped / "histology")
 
 
+def test_reports_that_differ_in_a_map_are_put_beside_each_other(bench: Any, tmp_path: Path) -> None:
+    shipped = FOLDER.parent / "artifacts" / "pretrained"
+    report = json.loads((shipped / "mnist" / "report.json").read_text())
+    for row in report["inversion"]:
+        if (row["targets"], row["map"]) == ("real", report["map_name"]):
+            row["judge_agrees"] = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    output = tmp_path / "both.md"
+    printed = bench("side_by_side", f"a={shipped / 'mnist'}", f"b={tmp_path}", "-o", output)
+    assert output.read_text() == printed
+    lines = [line for line in printed.splitlines() if line.startswith(("| real | a", "| real | b"))]
+    assert "0.500 (0.400 to 0.600)" not in lines[0] and "0.500 (0.400 to 0.600)" in lines[1]
+    missed = next(one for one in report["targets"] if not one["met"])
+    assert [line for line in printed.splitlines() if line.startswith(f"| {missed['name']}")] == [
+        f"| {missed['name']} | {missed['wanted']} | ({missed['measured']:.3f}) | "
+        f"({missed['measured']:.3f}) |"
+    ]
+    with pytest.raises(SystemExit):
+        bench("side_by_side", f"a={shipped / 'mnist'}", f"b={shipped / 'histology'}")
+    report["quality"]["confident"]["mean"] = 0.1
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(SystemExit):
+        bench("side_by_side", f"a={shipped / 'mnist'}", f"b={tmp_path}")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_metrics_and_their_rivals_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))

@@ -1,6 +1,7 @@
 """Reachability in a linear world: what can be reached is a subspace, and known exactly."""
 
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from scipy.stats import chi2, ks_2samp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from controlgen.config import ReachabilityConfig
 from controlgen.control import algebra
@@ -23,9 +26,10 @@ from controlgen.control.calibration import Trip, calibrate, first_half
 from controlgen.control.reachability import (
     DISTANCES,
     INPUTS,
+    PENALTY,
     Reachability,
     Yardstick,
-    regression,
+    fitted,
 )
 from controlgen.control.statistics import Statistics
 from controlgen.control.trials import Trials
@@ -175,10 +179,23 @@ def test_distances_against_other_libraries(world: World) -> None:
 def test_the_score_is_the_logistic_of_its_inputs(world: World) -> None:
     asked, obtained = world.tried.asked[:50], world.tried.obtained[:50]
     inputs = world.found.yardstick.inputs(asked, obtained)
-    wanted = 1 / (1 + np.exp(-(inputs @ world.found.weights + world.found.intercept)))
+    said = world.found.regression
+    x = (np.clip(inputs, said.low, said.high) - said.mean) / said.spread
+    pairs = combinations_with_replacement(range(len(INPUTS)), 2)
+    terms = np.column_stack([x, *(x[:, i] * x[:, j] for i, j in pairs)])
+    wanted = 1 / (1 + np.exp(-(terms @ said.weights + said.intercept)))
     np.testing.assert_allclose(world.found.score(asked, obtained), wanted, atol=1e-6)
     assert inputs.shape == (50, len(INPUTS))
-    assert (world.found.weights <= 0).all() and (world.found.weights < 0).any()
+    far = world.found.yardstick.measure(obtained)[:, [0, 2]]
+    np.testing.assert_allclose(inputs[:, -2:], np.log(far))
+
+
+def test_beyond_what_was_seen_nothing_is_extrapolated() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((400, 2))
+    found = fitted(inputs, rng.random(400) < expit(2 * inputs[:, 0] ** 2 - inputs[:, 1]))
+    edge, beyond = np.array([[9.0, -9.0], [-9.0, 9.0]]), np.array([[1e6, -1e6], [-1e6, 1e6]])
+    np.testing.assert_array_equal(found.log_odds(edge), found.log_odds(beyond))
 
 
 @settings(max_examples=60)
@@ -245,8 +262,7 @@ def test_a_twentieth_of_the_banks_answers_is_warned_of(world: World) -> None:
 
 def test_saved_and_restored_it_says_the_same(world: World) -> None:
     found = world.found
-    named = dict(zip(INPUTS, found.weights.tolist(), strict=True))
-    parts = (found.yardstick.statistics, 5, named, found.intercept, found.warn_below)
+    parts = (found.yardstick.statistics, 5, found.warn_below)
     again = Reachability.restore(found.arrays(), *parts)
     asked, obtained = world.tried.asked, world.tried.obtained
     np.testing.assert_array_equal(again.score(asked, obtained), found.score(asked, obtained))
@@ -259,38 +275,55 @@ def test_saved_and_restored_it_says_the_same(world: World) -> None:
         ):
             with pytest.raises(ArtifactCorrupt, match=f"reachability's {name} is missing or"):
                 Reachability.restore(broken, *parts)
-    with pytest.raises(ArtifactCorrupt, match="weights are not of mahalanobis"):
-        Reachability.restore(found.arrays(), parts[0], 5, {"outside": -1.0}, 0.0, 0.5)
+    empty = found.arrays() | {"regression weights": np.full(27, np.nan)}
+    with pytest.raises(ArtifactCorrupt, match="regression weights is missing or wrong"):
+        Reachability.restore(empty, *parts)
 
 
-def test_the_regression_against_scikit_learn_and_its_signs() -> None:
+def test_the_regression_is_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((4000, 3)) * [1, 5, 0.1] + [3, 0, -2]
-    truth = np.array([-1.0, -0.3, 0.0])
-    events = rng.random(4000) < expit(inputs @ truth + 2)
-    weights, intercept = regression(inputs, events)
-    np.testing.assert_allclose(weights[:2], truth[:2], atol=0.1)
-    assert intercept == pytest.approx(2, abs=1.5)
-    # Where all signs are right it is scikit-learn's own answer on scaled inputs.
-    scaled = (inputs[:, :2] - inputs[:, :2].mean(0)) / inputs[:, :2].std(0)
-    own = LogisticRegression().fit(scaled, events).predict_proba(scaled)[:, 1]
-    weights, intercept = regression(inputs[:, :2], events)
-    np.testing.assert_allclose(expit(inputs[:, :2] @ weights + intercept), own, atol=1e-6)
-    # An input that counts the other way round is left out, and nothing else changes.
-    weights, _ = regression(np.column_stack([inputs[:, :2], -inputs[:, 0] + 1e-3]), events)
-    assert (weights <= 0).all()
-    wrong, intercept = regression(-inputs[:, :1], events)
-    assert wrong == 0
-    assert expit(intercept) == pytest.approx(events.mean(), abs=1e-3)
+    odds = 2 - inputs[:, 0] + 0.1 * inputs[:, 0] * inputs[:, 1]
+    events = rng.random(4000) < expit(odds)
+    found = fitted(inputs, events)
+    theirs = make_pipeline(
+        StandardScaler(),
+        PolynomialFeatures(2, include_bias=False),
+        StandardScaler(),
+        LogisticRegression(C=1 / PENALTY, max_iter=1000),
+    ).fit(inputs, events)
+    own = theirs.decision_function(inputs)
+    np.testing.assert_allclose(expit(found.log_odds(inputs)), expit(own), atol=1e-3)
+    fresh = rng.standard_normal((500, 3)) * [1, 5, 0.1] + [3, 0, -2]
+    truth = 2 - fresh[:, 0] + 0.1 * fresh[:, 0] * fresh[:, 1]
+    assert np.abs(expit(found.log_odds(fresh)) - expit(truth)).mean() < 0.03
+    # What is the same for every item teaches nothing.
+    still = fitted(np.column_stack([inputs, np.full(4000, 7.0)]), events)
+    more = np.column_stack([fresh, np.linspace(0, 9, 500)])
+    np.testing.assert_allclose(still.log_odds(more), found.log_odds(fresh), atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), rises=st.floats(-3, 3))
+def test_the_score_never_rises_with_an_input_that_may_not(seed: int, rises: float) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 3)) + rng.standard_normal(3)
+    odds = rises * inputs[:, 0] + inputs[:, 1] ** 2 - inputs[:, 2] * inputs[:, 0]
+    falling = np.array([True, False, True])
+    found = fitted(inputs, rng.random(200) < expit(odds), falling)
+    start = 3 * rng.standard_normal((50, 3))
+    for at in np.flatnonzero(falling):
+        moved = start.copy()
+        moved[:, at] += rng.exponential(1, 50)
+        assert (found.log_odds(moved) <= found.log_odds(start) + 1e-5).all()
 
 
 @pytest.mark.parametrize("outcome", [True, False])
 def test_one_outcome_teaches_nothing_but_its_share(outcome: bool) -> None:
-    weights, intercept = regression(
-        np.random.default_rng(0).standard_normal((8, 2)), np.full(8, outcome)
-    )
-    assert not weights.any()
-    assert expit(intercept) == pytest.approx(0.9 if outcome else 0.1)
+    inputs = np.random.default_rng(0).standard_normal((8, 2))
+    found = fitted(inputs, np.full(8, outcome))
+    assert not found.weights.any()
+    assert expit(found.log_odds(inputs)) == pytest.approx(0.9 if outcome else 0.1)
 
 
 def test_too_few_are_refused(world: World) -> None:

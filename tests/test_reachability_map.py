@@ -1,7 +1,6 @@
 """Reachability of a map that was fitted with it: its edits, its files, what is said of it."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ import pytest
 
 from controlgen import Editor, stages
 from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.formats import load_arrays, save_arrays
 from controlgen.artifacts.store import finish
 from controlgen.config import FitConfig, ReachabilityConfig
 from controlgen.control.bundle import read_reachability
-from controlgen.control.reachability import (
-    INPUTS,
-)
+from controlgen.control.reachability import INPUTS
 from controlgen.errors import ArtifactCorrupt, ConfigError
 
 
@@ -79,7 +77,6 @@ def test_what_it_is_worth_is_saved_beside_it(believed: Path, line: Any) -> None:
     judged = described.judged
     assert judged.fitted + judged.judged == sum(row.n for row in judged.kinds) + judged.fitted
     assert {row.input for row in judged.inputs} == set(INPUTS)
-    assert set(described.weights) == set(INPUTS)
     card = (believed / "README.md").read_text()
     assert f"reachability, calibration error | {judged.calibration_error:.3f}" in card
     size = sum(
@@ -90,16 +87,16 @@ def test_what_it_is_worth_is_saved_beside_it(believed: Path, line: Any) -> None:
 
 def test_files_that_do_not_fit_are_refused(believed: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for index, spoil in enumerate(("weights", "arrays")):
+    for index, spoil in enumerate(("regression", "arrays")):
         folder = tmp_path / f"map/broken-{index:012d}"
         folder.mkdir(parents=True)
         for path in believed.iterdir():
             if path.is_file() and path.name != "manifest.json":
                 (folder / path.name).write_bytes(path.read_bytes())
-        if spoil == "weights":
-            described = json.loads((folder / "reachability.json").read_text())
-            described["weights"] = {"outside": -1.0}
-            (folder / "reachability.json").write_text(json.dumps(described))
+        if spoil == "regression":
+            arrays = load_arrays(folder / "reachability.safetensors")
+            del arrays["regression weights"]
+            save_arrays(folder / "reachability.safetensors", arrays)
         else:
             (folder / "reachability.safetensors").write_bytes(
                 (folder / "statistics.safetensors").read_bytes()

@@ -33,7 +33,7 @@ from controlgen.attributes import AnyAttributes
 from controlgen.config import ReachabilityConfig
 from controlgen.control.attributes import AttributeModel
 from controlgen.control.calibration import Judged
-from controlgen.control.reachability import INPUTS, Reachability
+from controlgen.control.reachability import Reachability
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
 from controlgen.features import AnyFeatureSpace, FeatureSpace
@@ -90,11 +90,9 @@ class AttributesDescription(Spec):
 
 
 class ReachabilityDescription(Spec):
-    """What reachability.json holds; `weights` are named by the inputs of the regression."""
+    """What reachability.json holds."""
 
     reachability: ReachabilityConfig
-    weights: dict[str, float]
-    intercept: float
     warn_below: float
     judged: Judged
 
@@ -192,8 +190,6 @@ def save_reachability(
     """Write reachability.json, with what it is worth, and reachability.safetensors."""
     described = ReachabilityDescription(
         reachability=config,
-        weights=dict(zip(INPUTS, found.weights.tolist(), strict=True)),
-        intercept=found.intercept,
         warn_below=found.warn_below,
         judged=judged,
     )
@@ -294,8 +290,6 @@ def _open_reachability(folder: Path, statistics: Statistics) -> Reachability | N
             load_arrays(folder / REACHABILITY),
             statistics,
             described.reachability.neighbours,
-            described.weights,
-            described.intercept,
             described.warn_below,
         )
     except ArtifactCorrupt as error:

@@ -1,6 +1,7 @@
 """How far an answer can be believed, learned from targets whose image is known, and judged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,13 @@ from pydantic import Field
 from controlgen.config import ReachabilityConfig
 from controlgen.control import algebra
 from controlgen.control.reachability import (
+    FALLING,
     INPUTS,
     USUAL,
     Reachability,
     Values,
     Yardstick,
-    regression,
+    fitted,
 )
 from controlgen.control.statistics import Statistics
 from controlgen.control.trials import NEAR, Trials
@@ -36,6 +38,7 @@ from controlgen.types import Features, Indices, Pixels
 
 AS_NEAR = 0.9  # share of held-out bank answers that are near enough, by definition
 BOOTSTRAPS = 1000
+FALL = np.isin(INPUTS, FALLING)
 FEWEST = 20  # held-out bank images, and targets, that anything can be learned from
 Embed = Callable[[Pixels], Features]
 
@@ -135,10 +138,9 @@ def calibrate(
     fit = first_half(trials.sources, config.seed)
 
     # The threshold of warnings rests on the bank alone, not on how many of each kind were tried.
-    weights, intercept = regression(inputs[fit], events[fit])
-    plain = Reachability(yardstick, weights, intercept, 0.0)
+    plain = Reachability(yardstick, fitted(inputs[fit], events[fit], FALL), 0.0)
     usual = plain.score(held_out.asked, held_out.obtained)
-    found = Reachability(yardstick, weights, intercept, float(np.quantile(usual, USUAL)))
+    found = replace(plain, warn_below=float(np.quantile(usual, USUAL)))
     scores = found.score(tried.asked, tried.obtained)
     judged = _judged(config, found, inputs, events, scores, trials, fit)
     return found, judged.model_copy(update={"near_means": near_means})
@@ -205,8 +207,8 @@ def _without(column: int, inputs: Values, events: Events, fit: NDArray[np.bool_]
     others = [k for k in range(len(INPUTS)) if k != column]
     values = []
     for columns in (others, [column]):
-        weights, intercept = regression(inputs[fit][:, columns], events[fit])
-        said = inputs[~fit][:, columns] @ weights + intercept
+        learned = fitted(inputs[fit][:, columns], events[fit], FALL[columns])
+        said = learned.log_odds(inputs[~fit][:, columns])
         value = float(auroc(said, events[~fit])[0])
         values.append(value if np.isfinite(value) else None)
     return WithoutRow(input=INPUTS[column], without=values[0], alone=values[1])
