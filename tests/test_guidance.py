@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen import Editor
+from controlgen import Editor, stages
+from controlgen.artifacts import Ref, Store
+from controlgen.config import RunConfig
 from controlgen.control import Recipe, queries
 from controlgen.errors import ConfigError
 from controlgen.serve.codec import from_base64, from_npy
@@ -91,6 +93,24 @@ def test_a_map_without_guidance_says_which_kind_has_one(editor: Editor) -> None:
         with pytest.raises(ConfigError, match=r"guidance 1.5: this map has none.*map.kind=flow"):
             refused()
     assert editor.guided(None).map is editor.map
+
+
+def test_a_report_judges_the_map_with_the_guidance_asked_for(line: Any, folder: Path) -> None:
+    run = RunConfig.parse(line.run.effective() | {"fit": {**line.run.fit.effective(), "map": FLOW}})
+    plain = run.evaluate
+    assert "guidance" not in plain.identity()
+    asked = run.model_copy(update={"evaluate": plain.model_copy(update={"guidance": 0.0})})
+    stages.check_evaluation(asked)
+    store = Store(folder.parents[1])
+    ref = stages.evaluate(asked, Ref("map", folder.name), line.bank, line.features, store)
+    report = json.loads((store.path(ref) / "report.json").read_text())
+    row = next(one for one in report["inversion"] if one["map"] == report["map_name"])
+    assert report["map_name"] == "flow of guidance 0"
+    # Every target gets the same answer, so one of them at most is found again.
+    assert row["recall_at_1"]["mean"] <= 1 / row["n"]
+    other = line.run.model_copy(update={"evaluate": asked.evaluate})
+    with pytest.raises(ConfigError, match=r"guidance 0: this map has none"):
+        stages.check_evaluation(other)
 
 
 def test_the_command_line_draws_a_guided_edit_and_draws_it_again(

@@ -1,6 +1,7 @@
 """Refuse at once what the later stages of a run would refuse after hours of training."""
 
 from controlgen.config import RunConfig
+from controlgen.control.answers import guided
 from controlgen.control.calibration import FEWEST
 from controlgen.errors import ConfigError
 from controlgen.evaluation import check_classes
@@ -39,5 +40,6 @@ def check_evaluation(run: RunConfig) -> None:
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
     config.audit.open()
+    guided(run.fit.map.build(), config.guidance)
     if config.perceptual is not None:
         open_distance(config.perceptual)

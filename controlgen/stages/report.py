@@ -7,7 +7,7 @@ import numpy as np
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import write_json
-from controlgen.config import FitConfig, RunConfig
+from controlgen.config import RunConfig
 from controlgen.control import Editor
 from controlgen.control.bundle import read_reachability
 from controlgen.evaluation import check_classes, write_report
@@ -30,15 +30,18 @@ def evaluate(
     """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here.
 
     Data without classes are reported on without a judge. Raises ConfigError where the data's
-    classes are not the configured ones.
+    classes are not the configured ones, or the map takes no guidance and is to have one.
     """
     config = run.evaluate
     ref = name_of("report", run.name, config, map_ref.fingerprint)
     if store.has(ref):
         return ref
-    editor = Editor.load(store.open(map_ref))
+    editor = Editor.load(store.open(map_ref)).guided(config.guidance)
+    name: str = run.fit.map.kind
+    if config.guidance is not None:
+        name = f"{name} of guidance {config.guidance:g}"
     items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
-    maps = _maps_to_compare(editor, items, run.fit)
+    maps = _maps_to_compare(editor, name, items)
     real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
@@ -59,7 +62,7 @@ def evaluate(
                 audit,
                 config,
                 maps=maps,
-                map_name=run.fit.map.kind,
+                map_name=name,
                 class_names=config.class_names,
                 prompts=prompts,
                 on_progress=lambda what, share: meter.to(round(100 * share), what),
@@ -72,11 +75,11 @@ def evaluate(
     return ref
 
 
-def _maps_to_compare(editor: Editor, items: Bank, config: FitConfig) -> dict[str, Any]:
+def _maps_to_compare(editor: Editor, name: str, items: Bank) -> dict[str, Any]:
     # The baselines see the same training part of the bank as the map did.
     features, latents = (np.array(rows[items.train]) for rows in (items.features, items.latents))
     baselines = (Retrieval(), Ridge())
     predictors: dict[str, Any] = {
         one.kind: one.build().fit(features, latents).predict for one in baselines
     }
-    return predictors | {config.map.kind: editor.map.predict}
+    return predictors | {name: editor.map.predict}
