@@ -278,7 +278,15 @@ def spaces(folder: Path) -> str:
     rows = [
         [one["name"], *(spread(one[key]) or "-" for key in measures)] for one in report["spaces"]
     ]
-    return table(["space", "linear probe", "nearest of another source", "zero-shot text"], rows)
+    return "\n\n".join(
+        [
+            table(["space", "linear probe", "nearest of another source", "zero-shot text"], rows),
+            "A space learned from the images alone against the embedded CLIP, each with its own "
+            "map of the shipped generator, under the whole protocol (`embed.space`, "
+            "`benchmarks/side_by_side.py`): [digits](docs/self-supervised-mnist.md), "
+            "[tissue](docs/self-supervised-histology.md).",
+        ]
+    )
 
 
 def compared(folder: Path) -> str:
@@ -357,9 +365,13 @@ def maps() -> str:
             "![Cosines and R@1 against steps](docs/refinement.png)",
             "What real images in the cycle are worth (`fit.real`; `python benchmarks/real.py`):",
             printed("real"),
+            "What a flow map's guidance does, its weights and everything else the same: "
+            "[digits](docs/guidance.md) (`--set fit.map.kind=flow --set evaluate.guidance=2`). "
+            "More than was learned, 1, does not pay there.",
             "The protocol over three seeds of the map, generator and features the same: "
-            "[digits](docs/seeds-mnist.md), [tissue](docs/seeds-histology.md) (`python "
-            "benchmarks/seeds.py`).",
+            "[digits](docs/seeds-mnist.md) (the row on reachability is of the score as it was "
+            "before it saw how far out the answer lies), [tissue](docs/seeds-histology.md) "
+            "(`python benchmarks/seeds.py`).",
         ]
     )
 
