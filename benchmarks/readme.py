@@ -366,7 +366,8 @@ def maps() -> str:
             "What real images in the cycle are worth (`fit.real`; `python benchmarks/real.py`):",
             printed("real"),
             "What a flow map's guidance does, its weights and everything else the same: "
-            "[digits](docs/guidance.md) (`--set fit.map.kind=flow --set evaluate.guidance=2`). "
+            "[digits](docs/guidance.md) (`--set 'fit.map={ kind = \"flow\" }' --set "
+            "evaluate.guidance=2`). "
             "More than was learned, 1, does not pay there.",
             "The protocol over three seeds of the map, generator and features the same: "
             "[digits](docs/seeds-mnist.md) (the row on reachability is of the score as it was "

@@ -99,7 +99,7 @@ def guided(map: Regressor, guidance: float | None) -> Regressor:
     if not isinstance(map, Guided):
         raise ConfigError(
             f"guidance {guidance:g}: this map has none; leave it out, or fit one that has, with "
-            f"--set fit.map.kind={'|'.join(GUIDED)}"
+            f"--set 'fit.map={{ kind = \"{GUIDED[0]}\" }}'"
         )
     return map.guided(guidance)
 
