@@ -1,6 +1,7 @@
 """Reachability of a map that was fitted with it: its edits, its files, what is said of it."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from controlgen.artifacts.store import finish
 from controlgen.config import FitConfig, ReachabilityConfig
 from controlgen.control.bundle import read_reachability
 from controlgen.control.reachability import INPUTS
-from controlgen.errors import ArtifactCorrupt, ConfigError
+from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
 
 
 def test_no_reachability_is_no_setting() -> None:
@@ -87,7 +88,7 @@ def test_what_it_is_worth_is_saved_beside_it(believed: Path, line: Any) -> None:
 
 def test_files_that_do_not_fit_are_refused(believed: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for index, spoil in enumerate(("regression", "arrays")):
+    for index, spoil in enumerate(("regression", "arrays", "version")):
         folder = tmp_path / f"map/broken-{index:012d}"
         folder.mkdir(parents=True)
         for path in believed.iterdir():
@@ -97,12 +98,19 @@ def test_files_that_do_not_fit_are_refused(believed: Path, tmp_path: Path) -> No
             arrays = load_arrays(folder / "reachability.safetensors")
             del arrays["regression weights"]
             save_arrays(folder / "reachability.safetensors", arrays)
+        elif spoil == "version":
+            described = json.loads((folder / "reachability.json").read_text())
+            described["weights"] = {"outside": -1.0}
+            (folder / "reachability.json").write_text(json.dumps(described))
         else:
             (folder / "reachability.safetensors").write_bytes(
                 (folder / "statistics.safetensors").read_bytes()
             )
         finish(folder, "map", folder.name, f"{index:012d}", {}, 0.0)
-        with pytest.raises(ArtifactCorrupt, match=r"reachability\.safetensors: the reach"):
+        kind, said = ArtifactCorrupt, r"reachability\.safetensors: the reach"
+        if spoil == "version":
+            kind, said = Incompatible, "is of an earlier version.*fit the map again"
+        with pytest.raises(kind, match=said):
             Editor.load(folder)
     assert store.refs()
 

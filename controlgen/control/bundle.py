@@ -198,9 +198,19 @@ def save_reachability(
 
 
 def read_reachability(folder: Path) -> ReachabilityDescription | None:
-    """What reachability.json of a map's folder says; None where it was fitted without."""
+    """What reachability.json of a map's folder says; None where it was fitted without.
+
+    Raises Incompatible where an earlier version wrote it.
+    """
     path = folder / "reachability.json"
-    return _described(ReachabilityDescription, path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    if "weights" in read_json(path):
+        raise Incompatible(
+            f"{path}: is of an earlier version, which scored otherwise; remove {folder} and fit "
+            "the map again"
+        )
+    return _described(ReachabilityDescription, path)
 
 
 def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
