@@ -282,6 +282,8 @@ def fitted(
         slope = -(signs * expit(-margin)) @ design + ridge * weights
         return float(total / len(terms)), slope / len(terms)
 
+    # The start keeps the constraints, and as they are linear so does every step from it: wherever
+    # the descent ends, the promise holds.
     kept: list[dict[str, Any]] = []
     if falling is not None and falling.any():
         box = (np.stack([low, high]) - mean) / spread
