@@ -108,6 +108,7 @@ def test_a_report_judges_the_map_with_the_guidance_asked_for(line: Any, folder: 
     report = json.loads((store.path(ref) / "report.json").read_text())
     row = next(one for one in report["inversion"] if one["map"] == report["map_name"])
     assert report["map_name"] == "flow of guidance 0"
+    assert report["believed"] is None  # judged as learned, not with this guidance
     # Every target gets the same answer, so one of them at most is found again.
     assert row["recall_at_1"]["mean"] <= 1 / row["n"]
     other = line.run.model_copy(update={"evaluate": asked.evaluate})

@@ -46,7 +46,9 @@ def evaluate(
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
     audit: FeatureSpace = config.audit.open()
+    # The score is calibrated on the map as it learned, and was not judged with another guidance.
     described = read_reachability(store.path(map_ref))
+    judged = described.judged if described and config.guidance is None else None
     perceptual = None
     if config.perceptual is not None:
         perceptual = open_distance(config.perceptual)
@@ -67,7 +69,7 @@ def evaluate(
                 prompts=prompts,
                 on_progress=lambda what, share: meter.to(round(100 * share), what),
                 perceptual=perceptual,
-                judged=described.judged if described else None,
+                judged=judged,
                 answer=lambda asked, k: editor.answers(asked, k, config.seed).pixels,
             )
         write_report(found, folder, provenance(ref, "evaluation", config.seed))
