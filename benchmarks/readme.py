@@ -83,6 +83,20 @@ def figure3(figure: dict[str, Any]) -> str:
     return table(["method", "amount", "edits", "flip rate", "identity kept"], rows)
 
 
+def every_draw(quality: dict[str, Any]) -> str:
+    """What likeness refuses, and what there would be without it."""
+    every = quality.get("every_draw")
+    if every is None:
+        return ""
+    smallest = min(one["mean"] for one in every["class_shares"].values())
+    return (
+        f"Samples are kept by their likeness to real images: {spread(every['kept'])} of first "
+        "draws are, the others are drawn again. Of every first draw, none refused, the judge is "
+        f"confident on {spread(every['confident'])}; smallest class share {smallest:.3f}; FD "
+        f"{spread(every['frechet'])}, KD {spread(every['kernel'])}."
+    )
+
+
 def digits(folder: Path) -> str:
     """The section on digits."""
     report = json.loads((folder / "report.json").read_text())
@@ -103,6 +117,7 @@ def digits(folder: Path) -> str:
         f"smallest class share {spread(shares[smallest])} ({smallest}; of real images "
         f"{spread(quality['real_class_shares'][smallest])}); {distances(report)}",
         few_images(report),
+        every_draw(quality),
         "**Inversion** of held-out generated images: is the image made from a feature the one "
         "that was asked for?",
         inversion(report["inversion"], report["map_name"]),
@@ -116,7 +131,7 @@ def digits(folder: Path) -> str:
         f"optimisation took {timing['ratio_alone']:.0f} times as long "
         "(`python benchmarks/speed.py` measures it again).",
         f"![Figure 3: one row a method]({SHIPPED}/figure3.png)",
-        *likeness(report),
+        *realism(report),
         *related(report, SHIPPED),
         *varied(report, SHIPPED),
         *slid(report, SHIPPED, "digits"),
@@ -199,7 +214,7 @@ def related(report: dict[str, Any], shipped: str) -> list[str]:
     ]
 
 
-def likeness(report: dict[str, Any]) -> list[str]:
+def realism(report: dict[str, Any]) -> list[str]:
     """What edits cost in likeness to real images."""
     found = (report["figure3"] or {}).get("realism")
     if not found:
@@ -262,7 +277,7 @@ def tissue(folder: Path) -> str:
         "**Real tiles projected** (held-out sources): what is left of them before any edit.",
         table(header, inverted),
         *arithmetic(report),
-        *likeness(report),
+        *realism(report),
         *related(report, TISSUE),
         *varied(report, TISSUE),
         *slid(report, TISSUE, "tiles"),

@@ -23,6 +23,10 @@ LpipsOption = Annotated[
 LpipsWeightsOption = Annotated[
     Path | None, typer.Option(help="Folder of its weights, if they are not in torch's cache.")
 ]
+CorrectionsOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Rounds that measure and ask for what is missing; 8 with --hold."),
+]
 GuidanceOption = Annotated[
     float | None,
     typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
@@ -139,6 +143,7 @@ def edit(
     residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
     plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    corrections: CorrectionsOption = None,
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
     guidance: GuidanceOption = None,
     answers: Annotated[
@@ -172,6 +177,7 @@ def edit(
         residual,
         plain,
         hold,
+        corrections,
         refine,
         guidance,
         answers,
@@ -190,6 +196,7 @@ def sheet(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the samples, 0 if left out.")] = None,
     images: Annotated[Path | None, typer.Option(help="Start from this folder's images.")] = None,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    corrections: CorrectionsOption = None,
     residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
     guidance: GuidanceOption = None,
@@ -203,7 +210,20 @@ def sheet(
     from controlgen import sheet_cli
 
     check_file(output, "-o", PNG)
-    said = (add, amounts, output, n, seed, images, hold, residual, refine, guidance, tiles)
+    said = (
+        add,
+        amounts,
+        output,
+        n,
+        seed,
+        images,
+        hold,
+        corrections,
+        residual,
+        refine,
+        guidance,
+        tiles,
+    )
     request = sheet_cli.Request(*said)
     print("\n".join(sheet_cli.draw(request, _folder(map, store))))
 
@@ -249,6 +269,7 @@ def direction(
     output: Annotated[Path, typer.Option("-o", "--output", help="Name of a .safetensors file.")],
     name: Annotated[str | None, typer.Option(help="Its name; the file's if left out.")] = None,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    corrections: CorrectionsOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Keep a direction as a small file, for direction("FILE") in any expression."""

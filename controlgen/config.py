@@ -94,12 +94,29 @@ class TrainConfig(Spec):
         return _without_unset(kept, "watch")
 
 
+class LikenessConfig(Spec):
+    """Which samples are kept: those as like real images as most real images are. No labels."""
+
+    share: float = Field(0.95, gt=0, lt=1, description="of unseen real images, would be kept")
+    centres: int = Field(500, ge=1, description="of real features, by k-means")
+    images: int = Field(20_000, ge=100, description="real training images looked at, at most")
+    tries: int = Field(8, ge=2, description="draws for a sample; if none is kept, the likest is")
+    seed: int = Seed
+
+
 class SampleConfig(Spec):
     """A bank of latents and their images."""
 
     n: int = Field(50_000, ge=16)
     seed: int = Field(1, ge=0)
+    likeness: LikenessConfig | None = Field(
+        None, description="keep samples like real images, in the bank and wherever samples are made"
+    )
     batch_size: int = runtime_field(256, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """As of any Spec, but no likeness is no setting: such banks keep the names they had."""
+        return _without_unset(super().identity(), "likeness")
 
 
 class EmbedConfig(Spec):

@@ -28,7 +28,7 @@ def draw_edit(editor: Editor, query: Query, recipe: Recipe, output: Target) -> E
     }
     steps = recipe.steps if recipe.picture == "strip" and recipe.answers == 1 else 1
     amounts = [recipe.amount * step / steps for step in range(1, steps + 1)]
-    rounds = recipe.corrections if query.hold else None
+    rounds = recipe.corrections
     edits = [editor.answer(query, one, recipe.residual, rounds, recipe.refine) for one in amounts]
     last, many = edits[-1], None
     if recipe.answers > 1:

@@ -25,6 +25,7 @@ ASKED: dict[str, object] = {
     "residual": False,
     "plain": False,
     "hold": "",
+    "corrections": None,
     "refine": 0,
     "guidance": None,
     "answers": 0,
@@ -46,6 +47,7 @@ class Request:
     residual: bool
     plain: bool
     hold: str
+    corrections: int | None
     refine: int
     guidance: float | None
     answers: int
@@ -103,6 +105,7 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         steps=request.steps or 6,
         picture="result" if request.plain else "strip",
         residual=request.residual,
+        corrections=request.corrections,
         refine=request.refine,
         guidance=request.guidance,
         answers=request.answers or 1,

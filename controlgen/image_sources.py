@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from controlgen.control import Editor
 from controlgen.control.bundle import load_generator, open_generator
 from controlgen.datasets import AnyDataset, ImageFolder
 from controlgen.decoding import UNREADABLE, USUAL
@@ -22,6 +23,7 @@ from controlgen.types import Dataset, Indices, Pixels, Shape
 
 LARGEST = 256  # pixels a side of the images of two folders, whatever their files hold
 SPLITS = ("train", "test")
+STREAM = "image source"
 KINDS: dict[str, Any] = {
     kind.model_fields["kind"].default: kind for kind in get_args(get_args(AnyDataset)[0])
 }
@@ -70,12 +72,14 @@ def open_pair(a: str, b: str, find: Callable[[str], Path]) -> tuple[Source, Sour
 
 
 class Model:
-    """Samples of the generator in a GAN's or map's folder."""
+    """Samples of the generator in a GAN's or map's folder; of a map's, those that it keeps."""
 
     def __init__(self, folder: Path) -> None:
         open_generator(folder)  # verifies it
         self._generator, self.shape = load_generator(folder)
         self.latent_size = self._generator.latent_size
+        chooses = (folder / "likeness.json").is_file() and (folder / "map.json").is_file()
+        self._editor = Editor.load(folder) if chooses else None
 
     def count(self, seed: int, two: bool) -> None:
         """Without end."""
@@ -95,7 +99,9 @@ class Model:
         return made
 
     def _samples(self, start: int, n: int, seed: int) -> Pixels:
-        latents = normals(seed, "image source", start, start + n, self.latent_size)
+        if self._editor:
+            return self._editor.drawn(n, seed, STREAM, start).pixels
+        latents = normals(seed, STREAM, start, start + n, self.latent_size)
         return generated(self._generator, latents)
 
 

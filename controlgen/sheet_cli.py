@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Request:
     seed: int | None
     images: Path | None
     hold: str
+    corrections: int | None
     residual: bool
     refine: int
     guidance: float | None
@@ -54,6 +56,8 @@ class Request:
         """What was asked, over the sheet."""
         parts = [self.add, f"amounts {self.amounts}"]
         parts += [f"hold {self.hold}"] if self.hold else []
+        rounds = self.corrections
+        parts += [] if rounds is None else [f"corrections {rounds}"]
         parts += ["residual"] if self.residual else []
         parts += [f"refine {self.refine}"] if self.refine else []
         return ", ".join(parts + ([] if self.guidance is None else [f"guidance {self.guidance:g}"]))
@@ -68,6 +72,7 @@ class Request:
             seed=(self.seed or 0) if self.images is None else None,
             images=self.images,
             hold=self.hold,
+            corrections=self.corrections,
             residual=self.residual,
             refine=self.refine or None,
             guidance=self.guidance,
@@ -102,9 +107,10 @@ def draw(request: Request, folder: Path) -> list[str]:
     audit = None if training is None else AUDIT.open()
 
     # One edit an amount, each of all rows at once.
-    start, residual, refine = rows.source, request.residual, request.refine
+    rounds, refine = request.corrections, request.refine
+    settings: dict[str, Any] = {"hold": hold, "corrections": rounds, "refine": refine}
     edits = [
-        editor.edit(start, direction, amount, residual, hold=hold, refine=refine)
+        editor.edit(rows.source, direction, amount, request.residual, **settings)
         for amount in amounts
     ]
     shown = _shown(editor, request)

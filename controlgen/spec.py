@@ -81,7 +81,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of `values` with each `dotted.key=value` applied; values are read as TOML."""
+    """Return a copy of `values` with each `dotted.key=value` applied; values are read as TOML.
+
+    `dotted.key=` takes the setting away, as if the file did not name it.
+    """
     result: dict[str, Any] = copy.deepcopy(values)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -93,7 +96,10 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override}: {section} is a value, not a section")
-        place[leaf] = _toml_value(text.strip())
+        if text.strip():
+            place[leaf] = _toml_value(text.strip())
+        else:
+            place.pop(leaf, None)
     return result
 
 

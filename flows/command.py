@@ -21,7 +21,10 @@ from flows.report import check_server, quiet_prefect
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file, e.g. configs/mnist-quick.toml.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override: train.objective.gamma=0.5")
+    list[str] | None,
+    typer.Option(
+        "--set", help="Override: train.objective.gamma=0.5; nothing after = takes the setting away"
+    ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder for the artifacts.")]
 ShipOption = Annotated[

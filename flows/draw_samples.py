@@ -4,24 +4,24 @@ from prefect import flow
 
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
-from controlgen.config import RunConfig, SampleConfig
+from controlgen.config import RunConfig
 from flows.command import run
 from flows.report import FlowReporter, publish, stage
 from flows.train_gan import train_gan_task
 
 
 @stage
-def draw_samples_task(name: str, config: SampleConfig, gan: Ref, store: str) -> Ref:
+def draw_samples_task(config: RunConfig, gan: Ref, store: str) -> Ref:
     """Draw, or return what is there."""
     opened = Store(store)
-    return publish(stages.draw_samples(name, config, gan, opened, FlowReporter()), opened)
+    return publish(stages.draw_samples(config, gan, opened, FlowReporter()), opened)
 
 
 @flow(name="draw-samples", validate_parameters=False)
 def draw_samples(config: RunConfig, store: str) -> Ref:
     """The bank of a run."""
     gan = train_gan_task(config, store)
-    return draw_samples_task(config.name, config.sample, gan, store)
+    return draw_samples_task(config, gan, store)
 
 
 def main(config: RunConfig, store: Store) -> None:

@@ -42,7 +42,7 @@ def fit_map(config: RunConfig, store: str) -> Line:
     """Everything up to the map of a run."""
     check_fit_task(config)
     gan = train_gan_task(config, store)
-    bank = draw_samples_task(config.name, config.sample, gan, store)
+    bank = draw_samples_task(config, gan, store)
     features = embed_images_task(config.name, config.embed, bank, store)
     fitted = fit_map_task(config, gan, bank, features, store)
     return Line(gan, bank, features, fitted)

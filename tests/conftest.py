@@ -175,7 +175,7 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
     run = RunConfig.load(Path(__file__).parents[1] / "configs" / "tiny.toml", overrides)
     store = Store(tmp_path_factory.mktemp("line") / "store")
     gan = stages.train_gan(run.name, run.train, store)
-    bank = stages.draw_samples(run.name, run.sample, gan, store)
+    bank = stages.draw_samples(run, gan, store)
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     return Line(run, overrides, store, gan, bank, features, fitted)

@@ -197,10 +197,10 @@ def test_a_residual_edit_of_amount_zero_stays_the_identity(corrections: int | No
     np.testing.assert_array_equal(edit.pixels, source.pixels)
 
 
-def test_two_corrections_unless_told_otherwise_and_none_where_nothing_is_held() -> None:
+def test_eight_corrections_unless_told_otherwise_and_none_where_nothing_is_held() -> None:
     direction = OFF.direction(attribute="size")
     found = OFF.edit(sources(), direction, hold=HELD)
-    wanted = OFF.edit(sources(), direction, hold=HELD, corrections=2)
+    wanted = OFF.edit(sources(), direction, hold=HELD, corrections=8)
     np.testing.assert_array_equal(found.pixels, wanted.pixels)
     assert not np.array_equal(
         found.pixels, OFF.edit(sources(), direction, hold=HELD, corrections=0).pixels
@@ -244,8 +244,9 @@ def test_directions_of_images_and_expressions_hold_too() -> None:
     ],
 )
 def test_misuse_of_hold_is_refused(arguments: dict[str, Any], says: str) -> None:
+    direction = EXACT.direction(more=sources(9, 3).pixels, less=sources(9, 4).pixels)
     with pytest.raises(ConfigError, match=says):
-        EXACT.edit(sources(1), EXACT.direction(attribute="size"), **arguments)
+        EXACT.edit(sources(1), direction, **arguments)
 
 
 def test_corrections_measure_refined_pictures() -> None:
@@ -325,7 +326,9 @@ def test_attributes_are_saved_beside_a_map_and_loaded_with_it(measured: Path, li
     pixels = np.load(line.store.path(line.bank) / "pixels.npy")[:part]
     features = np.load(line.store.path(line.features) / "features.npy")[:part]
     wanted = AttributeModel.of(Strokes(), pixels, features, editor.statistics).arrays()
-    for name, value in editor.attributes.arrays().items():
+    own = editor.attributes.arrays()
+    assert own.pop("response").shape == (len(editor.attributes.names),) * 2
+    for name, value in own.items():
         np.testing.assert_allclose(value, wanted[name], rtol=1e-9, atol=1e-12)
     edit = editor.edit(editor.sample(3), editor.direction(attribute="ink"), 0.5, hold="height")
     assert edit.attributes is not None

@@ -29,7 +29,7 @@ from controlgen.metrics.memorisation import (
     nearest_posed,
     posed_blocks,
 )
-from controlgen.rng import stream
+from controlgen.rng import normals, stream
 
 
 def tiles(n, name="tiles", channels=3, size=6):
@@ -193,11 +193,13 @@ def test_nothing_to_compare_is_refused():
 
 def subject(generate, channels=3, memorisation=40):
     train, test = tiles(30, "train", channels), tiles(60, "test", channels)
+
+    def drawn(n, seed, purpose):
+        return SimpleNamespace(pixels=generate(normals(seed, purpose, 0, n, 4), train))
+
     return SimpleNamespace(
         config=EvaluateConfig(memorisation=memorisation, bootstraps=100),
-        editor=SimpleNamespace(
-            latent_size=4, image_shape=train.shape[1:], generate=lambda z: generate(z, train)
-        ),
+        editor=SimpleNamespace(image_shape=train.shape[1:], drawn=drawn),
         real_train=ArrayImages(train),
         real_test=ArrayImages(test, groups=np.arange(60) // 3),
         audit=SimpleNamespace(embed=embed),

@@ -257,11 +257,12 @@ def test_colour_attributes_and_a_turned_tile(colour_editor, line, tmp_path, monk
 
 
 def test_held_attributes_reach_the_editor(colour_editor, line, tmp_path, monkeypatch, sheet):
-    seen = []
+    seen, rounds = [], []
     plain = Editor.edit
 
     def edit(self, *arguments, **settings):
         seen.append(settings["hold"])
+        rounds.append(settings["corrections"])
         return plain(self, *arguments, **settings)
 
     monkeypatch.setattr(Editor, "edit", edit)
@@ -269,13 +270,19 @@ def test_held_attributes_reach_the_editor(colour_editor, line, tmp_path, monkeyp
     wanted = ["--add", 'attribute("ink")', "--hold", "slant, width", "--amounts=1", "--n", 1]
     code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
     assert code == 0, err
-    assert seen == [("slant", "width")]
+    assert (seen, rounds) == ([("slant", "width")], [None])
     with Image.open(output) as opened:
         assert "'--hold=slant, width'" in opened.text["recipe"]
     # What the expression itself holds is held by the edit as well, and named once.
     wanted[1] += ' + hold("width")'
     code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
     assert (code, seen[1:]) == (0, [("width", "slant")]), err
+    code, out, err = sheet(
+        line.map, "--store", line.store.root, *wanted, "--corrections", 3, "-o", output
+    )
+    assert (code, rounds[-1]) == (0, 3), err
+    with Image.open(output) as opened:
+        assert "--corrections=3" in opened.text["recipe"]
     wanted[3] = "shade"
     code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
     assert (code, out) == (2, "")

@@ -58,7 +58,7 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
         shown = ["inversion-real.png", "closest-pairs.png"]
         found = {"verdict": "no sign", "share": {"mean": 0.01, "low": 0, "high": 0.02}}
         copies = {"found": {**found, "samples": 100}} if audited else None
-        told = {"shows_real": shown, "targets": [], "copies": copies}
+        told = {"shows_real": shown, "targets": [], "copies": copies, "quality": {}}
         write_json(folder / "report.json", told)
         for name in (*shown, "samples.png"):
             (folder / name).write_bytes(b"picture")

@@ -63,7 +63,7 @@ class ToyAttributes:
 
 
 class ToyEditor:
-    """Latents are the attributes in sigmas; a held one still moves by LEAK, halved each round."""
+    """Latents are the attributes in sigmas; a held one moves by LEAK, halved by four rounds."""
 
     def __init__(self, attributes):
         self.attributes = attributes
@@ -72,7 +72,7 @@ class ToyEditor:
     def edit(self, source, direction, amount=1.0, residual=False, hold=(), corrections=0):
         self.asked.append((amount, residual, hold, corrections))
         names = self.attributes.names
-        leaks = np.array([LEAK * (name in hold) * 0.5**corrections for name in names])
+        leaks = np.array([LEAK * (name in hold) * 0.5 ** (corrections / 4) for name in names])
         return SimpleNamespace(pixels=painted(source.latents + amount * (direction + leaks)))
 
 
@@ -172,12 +172,12 @@ def test_holding_the_stains_alone_lets_tissue_move(mixed):
 def test_what_is_asked_of_the_editor():
     editor = ToyEditor(ToyAttributes(MIXED))
     sliders(subject(editor.attributes, editor))
-    # Five ways, three attributes, eight amounts: the source itself stands for amount 0.
-    assert len(editor.asked) == 5 * 3 * 8
+    # Six ways, three attributes, eight amounts: the source itself stands for amount 0.
+    assert len(editor.asked) == 6 * 3 * 8
     assert {residual for _, residual, _, _ in editor.asked} == {True}
     assert {amount for amount, *_ in editor.asked} == set(AMOUNTS) - {0.0}
     kinds = {(len(hold), corrections) for _, _, hold, corrections in editor.asked}
-    assert kinds == {(0, 0), (2, 0), (2, 2), (1, 2)}
+    assert kinds == {(0, 0), (0, 8), (2, 0), (2, 8), (1, 8)}
 
 
 def test_ways_hold_all_others_or_the_other_stains():
@@ -254,7 +254,7 @@ def test_json_holds_the_numbers_and_no_pictures(mixed):
     values = json.loads(json.dumps(_plain(mixed), allow_nan=False))
     assert "walks" not in values
     assert values["sources"] == 12 and values["amounts"] == list(AMOUNTS)
-    assert len(values["rows"]) == 15 and len(values["leakage"]) == 5
+    assert len(values["rows"]) == 18 and len(values["leakage"]) == 6
     assert values["rows"][0]["spearman"] == pytest.approx({"mean": 1, "low": 1, "high": 1, "n": 12})
 
 

@@ -110,6 +110,14 @@ def test_overrides_are_read_as_toml() -> None:
     assert values == untouched
 
 
+def test_an_override_without_a_value_takes_the_setting_away() -> None:
+    values = {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
+    overrides = ["a.b=", "d= ", "nothing.there=", "a.c=", "a.c=5"]
+    assert apply_overrides(values, overrides) == {"a": {"c": 5}, "nothing": {}}
+    assert values == {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
+    assert apply_overrides({}, ['a=""']) == {"a": ""}
+
+
 def test_later_overrides_win_and_sections_are_made() -> None:
     assert apply_overrides({}, ["a.b.c=1", "a.b.c=2", 'a.d="x=y"']) == {
         "a": {"b": {"c": 2}, "d": "x=y"}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from controlgen import Editor, stages
 from controlgen.artifacts import Ref, Store, read_manifest
-from controlgen.config import EmbedConfig, FitConfig, SampleConfig, TrainConfig
+from controlgen.config import EmbedConfig, FitConfig, RunConfig, SampleConfig, TrainConfig
 from controlgen.control.bundle import load_generator
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
 from controlgen.features import OpenClip
@@ -38,7 +38,7 @@ def stage_calls(line: Any, store: Store) -> list[tuple[Callable[[], Ref], Ref]]:
     run = line.run
     return [
         (lambda: stages.train_gan(run.name, run.train, store), line.gan),
-        (lambda: stages.draw_samples(run.name, run.sample, line.gan, store), line.bank),
+        (lambda: stages.draw_samples(run, line.gan, store), line.bank),
         (lambda: stages.embed_images(run.name, run.embed, line.bank, store), line.features),
         (lambda: stages.fit_map(run, line.gan, line.bank, line.features, store), line.map),
     ]
@@ -118,7 +118,7 @@ def test_the_bank_holds_what_the_generator_makes_of_its_latents(line: Any) -> No
 
 def test_a_longer_bank_begins_like_a_shorter_one(line: Any, tmp_path: Path) -> None:
     store = copied(line, tmp_path)
-    longer = stages.draw_samples("t", SampleConfig(n=410, batch_size=41), line.gan, store)
+    longer = stages.draw_samples(sampling(line, n=410, batch_size=41), line.gan, store)
     banks = [store.path(ref) for ref in (line.bank, longer)]
     rows = [np.load(bank / "latents.npy")[:400] for bank in banks]
     np.testing.assert_array_equal(*rows)
@@ -129,13 +129,18 @@ def test_a_longer_bank_begins_like_a_shorter_one(line: Any, tmp_path: Path) -> N
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        settings = line.run.sample.model_copy(update={"batch_size": 1})
-        again = stages.draw_samples(line.run.name, settings, line.gan, others)
+        again = stages.draw_samples(sampling(line, n=400, batch_size=1), line.gan, others)
     finally:
         torch.set_num_threads(threads)
     assert again == line.bank
     kept, made = (one.path(again) / "pixels.npy" for one in (line.store, others))
     assert made.read_bytes() == kept.read_bytes()
+
+
+def sampling(line: Any, **settings: Any) -> RunConfig:
+    """The line's run with another bank."""
+    run: RunConfig = line.run.model_copy(update={"sample": SampleConfig(**settings)})
+    return run
 
 
 def copied(line: Any, tmp_path: Path) -> Store:
@@ -160,7 +165,7 @@ def test_a_damaged_parent_is_refused_and_stays(line: Any, tmp_path: Path) -> Non
     other_fit = run.model_copy(update={"fit": FitConfig(map=run.fit.map, held_out=150)})
     embed = EmbedConfig(space=run.evaluate.audit)
     attempts: list[tuple[Callable[[], Ref], str]] = [
-        (lambda: stages.draw_samples("t", SampleConfig(n=16), line.gan, store), "generator"),
+        (lambda: stages.draw_samples(sampling(line, n=16), line.gan, store), "generator"),
         (lambda: stages.embed_images("t", embed, line.bank, store), "pixels"),
         (
             lambda: stages.fit_map(other_fit, line.gan, line.bank, line.features, store),
@@ -179,14 +184,14 @@ def test_a_damaged_result_is_set_aside_and_made_again_bit_by_bit(line: Any, tmp_
     bank = store.path(line.bank)
     good = (bank / "pixels.npy").read_bytes()
     flip(bank / "pixels.npy")
-    assert stages.draw_samples(line.run.name, line.run.sample, line.gan, store) == line.bank
+    assert stages.draw_samples(line.run, line.gan, store) == line.bank
     assert (bank / "pixels.npy").read_bytes() == good
     assert (bank.with_name(f"{bank.name}.damaged1") / "pixels.npy").is_file()
 
 
 def test_a_missing_parent_is_named(line: Any, tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissing, match=line.gan.name):
-        stages.draw_samples("t", line.run.sample, line.gan, Store(tmp_path))
+        stages.draw_samples(line.run, line.gan, Store(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -29,7 +29,7 @@ def test_the_line_goes_on_from_it(line: Any, tmp_path: Path, kind: str) -> None:
     assert [ref.kind for ref in store.refs()] == ["gan"]
 
     # Same weights, so the same pictures; the map is fitted anew and answers alike.
-    bank = stages.draw_samples(run.name, run.sample, gan, store)
+    bank = stages.draw_samples(run, gan, store)
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     mine, theirs = (Editor.load(path) for path in (store.path(fitted), line.store.path(line.map)))
@@ -93,7 +93,7 @@ def pretrained_histology() -> Path:
 def test_what_is_shipped_of_it_says_where_it_is_from(line: Any, tmp_path: Path) -> None:
     run, store = taking(line, line.store.path(line.map)), Store(tmp_path)
     gan = stages.train_run(run, store)
-    bank = stages.draw_samples(run.name, run.sample, gan, store)
+    bank = stages.draw_samples(run, gan, store)
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     report = stages.evaluate(run, fitted, bank, features, store)

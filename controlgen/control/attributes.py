@@ -5,7 +5,7 @@ says which change of features is the most likely one that moves an attribute. No
 attributes are formulas of pixels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -16,7 +16,6 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from controlgen.attributes import AnyAttributes
-from controlgen.control import algebra
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
 from controlgen.types import Direction, Features, Latents, Pixels
@@ -49,6 +48,7 @@ class AttributeModel:
     mean and spread (a) are those of the bank, in each attribute's own unit; spread is one sigma.
     weights (a d) turn a change of features into a change of the attributes in sigmas. r2 (a) is
     the share of each attribute's variance that they explain on items they were not fitted on.
+    response (a a), where it was measured, is what comes out of asking: see `closed_loop`.
     """
 
     settings: AnyAttributes
@@ -57,6 +57,7 @@ class AttributeModel:
     weights: Values
     r2: Values
     statistics: Statistics
+    response: Values | None = None
 
     @classmethod
     def of(
@@ -115,8 +116,9 @@ class AttributeModel:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays, for saving; the statistics are saved by themselves."""
-        names = ("mean", "spread", "weights", "r2")
-        return {name: getattr(self, name) for name in names}
+        names = ("mean", "spread", "weights", "r2", "response")
+        kept = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in kept.items() if value is not None}
 
     @classmethod
     def restore(
@@ -125,6 +127,8 @@ class AttributeModel:
         """From settings, `arrays()` and the statistics. Raises ArtifactCorrupt on a misfit."""
         a, d = len(settings.names), len(statistics.mean)
         wanted = {"mean": (a,), "spread": (a,), "weights": (a, d), "r2": (a,)}
+        if "response" in arrays:  # maps fitted before it was measured have none
+            wanted["response"] = (a, a)
         for name, shape in wanted.items():
             if name not in arrays or arrays[name].shape != shape:
                 raise ArtifactCorrupt(f"the attributes' {name} is missing or not of shape {shape}")
@@ -184,44 +188,38 @@ class AttributeModel:
         moves = self.weights[columns] @ np.asarray(direction, np.float64)
         return np.asarray(direction - self._lift(columns, moves[None])[0], np.float32)
 
-    def corrected(
-        self,
-        hold: str | Sequence[str],
-        source: Pixels,
-        asked: Features,
-        make: Callable[[Features], Made],
-        rounds: int,
-    ) -> tuple[Features, Made]:
-        """Answers to `asked` (n d) whose held attributes are as near to the source's as was found.
+    def steered(self, hold: str | Sequence[str]) -> list[int]:
+        """Where the attributes stand that can be moved apart: `hold`, and all beside these.
 
-        A round measures the held attributes of the pictures made, and adds to what was asked the
-        most likely change that by the linear model takes them back to the source's and moves no
-        other attribute (of those that the features tell from the held ones): without that, a
-        correction takes back much of what the edit was for. Each image keeps the answer with the
-        least deviation (root mean square over `hold`, in sigmas), so no round makes one worse;
-        after a round that did not help, its next step is half as long. Returns what was asked in
-        the end, and what was made of it.
+        Raises ConfigError as `columns`.
         """
         columns = self.columns(hold)
-        steered = columns + self._others(columns)
-        wanted = self.standard(source)[:, columns]
-        best = make(asked)
-        gap = wanted - self.standard(best.pixels)[:, columns]
-        length = np.ones((len(asked), 1))
-        for _ in range(rounds):
-            back = np.pad(length * gap, ((0, 0), (0, len(steered) - len(columns))))
-            tried = algebra.unit(asked + np.asarray(self._lift(steered, back), np.float32))
-            made = make(tried)
-            left = wanted - self.standard(made.pixels)[:, columns]
-            better = (left**2).sum(1) < (gap**2).sum(1)
-            asked = np.where(better[:, None], tried, asked)
-            best = Made(
-                np.where(better[:, None], made.latents, best.latents),
-                np.where(better[:, None, None, None], made.pixels, best.pixels),
-            )
-            gap = np.where(better[:, None], left, gap)
-            length = np.where(better[:, None], length, length / 2)
-        return asked, best
+        return columns + self._others(columns)
+
+    def lift(self, columns: list[int], changes: Values) -> Values:
+        """Changes (n r) of these attributes in sigmas -> the most likely changes (n d) of features.
+
+        Raises ConfigError where the features do not show them, or cannot tell them apart.
+        """
+        return self._lift(columns, changes)
+
+    def of_attributes(self, change: Values) -> float:
+        """Share of a change's (d) squared length that is no sum of attributes' own changes, 0..1.
+
+        0 for a zero change.
+        """
+        length = float(change @ change)
+        if length == 0:
+            return 0.0
+        patterns, _ = self._shown(list(range(len(self.names))))
+        own = np.linalg.lstsq(patterns, self.statistics.components @ change, rcond=None)[0]
+        left = change - (patterns @ own) @ self.statistics.components
+        return float(left @ left) / length
+
+    def answers_to(self, columns: list[int]) -> Values:
+        """The response (r r) among these attributes; what is asked, where it was not measured."""
+        whole = np.eye(len(self.names)) if self.response is None else self.response
+        return np.asarray(whole[np.ix_(columns, columns)])
 
     def _others(self, columns: list[int]) -> list[int]:
         # All other attributes that can be left alone beside these; the others leave no choice.

@@ -6,6 +6,8 @@ map.json                kind and settings
 map.safetensors         what the map learned
 space.json              feature space settings and fingerprint
 statistics.safetensors  principal components of the bank's features
+likeness.json           which samples are kept, where the bank was drawn with likeness
+likeness.safetensors    centres of real images' features, likewise
 bank.json               seed and size of the bank, from which any item of it can be drawn again
 attributes.json         what is measured on images, where the map was fitted with attributes
 attributes.safetensors  the linear model of them on features, likewise
@@ -30,9 +32,10 @@ from controlgen.artifacts.store import (
     write_json,
 )
 from controlgen.attributes import AnyAttributes
-from controlgen.config import ReachabilityConfig
+from controlgen.config import LikenessConfig, ReachabilityConfig
 from controlgen.control.attributes import AttributeModel
 from controlgen.control.calibration import Judged
+from controlgen.control.likeness import Likeness
 from controlgen.control.reachability import Reachability
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, Incompatible
@@ -48,6 +51,7 @@ CRITIC = "critic.safetensors"
 STATISTICS = "statistics.safetensors"
 ATTRIBUTES = "attributes.safetensors"
 REACHABILITY = "reachability.safetensors"
+LIKENESS = "likeness.safetensors"
 DRAWN = (
     "generator.json",
     GENERATOR,
@@ -57,6 +61,8 @@ DRAWN = (
     STATISTICS,
     "attributes.json",
     ATTRIBUTES,
+    "likeness.json",
+    LIKENESS,
 )  # files that a picture depends on
 S = TypeVar("S", bound=Spec)
 
@@ -97,6 +103,13 @@ class ReachabilityDescription(Spec):
     judged: Judged
 
 
+class LikenessDescription(Spec):
+    """What likeness.json holds: the settings, and how like real images a kept sample is."""
+
+    likeness: LikenessConfig
+    least: float
+
+
 class Bundle(NamedTuple):
     """All that an Editor is made of; what the map was fitted without is None."""
 
@@ -109,6 +122,7 @@ class Bundle(NamedTuple):
     reachability: Reachability | None
     bank: BankDescription | None
     weights: str
+    likeness: Likeness | None
 
 
 def save_generator(
@@ -197,6 +211,29 @@ def save_reachability(
     save_arrays(folder / REACHABILITY, found.arrays())
 
 
+def save_likeness(folder: Path, config: LikenessConfig, likeness: Likeness) -> None:
+    """Write likeness.json and likeness.safetensors."""
+    described = LikenessDescription(likeness=config, least=likeness.least)
+    write_json(folder / "likeness.json", described.effective())
+    save_arrays(folder / LIKENESS, likeness.arrays())
+
+
+def open_likeness(folder: Path, size: int) -> Likeness | None:
+    """Which samples a bank's or map's folder keeps, by features of `size`; None: all of them.
+
+    Raises ArtifactCorrupt.
+    """
+    path = folder / "likeness.json"
+    if not path.is_file():
+        return None
+    described = _described(LikenessDescription, path)
+    try:
+        arrays = load_arrays(folder / LIKENESS)
+        return Likeness.restore(arrays, described.least, described.likeness.tries, size)
+    except ArtifactCorrupt as error:
+        raise ArtifactCorrupt(f"{folder / LIKENESS}: {error}") from None
+
+
 def read_reachability(folder: Path) -> ReachabilityDescription | None:
     """What reachability.json of a map's folder says; None where it was fitted without.
 
@@ -237,7 +274,8 @@ def load_bundle(folder: Path, generator_folder: Path | None = None) -> Bundle:
     bank = _described(BankDescription, path) if path.is_file() else None
     space, weights = _open_space(folder), _fingerprint(folder)
     believing = _open_reachability(folder, statistics)
-    named = (attributes, believing, bank, weights)
+    likeness = open_likeness(folder, space.size)
+    named = (attributes, believing, bank, weights, likeness)
     return Bundle(generator, space, fitted, statistics, shape, *named)
 
 

@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from controlgen import rng
 from controlgen.control import algebra, directions, queries, steering
 from controlgen.control.answers import Answers, answered, guided, latents_of, ranked
 from controlgen.control.attributes import AttributeModel, required
@@ -20,6 +19,7 @@ from controlgen.control.bundle import BankDescription, load_bundle
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.expression import Node
 from controlgen.control.gallery import Gallery
+from controlgen.control.likeness import Likeness, drawn
 from controlgen.control.measured import Given
 from controlgen.control.queries import Query
 from controlgen.control.reachability import Reachability
@@ -54,6 +54,7 @@ class Editor:
         reachability: Reachability | None = None,
         bank: BankDescription | None = None,
         weights: str = "",
+        likeness: Likeness | None = None,
     ) -> None:
         self.generator = generator.eval().requires_grad_(False)
         self.space = space
@@ -64,6 +65,7 @@ class Editor:
         self.reachability = reachability
         self.bank = bank
         self.weights = weights  # fingerprint of all that a picture depends on; "" if not loaded
+        self.likeness = likeness
 
     @classmethod
     def load(cls, path: str | Path, generator: str | Path | None = None) -> Self:
@@ -81,13 +83,19 @@ class Editor:
         return self.generator.latent_size
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples:
-        """Samples start..start+n of this seed; each depends on seed and its index alone."""
+        """Samples start..start+n of this seed; each depends on seed and its index alone.
+
+        A map whose bank was drawn with `sample.likeness` keeps samples here by the same rule.
+        """
         if n < 1 or start < 0:
             raise ConfigError(
                 f"sample: n must be at least 1 and start at least 0, not {n}, {start}"
             )
-        latents = rng.normals(seed, SAMPLES, start, start + n, self.latent_size)
-        return Samples(latents, self.generate(latents))
+        return self.drawn(n, seed, SAMPLES, start)
+
+    def drawn(self, n: int, seed: int, purpose: str, start: int = 0) -> Samples:
+        """As `sample`, of a stream of random numbers that is `purpose`'s own."""
+        return drawn(self, self.likeness, seed, purpose, start, start + n)
 
     def bank_items(self, start: int, stop: int) -> Samples:
         """Items start..stop of the bank that the map was fitted on, drawn again.
@@ -299,17 +307,18 @@ class Editor:
         `residual` moves the source's own latent by the difference of two answers of the map,
         z0 + h(c + delta) - h(c): it keeps more of a generated source, and amount 0 is the identity.
         `hold` names attributes to be left alone: the direction is first made one that by the linear
-        model moves none of them; then `corrections` rounds (2 unless told otherwise) measure them
-        on the pictures made and ask for what takes them, and no other attribute, back to those of
-        the source's pixels. The source's pixels count even where the map reconstructs them with
-        other values, so a real image is corrected for that as well. No correction makes an image's
-        deviation larger.
+        model moves none of them. Then `corrections` rounds (8 if none are named, 0 where nothing is
+        held) measure the pictures made and ask for what is missing: what is held goes back to what
+        the source's pixels have, and where the direction is made of attributes alone, the others go
+        where it takes them; see controlgen.control.closed_loop. The source's pixels count even
+        where the map reconstructs them with other values, so a real image is corrected for that as
+        well. No correction makes an image's deviation larger.
         `refine` steps then descend from each answer of the map to what was asked: none is further
         from it afterwards. Corrections measure refined pictures, so each round costs as many steps.
         A residual edit of a real image is refined even at amount 0, for its latent is an answer.
         Raises Incompatible for a direction of another size, ConfigError for an amount or a
-        direction's number that is not finite or beyond 1e6, `refine` below 0, corrections of
-        nothing held, and `hold` where the map has no attributes or not those.
+        direction's number that is not finite or beyond 1e6, `refine` or `corrections` below
+        0, and `hold` where the map has no attributes or not those.
         """
         move = (direction, amount, residual, hold, corrections, refine)
         return steering.in_features(self, source, *move)

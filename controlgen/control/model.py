@@ -20,6 +20,13 @@ class Maker(Protocol):
     def embed(self, pixels: Pixels) -> Features: ...
 
 
+class Drawn(Maker, Protocol):
+    """What samples are drawn from."""
+
+    @property
+    def latent_size(self) -> int: ...
+
+
 class Walked(Maker, Protocol):
     """What an axis is found in and tried on."""
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from controlgen.control import algebra
 from controlgen.control.attributes import Made, required
+from controlgen.control.closed_loop import Goal, corrected, goal
 from controlgen.control.edits import Edit, Samples
 from controlgen.control.model import Model
 from controlgen.control.refinement import check_steps
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Direction, Features, Latents, Pixels
 
-CORRECTIONS = 2  # rounds that an edit which holds attributes gets unless told otherwise
+CORRECTIONS = 8  # rounds that an edit which holds attributes gets unless told otherwise
 
 
 class Start(NamedTuple):
@@ -48,10 +49,18 @@ def in_features(
     rounds = _rounds(hold, corrections)
     if len(hold):
         direction = required(model.attributes).held(direction, hold)
-    start = started(model, source)
+    start, aimed = started(model, source), None
+    if rounds:
+        aimed = goal(required(model.attributes), start.pixels, direction, amount, hold)
+        if not (len(hold) or aimed.weights.any()):
+            raise ConfigError(
+                f"corrections = {rounds}: nothing is held and the change is not one of attributes "
+                "alone, so there is nothing to correct; leave them out, or name what to hold"
+            )
+    loop = (refine, hold, aimed, rounds)
     asked = algebra.add(start.features, direction, amount)
     if not residual:
-        return _answered(model, start, asked, model.invert, refine, hold, rounds)
+        return _answered(model, start, asked, model.invert, *loop)
 
     # What amount 0 would ask for, to the last bit: the difference is then exactly zero.
     before = model.invert(algebra.add(start.features, direction, 0.0))
@@ -59,7 +68,7 @@ def in_features(
     def moved(asked: Features) -> Latents:
         return np.asarray(start.latents + (model.invert(asked) - before), np.float32)
 
-    return _answered(model, start, asked, moved, refine, hold, rounds)
+    return _answered(model, start, asked, moved, *loop)
 
 
 def in_latents(model: Model, source: Sources, direction: Latents, amount: float) -> Edit:
@@ -113,16 +122,16 @@ def _answered(
     mapped: Callable[[Features], Latents],
     refine: int,
     hold: str | Sequence[str] = (),
+    aimed: Goal | None = None,
     rounds: int = 0,
 ) -> Edit:
-    # What the map answers to what is asked, refined, corrected for what is held, embedded again.
+    # What the map answers to what is asked, refined, corrected towards its goal, embedded again.
     def make(asked: Features) -> Made:
         answer = model.refine(mapped(asked), asked, refine)
         return Made(answer, model.generate(answer))
 
-    if rounds:
-        attributes = required(model.attributes)
-        asked, made = attributes.corrected(hold, start.pixels, asked, make, rounds)
+    if aimed:
+        asked, made = corrected(required(model.attributes), hold, aimed, asked, make, rounds)
     else:
         made = make(asked)
     # What the map's own answers have: only where something is to be believed by it.
@@ -141,8 +150,8 @@ def _origin(start: Start) -> tuple[Pixels, Latents, Features]:
 def _rounds(hold: str | Sequence[str], corrections: int | None) -> int:
     if corrections is None:
         return CORRECTIONS if len(hold) else 0
-    if corrections < 0 or (corrections and not len(hold)):
-        raise ConfigError(f"corrections = {corrections}: give 0 or more, and name what to hold")
+    if corrections < 0:
+        raise ConfigError(f"corrections = {corrections}: give 0 or more")
     return corrections
 
 

@@ -34,8 +34,27 @@ class Perceptual(Protocol):
     def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]: ...
 
 
+class LikenessLike(Protocol):
+    """Which samples are kept."""
+
+    def keeps(self, features: Features) -> NDArray[np.bool_]: ...
+
+
+class Drawn(Protocol):
+    """Latents (n z) and their pixels (n c h w)."""
+
+    @property
+    def latents(self) -> Latents: ...
+
+    @property
+    def pixels(self) -> Pixels: ...
+
+
 class EditorLike(Protocol):
     """Generator and steering feature space."""
+
+    @property
+    def likeness(self) -> LikenessLike | None: ...
 
     @property
     def latent_size(self) -> int: ...
@@ -45,6 +64,8 @@ class EditorLike(Protocol):
 
     @property
     def space(self) -> Any: ...
+
+    def drawn(self, n: int, seed: int, purpose: str, start: int = 0) -> Drawn: ...
 
     def generate(self, latents: Latents) -> Pixels: ...
 

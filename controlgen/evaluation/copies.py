@@ -21,7 +21,7 @@ from controlgen.metrics.memorisation import (
     nearest,
     posed_blocks,
 )
-from controlgen.rng import normals, stream
+from controlgen.rng import stream
 from controlgen.types import Indices, Pixels
 
 MOST_TRAINING = 20_000  # training images searched; of a larger set as many, drawn by seed
@@ -142,8 +142,7 @@ def copies(subject: Subject, poses: bool | None = None) -> Copies | None:
         return None
     if poses is None:
         poses = has_poses(editor.image_shape)
-    latents = normals(config.seed, "memorisation", 0, config.memorisation, editor.latent_size)
-    samples = editor.generate(latents)
+    samples = editor.drawn(config.memorisation, config.seed, "memorisation").pixels
     train, test = subject.real_train, subject.real_test
     searched = _some(subject, train, MOST_TRAINING, "training")
     chosen = _some(subject, test, MOST_HELD_OUT, "held out")

@@ -15,7 +15,19 @@ from controlgen.metrics.kernel import kernel_distance
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Indices, Pixels
 
+STREAM = "quality samples"
 PICTURED = 128  # samples shown in the picture
+
+
+@dataclass(frozen=True)
+class EveryDraw:
+    """The same measures of n first draws, none refused, and the share of them that is kept."""
+
+    kept: Interval
+    confident: Interval | None
+    class_shares: dict[str, Interval] | None
+    frechet: Interval
+    kernel: Interval
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class Quality:
     would score at this n. Distances see unit features of `feature_size` numbers; the kernel's are
     times sqrt(feature_size), the scale it is for. The floor of the judge's confidence, and of the
     class shares, is the real test images alone, by source. What only a judge can say is None where
-    nobody judges.
+    nobody judges. `every_draw` is there where samples are kept by their likeness to real images.
     """
 
     n: int
@@ -40,6 +52,7 @@ class Quality:
     kernel: Interval
     kernel_floor: Interval
     samples: Pixels = field(repr=False)
+    every_draw: EveryDraw | None = None
 
     @property
     def smallest_share(self) -> float | None:
@@ -56,8 +69,7 @@ def sample_quality(subject: Subject) -> Quality:
     """Fresh samples against real test images in the audit space, and the real-vs-real floor."""
     config = subject.config
     n = min(config.samples, len(subject.real_test), len(subject.real_train))
-    latents = normals(config.seed, "quality samples", 0, n, subject.editor.latent_size)
-    samples = subject.editor.generate(latents)
+    samples = subject.editor.drawn(n, config.seed, STREAM).pixels
     tested = _some(subject, len(subject.real_test), n, "test")
     test = subject.real_test.pixels(tested)
     train = subject.real_train.pixels(_some(subject, len(subject.real_train), n, "train"))
@@ -80,6 +92,25 @@ def sample_quality(subject: Subject) -> Quality:
         kernel=_kernel(subject, generated, real),
         kernel_floor=_kernel(subject, other, real),
         samples=samples[:PICTURED],
+        every_draw=_every_draw(subject, n, real),
+    )
+
+
+def _every_draw(subject: Subject, n: int, real: Features) -> EveryDraw | None:
+    # What there would be without likeness: the first draw of each of the same samples.
+    likeness = subject.editor.likeness
+    if likeness is None:
+        return None
+    latents = normals(subject.config.seed, STREAM, 0, n, subject.editor.latent_size)
+    pixels = subject.editor.generate(latents)
+    judged = _judged(subject, pixels, np.arange(n)) if subject.judge is not None else _Judged()
+    seen = subject.audit.embed(pixels)
+    return EveryDraw(
+        kept=subject.mean(likeness.keeps(subject.editor.embed(pixels))),
+        confident=judged.confident,
+        class_shares=judged.shares,
+        frechet=frechet_interval(seen, real),
+        kernel=_kernel(subject, seen, real),
     )
 
 

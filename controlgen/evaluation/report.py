@@ -13,6 +13,7 @@ from controlgen.evaluation.matched import EqualIdentity
 from controlgen.evaluation.results import Report
 from controlgen.evaluation.scoring import Best
 from controlgen.evaluation.tables import shown, table
+from controlgen.metrics.bootstrap import Interval
 
 PICTURES = {
     "samples.png": "Plain samples",
@@ -99,13 +100,23 @@ def _judge(judging: Judging) -> str:
 
 def _quality(report: Report) -> list[str]:
     quality, audit = report.quality, report.audit_name
+    every = quality.every_draw
     rows = [
-        [f"FD-{audit}", shown(quality.frechet, 4), shown(quality.frechet_floor, 4)],
-        [f"KD-{audit}", shown(quality.kernel, 4), shown(quality.kernel_floor, 4)],
+        [
+            f"FD-{audit}",
+            *_column(quality.frechet, every.frechet if every else None, quality.frechet_floor),
+        ],
+        [
+            f"KD-{audit}",
+            *_column(quality.kernel, every.kernel if every else None, quality.kernel_floor),
+        ],
     ]
     if quality.confident is not None:
-        sure = [shown(quality.confident), shown(quality.confident_floor)]
+        sure = _column(
+            quality.confident, every.confident if every else None, quality.confident_floor, digits=3
+        )
         rows.insert(0, ["judge confident (> 0.9)", *sure])
+    head = ["measure", "generated", *(["every first draw"] if every else []), "real-vs-real floor"]
     parts = [
         "## Samples",
         f"{quality.n} generated against {quality.n} real test images; the floor is as many real "
@@ -113,18 +124,44 @@ def _quality(report: Report) -> list[str]:
         "images themselves. Distances depend on n: compare only equal n. They see unit features "
         f"of {quality.feature_size} numbers, the kernel distance these times sqrt(size); their "
         "intervals take every image for a source of its own (FD's is the jackknife's).",
-        table(["measure", "generated", "real-vs-real floor"], rows),
+        table(head, rows),
     ]
+    if every:
+        parts.append(
+            "Samples are kept by their likeness to real images in the steering space: "
+            f"{shown(every.kept)} of {every.kept.n} first draws; where one is refused, others are "
+            "drawn in its place."
+        )
     if quality.few_images:
         parts.append(f"FD-{audit}: {quality.few_images}.")
     if quality.class_shares is not None and quality.real_class_shares is not None:
-        real = quality.real_class_shares
+        real, drawn = quality.real_class_shares, every.class_shares if every else None
         shares = [
-            [name, shown(share), shown(real[name])] for name, share in quality.class_shares.items()
+            [
+                name,
+                shown(share),
+                *([shown(drawn[name])] if drawn else []),
+                shown(real[name]),
+            ]
+            for name, share in quality.class_shares.items()
+        ]
+        head = [
+            "class, by the judge",
+            "generated",
+            *(["every first draw"] if drawn else []),
+            "real",
         ]
         parts.append(f"Share of each class, by the judge, of {quality.n} images a side:")
-        parts.append(table(["class, by the judge", "generated", "real"], shares))
+        parts.append(table(head, shares))
     return [*parts, _picture("samples.png")]
+
+
+def _column(
+    generated: Interval, every: Interval | None, floor: Interval | None, digits: int = 4
+) -> list[str]:
+    # Cells of a row; what the first draws have stands between, where some are refused.
+    said = [generated, *([every] if every else []), floor]
+    return [shown(one, digits) for one in said]
 
 
 def _inversion(report: Report) -> list[str]:

@@ -20,6 +20,7 @@ from controlgen.evaluation.slider_results import (
     CORRECTED,
     HELD,
     PLAIN,
+    PLAIN_CORRECTED,
     RANDOM,
     STAINS_HELD,
     Leakage,
@@ -38,7 +39,7 @@ Floats = NDArray[np.float64]
 AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # sigmas of the bank that are asked for
 IDENTITY_AT = 1.0  # identity is the mean of the edits by this much to either side
 STAINS = ("haematoxylin", "eosin")
-CORRECTIONS = 2  # rounds of the closed loop where there is one
+CORRECTIONS = 8  # rounds of the closed loop where there is one
 
 
 class AttributesLike(Protocol):
@@ -125,7 +126,12 @@ def ways_of(names: Sequence[str]) -> list[Way]:
     others = {name: tuple(other for other in names if other != name) for name in names}
     stains = {name: tuple(stain for stain in STAINS if stain != name) for name in names}
     nothing: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
-    ways = [Way(PLAIN, nothing), Way(HELD, others), Way(CORRECTED, others, CORRECTIONS)]
+    ways = [
+        Way(PLAIN, nothing),
+        Way(PLAIN_CORRECTED, nothing, CORRECTIONS),
+        Way(HELD, others),
+        Way(CORRECTED, others, CORRECTIONS),
+    ]
     if set(STAINS) <= set(names):
         ways.append(Way(STAINS_HELD, stains, CORRECTIONS))
     return [*ways, Way(RANDOM, nothing, random=True)]
@@ -215,7 +221,7 @@ class Trial:
             amount,
             residual=True,
             hold=hold,
-            corrections=corrections if hold else 0,
+            corrections=corrections,
         )
         return edit.pixels
 

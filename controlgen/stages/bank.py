@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,46 +11,114 @@ from controlgen import rng
 from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.formats import create_mapped, open_mapped
 from controlgen.artifacts.store import write_json
-from controlgen.config import EmbedConfig, SampleConfig
-from controlgen.control.bundle import load_generator
+from controlgen.config import EmbedConfig, LikenessConfig, RunConfig
+from controlgen.control.bundle import load_generator, save_likeness
 from controlgen.control.editor import SAMPLES
+from controlgen.control.likeness import Likeness, drawn
+from controlgen.datasets import pinned
 from controlgen.features import FeatureSpace
 from controlgen.images import generated, grid, write_png
+from controlgen.metrics.judge import sources_of
+from controlgen.networks import AnyGenerator
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, name_of, provenance
 from controlgen.threads import AT_ONCE, in_parts
-from controlgen.types import Pixels
+from controlgen.types import Dataset, Features, Latents, Pixels
+
+LOOKED_AT = 2048  # real images held at once
+SHOWN = 40  # samples of a part of the picture of likeness
 
 
-def draw_samples(
-    name: str, config: SampleConfig, gan: Ref, store: Store, report: Reporter | None = None
-) -> Ref:
-    """Draw a bank of latents and images; item i depends on the seed and i alone."""
-    ref = name_of("bank", name, config, gan.fingerprint)
+def draw_samples(run: RunConfig, gan: Ref, store: Store, report: Reporter | None = None) -> Ref:
+    """Draw a bank of latents and images; item i depends on the seed and i alone.
+
+    With `sample.likeness` those are kept that look like real images, to the steering feature space.
+    Raises DataError where there are too few real images for that.
+    """
+    config, kept = run.sample, run.sample.likeness
+    space: FeatureSpace | None = run.embed.space.open() if kept else None
+    dataset = pinned(run.train.dataset) if kept else None
+    parents = [one.fingerprint() for one in (dataset,) if one]
+    parents += [one.fingerprint for one in (space,) if one]
+    ref = name_of("bank", run.name, config, gan.fingerprint, *parents)
     if store.has(ref):
         return ref
     generator, shape = load_generator(store.open(gan))
+    model = _Drawing(generator, space)
     with store.making(ref, {"gan": gan}) as folder:
+        likeness = None
+        if kept and space and dataset:
+            likeness = _learned(kept, space, dataset.open(), report or Bars(), ref)
+            save_likeness(folder, kept, likeness)
         # Every image is drawn among as many others, so that its last bit depends on nothing else.
-        whole, step = (math.ceil(n / AT_ONCE) * AT_ONCE for n in (config.n, config.batch_size))
-        latents = rng.normals(config.seed, SAMPLES, 0, whole, generator.latent_size)
-        stored = create_mapped(
-            folder / "latents.npy", (config.n, generator.latent_size), np.float32
-        )
-        stored[:] = latents[: config.n]
+        step = math.ceil(config.batch_size / AT_ONCE) * AT_ONCE
+        latents = create_mapped(folder / "latents.npy", (config.n, model.latent_size), np.float32)
         pixels = create_mapped(folder / "pixels.npy", (config.n, *shape), np.uint8)
         with (report or Bars()).meter(f"sample {ref.name}", config.n, unit="images") as meter:
             for start in range(0, config.n, step):
                 part = slice(start, min(start + step, config.n))
-                drawn = in_parts(partial(generated, generator), latents[start : start + step])
-                pixels[part] = drawn[: part.stop - start]
+                whole = start + math.ceil((part.stop - start) / AT_ONCE) * AT_ONCE
+                found = drawn(model, likeness, config.seed, SAMPLES, start, whole)
+                latents[part], pixels[part] = (rows[: part.stop - start] for rows in found)
                 meter.to(part.stop)
-        for array in (stored, pixels):
+        for array in (latents, pixels):
             array.flush()
         origin = provenance(ref, "the bank's first items", config.seed)
         write_png(folder / "grid.png", grid(pixels[:GRID], 10), origin, zoom=2)
+        if likeness:
+            _picture_of_likeness(model, likeness, config.seed, folder, ref)
         write_json(folder / "config.json", config.effective())
     return ref
+
+
+class _Drawing:
+    """A generator, and the feature space that samples are judged in, where they are."""
+
+    def __init__(self, generator: AnyGenerator, space: FeatureSpace | None) -> None:
+        self._generator, self._space = generator, space
+
+    @property
+    def latent_size(self) -> int:
+        return self._generator.latent_size
+
+    def generate(self, latents: Latents) -> Pixels:
+        return in_parts(partial(generated, self._generator), latents)
+
+    def embed(self, pixels: Pixels) -> Features:
+        assert self._space is not None
+        return in_parts(self._space.embed, pixels)
+
+
+def _learned(
+    config: LikenessConfig, space: FeatureSpace, dataset: Dataset, report: Reporter, ref: Ref
+) -> Likeness:
+    # Of the real training images some are looked at, in the order they lie.
+    order = rng.stream(config.seed, "likeness images").permutation(len(dataset))
+    indices = np.sort(order[: config.images])
+    rows = []
+    with report.meter(f"look at real images for {ref.name}", len(indices), unit="images") as meter:
+        for start in range(0, len(indices), LOOKED_AT):
+            part = indices[start : start + LOOKED_AT]
+            rows.append(in_parts(space.embed, dataset.pixels(part)))
+            meter.to(start + len(part))
+    return Likeness.of(np.concatenate(rows), sources_of(dataset, indices), config)
+
+
+def _picture_of_likeness(
+    model: _Drawing, likeness: Likeness, seed: int, folder: Path, ref: Ref
+) -> None:
+    # Among the first draws of some samples, those that lie furthest from and nearest to real ones.
+    first = drawn(model, None, seed, SAMPLES, 0, 10 * GRID).pixels
+    order = np.argsort(likeness.scores(model.embed(first)), kind="stable")
+    recipe = (
+        f"of {10 * GRID} first draws the {SHOWN} least like real images (top), then the {SHOWN} "
+        f"at the bound, just refused and just kept, then the {SHOWN} most like them"
+    )
+    bound = int((~likeness.keeps(model.embed(first))).sum())
+    middle = int(np.clip(bound - SHOWN // 2, 0, len(order) - SHOWN))
+    rows = (order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:])
+    sheet = grid(first[np.concatenate(rows)], 20)
+    write_png(folder / "likeness.png", sheet, provenance(ref, recipe, seed), zoom=2)
 
 
 def embed_images(

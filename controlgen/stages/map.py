@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from controlgen.control import Editor
 from controlgen.control.attributes import AttributeModel, measured_in_blocks
 from controlgen.control.bundle import (
     load_generator,
+    open_likeness,
     save_attributes,
     save_bank,
     save_generator,
+    save_likeness,
     save_map,
 )
+from controlgen.control.closed_loop import MEASURED_ON, response_of
 from controlgen.control.statistics import Statistics
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
@@ -77,19 +81,23 @@ def fit_map(
         space_settings = run.embed.space
         save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
         save_bank(folder, run.sample.seed, run.sample.n)
+        likeness = open_likeness(store.path(bank), space.size)
+        if likeness and run.sample.likeness:
+            save_likeness(folder, run.sample.likeness, likeness)
         write_json(folder / "config.json", config.effective())
         facts: dict[str, Any] = {
             "map": config.map.kind,
             "fitted on": f"{part.stop} generated images, no labels",
         }
+        editor = Editor(generator, space, estimator, statistics, shape)
         if config.attributes is not None:
             shown = _fit_attributes(config.attributes, items, statistics, ref, report)
+            shown = _with_response(shown, editor, items)
             save_attributes(folder, shown)
             facts |= {
                 f"R2 of {name} on features": f"{value:.3f} (images not fitted on)"
                 for name, value in zip(shown.names, shown.r2, strict=True)
             }
-        editor = Editor(generator, space, estimator, statistics, shape)
         if believing is not None:
             facts |= believing.fit(editor, items, folder)
         _picture_of_map(editor, items, folder, ref)
@@ -146,6 +154,14 @@ def _fit_attributes(
             meter.to(done)
     features = np.array(items.features[part])
     return AttributeModel.fitted(settings, np.concatenate(rows), features, statistics)
+
+
+def _with_response(shown: AttributeModel, editor: Editor, items: Bank) -> AttributeModel:
+    # How attributes answer to what is asked of them, on images that the map was fitted on.
+    first = slice(0, min(MEASURED_ON, items.train.stop))
+    latents, features = (np.array(rows[first]) for rows in (items.latents, items.features))
+    response = response_of(shown, editor.generate, editor.invert, latents, features)
+    return replace(shown, response=response)
 
 
 def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:

@@ -105,6 +105,7 @@ def ship(
             {
                 "data": f"{run.about or data.kind}; images only: labels judged, and taught nothing",
                 **_origin(run, trained),
+                **_kept(report),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
                 "memorisation": _memorisation(report, kept if private else ""),
@@ -131,6 +132,18 @@ def _memorisation(report: Mapping[str, Any], kept: str) -> str:
         "than 99 % of held-out ones do"
     )
     return told + (f"; the nearest pairs show real images and lie in {kept}" if kept else "")
+
+
+def _kept(report: Mapping[str, Any]) -> dict[str, str]:
+    # What likeness refuses is said beside what it leaves.
+    every = report["quality"].get("every_draw")
+    if every is None:
+        return {}
+    kept = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**every["kept"])
+    said = f"those as like real images as most are: {kept} of first draws"
+    if every["confident"] is not None:
+        said += f", on all of which the judge is confident at {every['confident']['mean']:.3f}"
+    return {"samples kept": said}
 
 
 def _origin(run: RunConfig, trained: Path) -> dict[str, str]:

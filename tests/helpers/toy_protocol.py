@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from controlgen.config import EvaluateConfig
+from controlgen.control.likeness import drawn
 from controlgen.evaluation.base import Subject
 from controlgen.metrics.inversion import unit_rows
 from controlgen.rng import normals
@@ -54,6 +55,8 @@ class TextSpace(ToySpace):
 class ToyEditor:
     """What the protocol needs of an Editor, over a toy's generator and space."""
 
+    likeness = None
+
     def __init__(self, space, generator, image_shape, latent_size):
         self.space, self.generator = space, generator
         self.image_shape, self.latent_size = image_shape, latent_size
@@ -64,6 +67,9 @@ class ToyEditor:
 
     def embed(self, pixels):
         return self.space.embed(pixels)
+
+    def drawn(self, n, seed, purpose, start=0):
+        return drawn(self, self.likeness, seed, purpose, start, start + n)
 
     def features_of_latents(self, latents):
         return self.space.features(self.generator.unit(latents))
