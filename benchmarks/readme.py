@@ -171,7 +171,8 @@ def slid(report: dict[str, Any], shipped: str, images: str) -> list[str]:
         return []
     return [
         f"**Sliders** of measured attributes on {found['sources']} {images}: Spearman of the "
-        "amount asked and the attribute measured, and the diagonal share of the leakage.",
+        "amount asked and the attribute measured, and the diagonal share of the leakage. Corrected: "
+        f"{found['corrections']} rounds that measure the pictures and ask for what is missing.",
         sliders(found),
         f"![Sliders]({shipped}/sliders.png)",
     ]
@@ -299,7 +300,8 @@ def spaces(folder: Path) -> str:
             "A space learned from the images alone against the embedded CLIP, each with its own "
             "map of the shipped generator, under the whole protocol (`embed.space`, "
             "`benchmarks/side_by_side.py`): [digits](docs/self-supervised-mnist.md), "
-            "[tissue](docs/self-supervised-histology.md).",
+            "[tissue](docs/self-supervised-histology.md); both of before likeness and corrections "
+            "in a closed loop.",
         ]
     )
 
@@ -368,6 +370,10 @@ def maps() -> str:
     """What benchmarks of the map measured on the shipped MNIST model."""
     return "\n\n".join(
         [
+            "These tables, but for that of seeds on tissue, are of digits before samples were "
+            "chosen by likeness, of maps with half of today's cycle steps, and of corrections of "
+            "two rounds without a measured response: `--set sample.likeness= --set "
+            "fit.map.cycle_steps=4_000` fits such maps.",
             "Every rung of the ladder on the same pairs and targets, digits (`python "
             "benchmarks/maps.py`; fit in processor seconds, p95 of one edit, f2 is the audit "
             "space; the last three columns are of k answers to each target):",
@@ -385,7 +391,7 @@ def maps() -> str:
             "evaluate.guidance=2`). "
             "More than was learned, 1, does not pay there.",
             "The protocol over three seeds of the map, generator and features the same: "
-            "[digits](docs/seeds-mnist.md) (the row on reachability is of the score as it was "
+            "[digits](docs/seeds-mnist.md) (its row on reachability is of the score as it was "
             "before it saw how far out the answer lies), [tissue](docs/seeds-histology.md) "
             "(`python benchmarks/seeds.py`).",
         ]
