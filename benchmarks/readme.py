@@ -171,8 +171,9 @@ def slid(report: dict[str, Any], shipped: str, images: str) -> list[str]:
         return []
     return [
         f"**Sliders** of measured attributes on {found['sources']} {images}: Spearman of the "
-        "amount asked and the attribute measured, and the diagonal share of the leakage. Corrected: "
-        f"{found['corrections']} rounds that measure the pictures and ask for what is missing.",
+        "amount asked and the attribute measured, and the diagonal share of the leakage. "
+        f"Corrected: {found['corrections']} rounds that measure the pictures and ask for what is "
+        "missing.",
         sliders(found),
         f"![Sliders]({shipped}/sliders.png)",
     ]
