@@ -93,7 +93,8 @@ def every_draw(quality: dict[str, Any]) -> str:
         f"Samples are kept by their likeness to real images: {spread(every['kept'])} of first "
         "draws are, the others are drawn again. Of every first draw, none refused, the judge is "
         f"confident on {spread(every['confident'])}; smallest class share {smallest:.3f}; FD "
-        f"{spread(every['frechet'])}, KD {spread(every['kernel'])}."
+        f"{spread(every['frechet'])}, KD {spread(every['kernel'])}. The rule was chosen while what "
+        "another judge said of such samples was watched, so this is slightly optimistic."
     )
 
 
