@@ -269,7 +269,6 @@ def direction(
     output: Annotated[Path, typer.Option("-o", "--output", help="Name of a .safetensors file.")],
     name: Annotated[str | None, typer.Option(help="Its name; the file's if left out.")] = None,
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
-    corrections: CorrectionsOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Keep a direction as a small file, for direction("FILE") in any expression."""

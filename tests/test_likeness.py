@@ -195,6 +195,16 @@ def test_neither_batch_nor_run_changes_a_bank(line: Any, choosing: Any, tmp_path
         assert (others.path(bank) / name).read_bytes() == (store.path(bank) / name).read_bytes()
 
 
+def test_too_few_real_images_are_refused_before_anything_is_trained(
+    choosing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = choosing[0]
+    stages.check_fit(run)
+    monkeypatch.setattr("controlgen.control.likeness.FEWEST", 10_000)
+    with pytest.raises(DataError, match=r"sample\.likeness: 400 real images"):
+        stages.check_fit(run)
+
+
 def test_data_and_space_name_the_bank(choosing: Any) -> None:
     run, store, (gan, bank, *_) = choosing
     before = store.refs()

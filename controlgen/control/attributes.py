@@ -175,7 +175,7 @@ class AttributeModel:
             raise ConfigError(f"attribute {name!r} cannot be moved and held; hold some of {others}")
         wanted = np.zeros((1, 1 + len(held)))
         wanted[0, 0] = 1.0
-        return np.asarray(self._lift(moved + held, wanted)[0], np.float32)
+        return np.asarray(self.lift(moved + held, wanted)[0], np.float32)
 
     def held(self, direction: Direction, hold: str | Sequence[str]) -> Direction:
         """The nearest (Mahalanobis) direction (d) that by the linear model moves none of `hold`.
@@ -186,7 +186,7 @@ class AttributeModel:
         if not columns:
             return direction
         moves = self.weights[columns] @ np.asarray(direction, np.float64)
-        return np.asarray(direction - self._lift(columns, moves[None])[0], np.float32)
+        return np.asarray(direction - self.lift(columns, moves[None])[0], np.float32)
 
     def steered(self, hold: str | Sequence[str]) -> list[int]:
         """Where the attributes stand that can be moved apart: `hold`, and all beside these.
@@ -195,13 +195,6 @@ class AttributeModel:
         """
         columns = self.columns(hold)
         return columns + self._others(columns)
-
-    def lift(self, columns: list[int], changes: Values) -> Values:
-        """Changes (n r) of these attributes in sigmas -> the most likely changes (n d) of features.
-
-        Raises ConfigError where the features do not show them, or cannot tell them apart.
-        """
-        return self._lift(columns, changes)
 
     def of_attributes(self, change: Values) -> float:
         """Share of a change's (d) squared length that is no sum of attributes' own changes, 0..1.
@@ -232,8 +225,11 @@ class AttributeModel:
                     found.append(column)
         return found
 
-    def _lift(self, columns: list[int], changes: Values) -> Values:
-        # Changes (n r) of these attributes in sigmas -> the most likely changes of features (n d).
+    def lift(self, columns: list[int], changes: Values) -> Values:
+        """Changes (n r) of these attributes in sigmas -> the most likely changes (n d) of features.
+
+        Raises ConfigError where the features do not show them, or cannot tell them apart.
+        """
         patterns, shown = self._shown(columns)
         self._refuse_singular(columns, shown)
         components = self.statistics.components.astype(np.float64)

@@ -46,13 +46,7 @@ class Likeness:
 
         Raises DataError where there are too few images or sources to set a bound by.
         """
-        order = rng.stream(config.seed, "likeness unseen").permutation(np.unique(sources))
-        unseen = np.isin(sources, order[: round(UNSEEN * len(order))])
-        if min(unseen.sum(), len(features) - unseen.sum()) < FEWEST:
-            raise DataError(
-                f"sample.likeness: {len(features)} real images of {len(order)} sources are too "
-                "few to know others by; leave it out"
-            )
+        unseen = kept_apart(sources, config)
         seen = np.asarray(features[~unseen], np.float32)
         distinct = len(np.unique(seen, axis=0))
         clusters = max(min(config.centres, len(seen) // MEMBERS, distinct), 1)
@@ -88,6 +82,21 @@ class Likeness:
         if centres is None or centres.ndim != 2 or centres.shape[1] != size:
             raise ArtifactCorrupt(f"holds no centres of features of size {size}")
         return cls(centres, least, tries)
+
+
+def kept_apart(sources: Indices, config: LikenessConfig) -> NDArray[np.bool_]:
+    """Which real images (n), by the numbers of their sources, set the bound; others the centres.
+
+    Raises DataError where there are too few images or sources for both.
+    """
+    order = rng.stream(config.seed, "likeness unseen").permutation(np.unique(sources))
+    unseen = np.isin(sources, order[: round(UNSEEN * len(order))])
+    if min(unseen.sum(), len(sources) - unseen.sum()) < FEWEST:
+        raise DataError(
+            f"sample.likeness: {len(sources)} real images of {len(order)} sources are too few to "
+            "know others by; leave it out"
+        )
+    return unseen
 
 
 def drawn(

@@ -23,7 +23,7 @@ from controlgen.networks import AnyGenerator
 from controlgen.progress import Bars, Reporter
 from controlgen.stages.common import GRID, name_of, provenance
 from controlgen.threads import AT_ONCE, in_parts
-from controlgen.types import Dataset, Features, Latents, Pixels
+from controlgen.types import Dataset, Features, Indices, Latents, Pixels
 
 LOOKED_AT = 2048  # real images held at once
 SHOWN = 40  # samples of a part of the picture of likeness
@@ -89,12 +89,16 @@ class _Drawing:
         return in_parts(self._space.embed, pixels)
 
 
+def looked_at(config: LikenessConfig, dataset: Dataset) -> Indices:
+    """The real training images that likeness is learned from, in the order they lie."""
+    order = rng.stream(config.seed, "likeness images").permutation(len(dataset))
+    return np.sort(order[: config.images])
+
+
 def _learned(
     config: LikenessConfig, space: FeatureSpace, dataset: Dataset, report: Reporter, ref: Ref
 ) -> Likeness:
-    # Of the real training images some are looked at, in the order they lie.
-    order = rng.stream(config.seed, "likeness images").permutation(len(dataset))
-    indices = np.sort(order[: config.images])
+    indices = looked_at(config, dataset)
     rows = []
     with report.meter(f"look at real images for {ref.name}", len(indices), unit="images") as meter:
         for start in range(0, len(indices), LOOKED_AT):

@@ -3,9 +3,12 @@
 from controlgen.config import RunConfig
 from controlgen.control.answers import guided
 from controlgen.control.calibration import FEWEST
+from controlgen.control.likeness import kept_apart
 from controlgen.errors import ConfigError
 from controlgen.evaluation import check_classes
+from controlgen.metrics.judge import sources_of
 from controlgen.metrics.perceptual import open_distance
+from controlgen.stages.bank import looked_at
 from controlgen.stages.believing import Believing
 from controlgen.stages.taking import check_generator
 
@@ -17,7 +20,10 @@ def check_fit(run: RunConfig) -> None:
     themselves would; makes nothing.
     """
     check_generator(run)
-    shape = run.train.dataset.open().image_shape
+    dataset = run.train.dataset.open()
+    shape = dataset.image_shape
+    if likeness := run.sample.likeness:
+        kept_apart(sources_of(dataset, looked_at(likeness, dataset)), likeness)
     if run.fit.attributes is not None:
         run.fit.attributes.check(shape)
     run.embed.space.open()
