@@ -16,6 +16,7 @@ from rich.console import Console
 from controlgen.artifacts import Store
 from controlgen.config import RunConfig
 from controlgen.errors import ControlGenError
+from controlgen.memory import keep_freed
 from controlgen.spec import Spec
 from flows.report import check_server, quiet_prefect
 
@@ -87,6 +88,7 @@ def start(
         Console().print_json(json.dumps(settings.effective()))
         return
     check_server()
+    keep_freed()
     with quiet_prefect():
         action(settings, Store(store))
 

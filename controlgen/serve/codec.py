@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from controlgen.serve.limits import Limits
 from controlgen.types import Pixels, Shape
 
 NPY_HEADER = 1_000  # bytes of a .npy header that numpy is let read
+NPY_MAGIC = np.lib.format.magic(1, 0)
 
 
 def from_base64(text: str, what: str) -> bytes:
@@ -99,19 +101,27 @@ def npy(array: NDArray[Any]) -> bytes:
 
 def from_npy(content: bytes, what: str) -> NDArray[np.float32]:
     """Numbers of a .npy file (version 1) as float32. Raises DataError for any other content."""
-    stream = io.BytesIO(content)
+    start = len(NPY_MAGIC) + 2
+    start += int.from_bytes(content[len(NPY_MAGIC) : start], "little")
     try:
-        version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0(stream, max_header_size=NPY_HEADER)
+        shape, columns_first, kind = _npy_header(content[:start])
     except (ValueError, EOFError, SyntaxError):
-        version, header = (0, 0), ((), False, np.dtype("O"))
-    shape, columns_first, kind = header
-    data = content[stream.tell() :]
+        shape, columns_first, kind = (), False, np.dtype("O")
+    data = content[start:]
     # What the header claims must be there: nothing is allocated on its word.
-    if version != (1, 0) or kind.kind not in "fiu" or len(data) != math.prod(shape) * kind.itemsize:
+    if kind.kind not in "fiu" or len(data) != math.prod(shape) * kind.itemsize:
         raise DataError(f"{what}: not a .npy file of plain numbers")
     numbers = np.frombuffer(data, kind)
     return finite(numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape), what)
+
+
+@lru_cache(maxsize=100)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    # Shape, order and kind. Python's own parser reads it, and nearly all are alike.
+    if not header.startswith(NPY_MAGIC) or len(header) > NPY_HEADER:
+        raise ValueError("not version 1 of .npy")
+    stream = io.BytesIO(header[len(NPY_MAGIC) :])
+    return np.lib.format.read_array_header_1_0(stream, max_header_size=NPY_HEADER)
 
 
 def bounded(numbers: NDArray[np.float32], what: str) -> NDArray[np.float32]:

@@ -157,7 +157,8 @@ class Bounded:
                 return await receive()
             seconds, left = self.limits.seconds, end - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), min(seconds, left))
+                async with asyncio.timeout(min(seconds, left)):
+                    message = await receive()
             except TimeoutError:
                 dripped = f"the body was not whole after {ARRIVAL * seconds:g} s"
                 refused = 408, dripped if left < seconds else f"nothing came for {seconds:g} s"
