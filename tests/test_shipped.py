@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
@@ -71,11 +72,15 @@ def test_every_picture_says_whether_it_is_synthetic(path: Path) -> None:
     assert chunks.get("version"), path
 
 
-def test_the_readmes_first_picture_is_drawn_again_byte_for_byte(
+def test_the_readmes_first_picture_is_drawn_again(
     controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     shown, again = ROOT / "docs" / "edit.png", tmp_path / "again.png"
     told = controlgen("edit", "--recipe", shown, "-o", again)
     assert (told.code, told.err) == (0, "")
-    assert again.read_bytes() == shown.read_bytes()
+    # Another processor sums in another order, and a value may round to the next grey.
+    with Image.open(again) as new, Image.open(shown) as old:
+        assert new.text == old.text  # type: ignore[attr-defined]
+        pixels = [np.asarray(one.convert("RGB"), np.int16) for one in (new, old)]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 2
