@@ -11,10 +11,10 @@ MEGABYTE = 2**20
 def keep_freed() -> bool:
     """Let glibc keep what is freed, in blocks of up to 32 MB, instead of handing it back.
 
-    Handed back, every page of every step's activations is cleared and mapped anew by the kernel: a
-    quarter of the time of training on two cores. It holds for the whole process, which then stays
-    as large as it once was, so only programs of long work ask for it. Returns whether it was done;
-    other allocators than glibc's go on as they are.
+    Handed back, every page of every step's activations is cleared and mapped anew by the kernel,
+    which small networks on a CPU feel (`benchmarks/speed.py` measures it). It holds for the whole
+    process, which then stays as large as it once was, so only programs of long work ask for it.
+    Returns whether it was done; other allocators than glibc's go on as they are.
     """
     if sys.platform != "linux":
         return False
