@@ -4,12 +4,16 @@ python benchmarks/serve.py [MAP_FOLDER] [--requests 10000] [--rounds 5]
 
 Overhead is a ratio of medians of calls that take turns, TURN at a time, for what the one process
 leaves in the caches is in the other's way; each edit is another one. One and the same code is up to
-a third faster or slower in one process than in the next, so every round has a new server and a new
-process beside it: told are the median round and the range of all.
+a third faster or slower on one core, and from one minute to the next, so every round has a new
+server and a new process beside it: told are the median round and the range of all. Rounds are of
+two kinds. With one core for both, what is compared is work. With all cores they change over at
+every request, and what a core costs that wakes up, or that another tenant shares, is in it as well.
+At several clients overhead is the edits a second that the server gives, against one Editor alone.
 """
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +34,7 @@ from controlgen.serve import telling
 CLIENTS = (1, 8, 32)
 EDITS = 200  # for each number of clients
 TURN = 20  # edits of one kind after each other
+CROWD = 50  # the same of several clients
 TEXTS = {1: "text('a bold digit') - text('a thin digit')", 3: "text('malignant') - text('benign')"}
 
 
@@ -83,24 +88,40 @@ def overhead(editor: Editor, client: Client) -> dict[str, float]:
 
 
 def rounds(map_folder: str, n: int) -> None:
-    """Overheads of n servers, each with another process beside it."""
-    found = []
-    for _ in range(n):
-        with served(map_folder) as (_, url):
-            command = [sys.executable, __file__, map_folder, "--beside", url]
-            told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            found.append(list(json.loads(told).values()))
-            print("a round:", ", ".join(f"{one:.1f}" for one in found[-1]), "ms", flush=True)
-    alone, whole, asked = np.array(found).T
-    for name, values in (
-        ("Editor.answer", alone),
-        ("the same, measured and drawn", whole),
-        ("POST /v1/edit", asked),
+    """Overheads of n servers, each with another process beside it: on one core, on all of them."""
+    cores = sorted(os.sched_getaffinity(0))
+    for where, sets in (
+        ("one core for both", [{cores[at % len(cores)]} for at in range(n)]),
+        (f"{len(cores)} cores", [set(cores)] * n),
     ):
-        print(f"{name}: {spread(values, 1)} ms, {n} rounds of {EDITS}")
-    for name, direct in (("the answer alone", alone), ("all that it tells", whole)):
-        over = 100 * (asked / direct - 1)
-        print(f"overhead of the API at one client, over {name}: {spread(over, 0)} %")
+        found = []
+        for use in sets:
+            with only(use), served(map_folder) as (_, url):
+                command = [sys.executable, __file__, map_folder, "--beside", url]
+                told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            found.append(list(json.loads(told).values()))
+            print(f"{where}:", ", ".join(f"{one:.1f}" for one in found[-1]), "ms", flush=True)
+        alone, whole, asked = np.array(found).T
+        for name, values in (
+            ("Editor.answer", alone),
+            ("the same, measured and drawn", whole),
+            ("POST /v1/edit", asked),
+        ):
+            print(f"{where}: {name}: {spread(values, 1)} ms, {n} rounds of {EDITS}")
+        for name, direct in (("the answer alone", alone), ("all that it tells", whole)):
+            over = spread(100 * (asked / direct - 1), 0)
+            print(f"{where}: overhead of the API at one client, over {name}: {over} %")
+
+
+@contextmanager
+def only(cores: set[int]) -> Iterator[None]:
+    """Run on these cores alone; so does every process that is begun within."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def spread(values: np.ndarray, digits: int) -> str:
@@ -111,18 +132,29 @@ def spread(values: np.ndarray, digits: int) -> str:
 
 
 def crowd(editor: Editor, client: Client, clients: int) -> None:
-    """Many clients at once."""
+    """Many clients at once, in turns with an Editor that has the cores to itself."""
 
     def one(at: int) -> float:
         begun = time.perf_counter()
         client.answer(words(editor, at))
         return time.perf_counter() - begun
 
-    begun = time.perf_counter()
+    taken: list[float] = []
+    ratios, together = [], 0.0
     with ThreadPoolExecutor(clients) as pool:
-        taken = list(pool.map(one, range(EDITS)))
-    rate = EDITS / (time.perf_counter() - begun)
-    told(f"{clients} clients: {rate:.1f} edits a second", taken)
+        for start in range(0, EDITS, CROWD):
+            edits = range(start, start + CROWD)
+            begun = time.perf_counter()
+            taken += pool.map(one, edits)
+            spent = time.perf_counter() - begun
+            begun = time.perf_counter()
+            for at in edits:
+                drawn(editor, words(editor, at))
+            ratios.append(spent / (time.perf_counter() - begun))
+            together += spent
+    told(f"{clients} clients: {EDITS / together:.1f} edits a second", taken)
+    over = spread(100 * (np.array(ratios) - 1), 0)
+    print(f"{clients} clients: overhead in edits a second, over all that it tells: {over} %")
 
 
 @contextmanager

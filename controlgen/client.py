@@ -19,10 +19,11 @@ from controlgen.serve.tokens import bare
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 if TYPE_CHECKING:
-    import httpx
+    from urllib3 import BaseHTTPResponse
 
 AGAIN = (429, 503)  # answers after which the same request may be sent again
 DROPPED = 3  # connections lost in a row after which it is given up
+CONNECTIONS = 100  # at once; requests of more threads wait for one
 
 
 class Refused(ControlGenError):
@@ -77,8 +78,9 @@ class Answered(Edit):
 class Client:
     """Speaks to `controlgen serve`. Answers and arrays are those of an Editor, bit for bit.
 
-    `patience` seconds is how long a busy server is asked again. Raises Refused with the server's
-    own line, ConfigError where httpx is not installed, DataError where nobody answers.
+    `patience` seconds is how long a busy server is asked again, `timeout` how long nothing may
+    come of it. Threads may share a client. Raises Refused with the server's own line, ConfigError
+    for what is no address or where urllib3 is not installed, DataError where nobody answers.
     """
 
     def __init__(
@@ -88,14 +90,22 @@ class Client:
         token: str = "",
         patience: float = 60.0,
         timeout: float = 60.0,
-        http: "httpx.Client | None" = None,
     ) -> None:
         self.url, self.model, self.patience = url, model, patience
-        # Bytes, for a token may have letters that headers know nothing of.
-        headers = {b"Authorization": b"Bearer " + bare(token)} if token.strip() else {}
-        self._httpx = _httpx()
-        self._http = http or self._httpx.Client(base_url=url, timeout=timeout, trust_env=False)
-        self._http.headers.update(headers)
+        self._urllib3 = _urllib3()
+        # Each byte as a letter, for a token may have letters that headers know nothing of.
+        bearer = f"Bearer {bare(token).decode('latin-1')}"
+        headers = {"Authorization": bearer} if token.strip() else {}
+        try:
+            address = self._urllib3.util.parse_url(url)
+        except self._urllib3.exceptions.LocationParseError:
+            address = None
+        if address is None or address.scheme not in ("http", "https") or not address.host:
+            raise ConfigError(f"{url}: no address of a server; give it as http://HOST:PORT")
+        self._path = (address.path or "").rstrip("/")
+        self._http = self._urllib3.connection_from_url(
+            url, timeout=timeout, maxsize=CONNECTIONS, block=True, headers=headers
+        )
         about = self._described()
         self.model = about["name"]
         self.image_shape: Shape = tuple(about["image_shape"])
@@ -266,7 +276,7 @@ class Client:
     def direction_file(self, name: str) -> bytes:
         """A kept direction as a file, for `controlgen edit` and others."""
         path = f"/v1/models/{self.model}/directions/{name}.safetensors"
-        return bytes(self._send("GET", path).content)
+        return self._send("GET", path).data
 
     def _moved(self, **asked: Any) -> Answered:
         _check(amount=asked["amount"], guidance=asked.get("guidance"))
@@ -288,30 +298,34 @@ class Client:
         told: dict[str, Any] = answer.json()
         return told
 
-    def _send(self, method: str, path: str, asked: Any = None) -> Any:
+    def _send(self, method: str, path: str, asked: Any = None) -> "BaseHTTPResponse":
         end, left = time.monotonic() + self.patience, DROPPED
+        errors = self._urllib3.exceptions
         while True:
             try:
-                answer = self._http.request(method, path, json=asked)
-            except self._httpx.TransportError as error:
+                answer: BaseHTTPResponse = self._http.request(
+                    method, self._path + path, json=asked, retries=False, redirect=False
+                )
+            except errors.HTTPError as error:
                 # Asking twice changes nothing, so what was lost on the way is asked again.
                 left -= 1
-                if left and not isinstance(error, self._httpx.ConnectError):
+                if left and not isinstance(error, errors.NewConnectionError):
                     continue
+                said = str(error.args[0]).rpartition(": ")[2]
                 raise DataError(
-                    f"{self.url}: no answer ({error}); start `controlgen serve MODEL` there"
+                    f"{self.url}: no answer ({said}); start `controlgen serve MODEL` there"
                 ) from None
             wait = float(answer.headers.get("retry-after", 1))
-            if answer.status_code not in AGAIN or time.monotonic() + wait > end:
+            if answer.status not in AGAIN or time.monotonic() + wait > end:
                 break
             time.sleep(wait)
-        if answer.is_success:
+        if 200 <= answer.status < 300:
             return answer
         try:
             said = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            said = f"answered {answer.status_code}"
-        raise Refused(f"{self.url}: {said}", answer.status_code)
+            said = f"answered {answer.status}"
+        raise Refused(f"{self.url}: {said}", answer.status)
 
 
 def _answered(told: Mapping[str, Any]) -> Answered:
@@ -369,9 +383,9 @@ def _files(images: Mapping[str, bytes | Path]) -> dict[str, str]:
     return {name: codec.to_base64(content) for name, content in contents.items()}
 
 
-def _httpx() -> Any:
+def _urllib3() -> Any:
     try:
-        import httpx
+        import urllib3
     except ImportError:
-        raise ConfigError("the client needs httpx: pip install 'controlgen[serve]'") from None
-    return httpx
+        raise ConfigError("the client needs urllib3: pip install 'controlgen[serve]'") from None
+    return urllib3

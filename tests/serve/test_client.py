@@ -1,0 +1,109 @@
+"""The client by itself: addresses, and servers that are not there or let go of connections."""
+
+import json
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from controlgen import Client
+from controlgen.client import DROPPED, Refused
+from controlgen.errors import ConfigError, DataError
+
+ABOUT = {"name": "far", "image_shape": [1, 8, 8], "latent_size": 4}
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Lets go of as many requests as `server.drop` says, then answers what `server.said` holds."""
+
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def do_GET(self) -> None:
+        """Any path, which is remembered."""
+        self.server.paths.append(self.path)
+        if self.server.drop:
+            self.server.drop -= 1
+            self.close_connection = True
+            return
+        status, content = self.server.said
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Not printed."""
+
+
+@pytest.fixture
+def far() -> Iterator[Any]:
+    """A server that does as it is told."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        told: Any = server
+        told.paths, told.drop, told.said = [], 0, (200, json.dumps([ABOUT]).encode())
+        told.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield told
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "localhost:8000", "ftp://a", "http://", "http://a b", "http://a:99999"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="give it as http://HOST:PORT") as caught:
+        Client(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
+    with socket.socket() as bound:  # bound and not listening: nobody else can answer there
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(DataError) as caught:
+            Client(url)
+    said = str(caught.value)
+    assert said.startswith(f"{url}: no answer (") and "refused" in said and "\n" not in said
+
+
+def test_one_that_says_nothing_is_given_up() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(DataError, match="no answer .*timed out"):
+            Client(url, timeout=0.1)
+
+
+def test_lost_connections_are_asked_again_so_often(far: Any) -> None:
+    far.drop = DROPPED - 1
+    with Client(far.url) as client:
+        assert client.image_shape == (1, 8, 8)
+    assert len(far.paths) == DROPPED
+    far.drop = DROPPED
+    with pytest.raises(DataError, match="no answer"):
+        Client(far.url)
+    assert len(far.paths) == 2 * DROPPED
+
+
+@pytest.mark.parametrize("base", ["", "/", "/under/a/path", "/under/a/path/"])
+def test_a_server_may_be_under_a_path(far: Any, base: str) -> None:
+    with Client(far.url + base) as client:
+        assert client.model == "far"
+    assert far.paths == [f"{base.rstrip('/')}/v1/models"]
+
+
+@pytest.mark.parametrize("status", [303, 500])
+def test_what_is_no_answer_is_refused_and_not_followed(far: Any, status: int) -> None:
+    far.said = status, b"no JSON"
+    with pytest.raises(Refused, match=f"answered {status}") as caught:
+        Client(far.url)
+    assert caught.value.status == status
+    assert far.paths == ["/v1/models"]
