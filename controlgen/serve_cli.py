@@ -5,8 +5,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,6 @@ def serve(request: Request) -> None:
             server_header=False,
             timeout_graceful_shutdown=int(limits.seconds) + GRACE,
         )
-        _log()
         bound.listen(config.backlog)  # what is announced can be asked: early requests wait
         port = bound.getsockname()[1]
         shown = f"[{request.host}]" if ":" in request.host else request.host
@@ -66,7 +65,8 @@ def serve(request: Request) -> None:
         if not local:
             _warn(shown, token)
         try:
-            uvicorn.Server(config).run(sockets=[bound])
+            with _logged():
+                uvicorn.Server(config).run(sockets=[bound])
         finally:
             _end(app.state.work.admitted)
 
@@ -79,15 +79,25 @@ def _token(given: str) -> str:
     return token
 
 
-def _log() -> None:
+@contextmanager
+def _logged() -> Iterator[None]:
+    # The log's own way to stderr, for as long as it serves.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("controlgen.serve")
+    log, errors = logging.getLogger("controlgen.serve"), logging.getLogger("uvicorn.error")
+    before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.handlers = [handler]
+    log.addHandler(handler)
     # What is given up at the end is no error: a request that was not whole, or a second Ctrl-C.
-    logging.getLogger("uvicorn.error").addFilter(_not_given_up)
+    errors.addFilter(_not_given_up)
+    try:
+        yield
+    finally:
+        errors.removeFilter(_not_given_up)
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def _not_given_up(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """`controlgen serve` as a process: its address, its warnings, and how it stops."""
 
+import logging
 import os
 import signal
 import socket
@@ -91,6 +92,8 @@ def test_the_address_can_be_asked_as_soon_as_it_is_announced(
     told = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
     assert (told.code, told.err, len(asked)) == (0, "", 1)
     assert f":{asked[0][1]} " in told.out
+    # Its way of logging ended with it.
+    assert logging.getLogger("controlgen.serve").handlers == []
 
 
 def test_a_request_that_does_not_stop_does_not_hold_up_the_end(

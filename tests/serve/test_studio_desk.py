@@ -191,7 +191,6 @@ def test_what_nobody_foresaw_is_told_without_a_word_of_it(
     def broken(*_: Any) -> None:
         raise RuntimeError("/secret/path")
 
-    logging.getLogger("controlgen.serve").propagate = True
     monkeypatch.setattr(Service, "sweep", broken)
     shown = ask("another")
     assert "log says more" in shown["message"]
