@@ -315,7 +315,7 @@ class Client:
                 raise DataError(
                     f"{self.url}: no answer ({said}); start `controlgen serve MODEL` there"
                 ) from None
-            wait = float(answer.headers.get("retry-after", 1))
+            wait = self._wait(answer)
             if answer.status not in AGAIN or time.monotonic() + wait > end:
                 break
             time.sleep(wait)
@@ -326,6 +326,13 @@ class Client:
         except (ValueError, KeyError, TypeError):
             said = f"answered {answer.status}"
         raise Refused(f"{self.url}: {said}", answer.status)
+
+    def _wait(self, answer: "BaseHTTPResponse") -> float:
+        # Seconds until it may be asked again; what stands before a server may say them as a date.
+        try:
+            return self._urllib3.Retry().get_retry_after(answer) or 1.0
+        except self._urllib3.exceptions.InvalidHeader:
+            return 1.0
 
 
 def _answered(told: Mapping[str, Any]) -> Answered:

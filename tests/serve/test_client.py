@@ -29,10 +29,11 @@ class Answering(BaseHTTPRequestHandler):
             self.server.drop -= 1
             self.close_connection = True
             return
-        status, content = self.server.said
+        status, content = self.server.busy.pop() if self.server.busy else self.server.said
         self.send_response(status)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(content)
 
@@ -46,6 +47,7 @@ def far() -> Iterator[Any]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         told: Any = server
         told.paths, told.drop, told.said = [], 0, (200, json.dumps([ABOUT]).encode())
+        told.busy, told.headers = [], {}
         told.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -102,8 +104,27 @@ def test_a_server_may_be_under_a_path(far: Any, base: str) -> None:
 
 @pytest.mark.parametrize("status", [303, 500])
 def test_what_is_no_answer_is_refused_and_not_followed(far: Any, status: int) -> None:
-    far.said = status, b"no JSON"
+    far.said, far.headers = (status, b"no JSON"), {"Location": "/elsewhere"}
     with pytest.raises(Refused, match=f"answered {status}") as caught:
         Client(far.url)
     assert caught.value.status == status
     assert far.paths == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("3", 3), ("0", 1), ("Wed, 21 Oct 2015 07:28:00 GMT", 1), ("soon", 1), ("-1", 1)],
+)
+def test_a_busy_server_is_asked_again_when_it_says(
+    far: Any, monkeypatch: pytest.MonkeyPatch, said: str, seconds: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("controlgen.client.time.sleep", slept.append)
+    far.headers, far.busy = {"Retry-After": said}, [(503, b""), (429, b"")]
+    with Client(far.url) as client:
+        assert client.model == "far"
+    assert slept == [seconds, seconds]
+    # Not beyond its patience.
+    far.busy = [(429, b'{"detail": "many wait"}')]
+    with pytest.raises(Refused, match="many wait"):
+        Client(far.url, patience=0.5)
