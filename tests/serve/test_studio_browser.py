@@ -273,6 +273,7 @@ def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
     number.fill("10")
     drawn(page, re.compile(r"\+ 10 \*"))
     expect(slider).to_have_attribute("max", "10")
+    page.wait_for_timeout(1500)  # until the page knows that this drawing has ended
     number.fill("")
     number.press("Tab")
     expect(number).to_have_value("10")
