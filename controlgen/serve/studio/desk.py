@@ -111,24 +111,14 @@ class Desk:
 
     async def moved(self, visit: Visit, seen: Sequence[Part], *amounts: Any) -> Shown:
         """Sliders moved: pictures follow, the controls are left in the reader's hand."""
-        wish = _moved(visit.wish, seen, amounts)
-        await self.asking.draw(visit, wish, live=True)
-        wide = {
-            f"slider{place}": {"minimum": -abs(part.amount), "maximum": abs(part.amount)}
-            for place, part in enumerate(wish.parts)
-            if abs(part.amount) > FAR
-        }
-        return {**self._pictures(visit), **wide}
+        await self.asking.draw(visit, _moved(visit.wish, seen, amounts), live=True)
+        return self._pictures(visit)
 
     async def left(self, visit: Visit, seen: Sequence[Part], *amounts: Any) -> Shown:
-        """A slider or its box was left: a number that it does not hold is put right there."""
-        shown: Shown = {}
-        if _moved(visit.wish, seen, amounts) != visit.wish:
-            shown = await self.moved(visit, seen, *amounts)
-        for place, (part, amount) in enumerate(zip(visit.wish.parts, amounts, strict=False)):
-            if amount is None or abs(part.amount) > FAR:
-                shown[f"slider{place}"] = _slider(place, part)
-        return shown
+        """A slider or its box was left: what it shows is drawn."""
+        if _moved(visit.wish, seen, amounts) == visit.wish:
+            return {}
+        return await self.moved(visit, seen, *amounts)
 
     async def removed(self, visit: Visit, seen: Sequence[Part], place: int) -> Shown:
         """One direction less."""

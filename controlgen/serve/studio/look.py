@@ -71,6 +71,22 @@ NAMES = """
   }
 }
 """
+# An emptied box is no number: it shows its last one again as it is left, before Gradio makes it 0.
+REFILLED = """
+() => {
+  const last = new WeakMap(), box = 'input[type=number]';
+  const keep = ({target}) => {
+    if (target.matches?.(box) && target.value !== '') last.set(target, target.value);
+  };
+  document.addEventListener('focusin', keep, true);
+  document.addEventListener('input', keep, true);
+  document.addEventListener('blur', ({target}) => {
+    if (!target.matches?.(box) || target.value !== '' || !last.has(target)) return;
+    target.value = last.get(target);
+    target.dispatchEvent(new Event('input', {bubbles: true}));
+  }, true);
+}
+"""
 # What is drawn stands in the box, unless the reader is writing something else there.
 WRITTEN = """
 (told, written) => {
@@ -94,6 +110,21 @@ element.addEventListener('input', (event) => { at = event.target.value; set(); }
 const changes = {childList: true, subtree: true, attributes: true};
 new MutationObserver(set).observe(element, changes);
 """
+
+
+def widened(place: int) -> str:
+    """A slider reaches as far as the number that is written beside it, and nothing moves in it.
+
+    It is the reader's browser that widens it: an answer that comes when the box has been left is
+    too late, for Gradio has by then put the number within the slider.
+    """
+    return """
+(amount) => {
+  const slider = document.querySelectorAll('.part input[type=range]')[PLACE];
+  const far = Math.abs(amount ?? 0);
+  return {__type__: 'update', ...(far > slider?.max ? {minimum: -far, maximum: far} : {})};
+}
+""".replace("PLACE", str(place))
 
 
 def focus_near(place: int) -> str:

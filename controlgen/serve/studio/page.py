@@ -168,21 +168,22 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     # under way the newest values wait, and those between are left out.
     on = _Wiring(desk, parts)
     on(page.load, desk.opened)
-    page.load(None, js=look.NAMES, queue=False, api_visibility="private")
-    box = [parts["expression"], parts["written"]]
-    parts["expression"].change(
-        None, box, box[1:], js=look.WRITTEN, queue=False, api_visibility="private"
-    )
+    _script(page.load, look.NAMES)
+    _script(page.load, look.REFILLED)
+    written = parts["written"]
+    _script(parts["expression"].change, look.WRITTEN, [parts["expression"], written], [written])
     on(parts["model"].input, desk.model, ["model"])
     on(parts["seed"].input, desk.seed, ["seed"], live=True)
     on(parts["another"].click, desk.another)
     on(parts["image"].picked, desk.image, heard=True)
     sliders = [f"slider{place}" for place in range(MOST)]
     for place, slider in enumerate(sliders):
+        # First: what is bound to one event waits for what was bound to it before.
+        _script(parts[slider].input, look.widened(place), [parts[slider]], [parts[slider]])
         on(parts[slider].input, desk.moved, sliders, live=True)
         on(parts[slider].release, desk.left, sliders, live=True)
         gone = on(parts[f"remove{place}"].click, desk.removed, fixed=[place])
-        gone.then(None, js=look.focus_near(place), queue=False, api_visibility="private")
+        _script(gone.then, look.focus_near(place))
     on(parts["hold"].input, desk.hold, ["hold"])
 
     # Directions that are added, and one that is kept.
@@ -209,6 +210,13 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     on(parts["variants_show"].click, desk.variants, ["count"])
     on(parts["past"].pick, desk.back, heard=True)
     on(parts["forget"].click, desk.forget)
+
+
+def _script(
+    event: Callable[..., Any], js: str, inputs: Sequence[Any] = (), outputs: Sequence[Any] = ()
+) -> None:
+    # What runs in the browser alone.
+    event(None, list(inputs), list(outputs), js=js, queue=False, api_visibility="private")
 
 
 @dataclass(frozen=True)
