@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from controlgen.evaluation.comparison import over_seeds
+from controlgen.evaluation.slider_results import CORRECTED, HELD, PLAIN, PLAIN_CORRECTED
 from controlgen.evaluation.tables import shown, table
 
 Rows = list[dict[str, Any]]
@@ -83,6 +84,30 @@ def protocol(reports: list[dict[str, Any]]) -> list[str]:
     return parts
 
 
+def goal(name: str) -> str:
+    """A target's name without the way of moving a slider, of which a report counts the better."""
+    ways = (PLAIN, PLAIN_CORRECTED, HELD, CORRECTED)
+    return next((name.removesuffix(f", {way}") for way in ways if name.endswith(f", {way}")), name)
+
+
+def targets(reports: list[dict[str, Any]]) -> str:
+    """Every target that a report has, and what each of those measured."""
+    found: dict[str, Rows] = {}
+    for report in reports:
+        for one in report["targets"]:
+            found.setdefault(goal(one["name"]), []).append(one)
+    lines = []
+    for name, same in found.items():
+        values = [one["measured"] for one in same]
+        met = f"{sum(one['met'] for one in same)} of {len(same)}"
+        each = ", ".join("-" if value is None else f"{value:.3f}" for value in values)
+        spread = "-" if None in values else shown(over_seeds(values))
+        names = {one["name"] for one in same}
+        called = names.pop() if len(names) == 1 else f"{name}, the better way of each"
+        lines.append([called, same[0]["wanted"], spread, each, met])
+    return table(["target", "wanted", "measured", "of each", "met"], lines)
+
+
 def differing(reports: list[dict[str, Any]]) -> set[str]:
     """Names of settings of the evaluation that are not the same in all reports."""
     settings = [report["config"] for report in reports]
@@ -99,19 +124,8 @@ def main() -> None:
     if others := differing(reports) - {"seed"}:
         parser.error(f"the reports differ in {', '.join(sorted(others))}, not in a seed alone")
 
-    rows = []
-    for first in reports[0]["targets"]:
-        same = [
-            one for report in reports for one in report["targets"] if one["name"] == first["name"]
-        ]
-        values = [one["measured"] for one in same]
-        met = sum(one["met"] for one in same)
-        each = ", ".join(f"{value:.3f}" for value in values)
-        found = shown(over_seeds(values))
-        rows.append([first["name"], first["wanted"], found, each, f"{met} of {len(same)}"])
     seeds = f"{len(reports)} reports, Student's 95 % interval over them"
-    targets = table(["target", "wanted", "measured", "of each", "met"], rows)
-    text = "\n\n".join([seeds, "## Targets", targets, *protocol(reports)])
+    text = "\n\n".join([seeds, "## Targets", targets(reports), *protocol(reports)])
     print(text)
     if asked.output:
         asked.output.write_text(text + "\n", encoding="utf-8")

@@ -318,6 +318,18 @@ def test_judge_refuses_other_channels(judge):
         judge.probabilities(np.zeros((1, 3, 32, 32), np.uint8))
 
 
+def test_judge_is_the_same_with_any_number_of_threads():
+    data, before = Digits(split="train").open(), torch.get_num_threads()
+    judges = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        judges.append(train_judge(data, 2, 0))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    first, second = [judge.probabilities(data.pixels(np.arange(99))) for judge in judges]
+    np.testing.assert_array_equal(first, second)
+
+
 def test_judge_is_the_same_for_the_same_seed():
     data = Digits(split="train").open()
     state = torch.random.get_rng_state()

@@ -15,6 +15,7 @@ from torch.nn import functional
 from controlgen.errors import Incompatible
 from controlgen.images import to_unit
 from controlgen.rng import torch_stream
+from controlgen.threads import one_thread
 from controlgen.types import Dataset, Indices, Pixels
 
 WIDTHS = (16, 32, 64)
@@ -88,8 +89,14 @@ class ClassifierJudge:
 def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge:
     """Teach a judge on labelled real images by Adam under a one-cycle schedule (Smith, 2018).
 
-    Images are shifted by up to two pixels. The same seed gives the same judge on one machine.
+    Images are shifted by up to two pixels. The same seed gives the same judge on one machine, with
+    any number of threads; the last bit in which these differ would grow over the steps.
     """
+    with one_thread():
+        return _taught(dataset, epochs, seed)
+
+
+def _taught(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge:
     everything = np.arange(len(dataset))
     images = to_unit(dataset.pixels(everything))
     labels = torch.from_numpy(dataset.labels(everything))
