@@ -382,13 +382,12 @@ def maps() -> str:
     """What benchmarks of the map measured on the shipped MNIST model."""
     return "\n\n".join(
         [
-            "These tables, but for those of seeds, are of digits before samples were chosen by "
-            "likeness, of maps with half of today's cycle steps, and of corrections of two rounds "
-            "without a measured response: `--set sample.likeness= --set "
-            "fit.map.cycle_steps=4_000` fits such maps.",
+            "Rungs, pairs and real images are compared with the library's usual steps, 600 of the "
+            "cycle, or half of them, where it says so; the shipped map has 8 000.",
             "Every rung of the ladder on the same pairs and targets, digits (`python "
-            "benchmarks/maps.py`; fit in processor seconds, p95 of one edit, f2 is the audit "
-            "space; the last three columns are of k answers to each target):",
+            "benchmarks/maps.py --bank BANK --features FEATURES`, those of the shipped map; fit in "
+            "processor seconds, p95 of one edit, f2 is the audit space; the last three columns are "
+            "of k answers to each target):",
             printed("maps"),
             "How good a map becomes with the number of pairs it is fitted on "
             "([table](docs/pairs.md), `python benchmarks/pairs.py`):",
@@ -401,7 +400,8 @@ def maps() -> str:
             "What a flow map's guidance does, its weights and everything else the same: "
             "[digits](docs/guidance.md) (`--set 'fit.map={ kind = \"flow\" }' --set "
             "evaluate.guidance=2`). "
-            "More than was learned, 1, does not pay there.",
+            "More than was learned, 1, does not pay there. These are of digits before samples were "
+            "chosen by likeness and of corrections of two rounds without a measured response.",
             "The protocol over three seeds of the map, generator and features the same (`python "
             "benchmarks/seeds.py`). Targets that not every seed met:",
             f"- [digits](docs/seeds-mnist.md): {not_by_all('seeds-mnist')}\n"
