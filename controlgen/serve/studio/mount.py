@@ -31,7 +31,7 @@ class Studio:
         desk = Desk(Asking(service, work), self._visits)
         # Gradio wants an event loop as it is put together; this one is gone afterwards.
         with ThreadPoolExecutor(1) as pool:
-            self._page: FastAPI = pool.submit(asyncio.run, _put_together(desk)).result()
+            self._blocks, self._page = pool.submit(asyncio.run, _put_together(desk)).result()
 
     def put_into(self, app: FastAPI) -> None:
         """The page at /, and its downloads."""
@@ -53,14 +53,18 @@ class Studio:
     async def running(self) -> AsyncIterator[None]:
         """While the application is."""
         async with self._page.router.lifespan_context(self._page):
+            # Nothing goes through Gradio's own queue, which would look for it a thousand times a
+            # second and hold up what is at work each time.
+            self._blocks._queue.close()
             yield
 
 
-async def _put_together(desk: Desk) -> FastAPI:
+async def _put_together(desk: Desk) -> tuple[gr.Blocks, FastAPI]:
     # An application of its own: its routes are reached through the gate alone.
-    page: FastAPI = gr.mount_gradio_app(
+    blocks = build(desk)
+    page = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        build(desk),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,
@@ -72,4 +76,4 @@ async def _put_together(desk: Desk) -> FastAPI:
         theme=look.theme(),
         css=look.CSS,
     )
-    return page
+    return blocks, page
