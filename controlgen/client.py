@@ -253,6 +253,7 @@ class Client:
             guidance=guidance,
             images=_files(images or {}),
             arrays="npy",
+            pixels="npy",
         )
         whole = _answered(told)
         rows = {name: getattr(whole, name) for name in ("pixels", "latents", "asked", "obtained")}
@@ -280,7 +281,7 @@ class Client:
 
     def _moved(self, **asked: Any) -> Answered:
         _check(amount=asked["amount"], guidance=asked.get("guidance"))
-        return _answered(self._post("edit", **asked, arrays="npy"))
+        return _answered(self._post("edit", **asked, arrays="npy", pixels="npy"))
 
     def _described(self) -> dict[str, Any]:
         if self.model is None:
@@ -337,11 +338,11 @@ class Client:
 
 def _answered(told: Mapping[str, Any]) -> Answered:
     return Answered(
-        pixels=_pixels([one["image"] for one in told["pictures"]]),
+        pixels=_plain(told["pixels"]),
         latents=_array(told["latents"]),
         asked=_array(told["asked"]),
         obtained=_array(told["obtained"]),
-        source_pixels=_pixels(told["sources"]),
+        source_pixels=_plain(told["source_pixels"]),
         source_latents=_array(told["source_latents"]),
         source_features=_array(told["source_features"]),
         told=told,
@@ -365,6 +366,11 @@ def _npy(array: NDArray[np.float32]) -> dict[str, str]:
 
 def _array(told: Mapping[str, str]) -> NDArray[np.float32]:
     return codec.from_npy(codec.from_base64(told["npy"], "answer"), "answer")
+
+
+def _plain(told: Mapping[str, str]) -> Pixels:
+    # Pixels as they are: no file is decoded.
+    return codec.array_of(codec.from_base64(told["npy"], "answer"), "answer")
 
 
 def _pngs(pixels: Pixels) -> list[str]:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import FastAPI, File, Form, Path, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
@@ -51,7 +53,7 @@ from controlgen.serve.work import Busy, Deadline, TooSlow, Work
 if TYPE_CHECKING:
     from controlgen.serve.studio.mount import Studio
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 STATUS: dict[type[ControlGenError], tuple[int, str]] = {
     TooSlow: (503, "Too slow"),
     Busy: (429, "Too many requests"),
@@ -174,71 +176,74 @@ def _look(app: FastAPI, service: Service, work: Work) -> None:
 
 
 def _ask(app: FastAPI, service: Service, work: Work) -> None:
-    # What a model works for: each goes through the queue.
-    def doing(method: Callable[[Any, Deadline], T], asked: Any) -> Callable[[Deadline], T]:
-        return lambda deadline: method(asked, deadline)
+    # What a model works for: each goes through the queue, and is written there as well, so that a
+    # long answer holds up no other request.
+    async def done(
+        method: Callable[[Any, Deadline], T], asked: Any, told: Callable[[T], Response] = _json
+    ) -> Response:
+        return await work.run(lambda deadline: told(method(asked, deadline)))
 
-    @app.post("/v1/sample", tags=["work"])
-    async def sample(asked: SampleRequest) -> ImagesOut:
+    @app.post("/v1/sample", tags=["work"], response_model=ImagesOut)
+    async def sample(asked: SampleRequest) -> Response:
         """Samples of a seed; sample i of a seed is always the same image."""
-        return await work.run(doing(service.sample, asked))
+        return await done(service.sample, asked)
 
-    @app.post("/v1/generate", tags=["work"])
-    async def generate(asked: GenerateRequest) -> ImagesOut:
+    @app.post("/v1/generate", tags=["work"], response_model=ImagesOut)
+    async def generate(asked: GenerateRequest) -> Response:
         """Latents to images."""
-        return await work.run(doing(service.generate, asked))
+        return await done(service.generate, asked)
 
-    @app.post("/v1/embed", tags=["work"])
-    async def embed(asked: EmbedRequest) -> FeaturesOut:
+    @app.post("/v1/embed", tags=["work"], response_model=FeaturesOut)
+    async def embed(asked: EmbedRequest) -> Response:
         """Images to features, or texts to their mean feature."""
-        return await work.run(doing(service.embed, asked))
+        return await done(service.embed, asked)
 
-    @app.post("/v1/invert", tags=["work"])
-    async def invert(asked: InvertRequest) -> ImagesOut:
+    @app.post("/v1/invert", tags=["work"], response_model=ImagesOut)
+    async def invert(asked: InvertRequest) -> Response:
         """Features or images to latents, and the images that these generate."""
-        return await work.run(doing(service.invert, asked))
+        return await done(service.invert, asked)
 
-    @app.post("/v1/invert/upload", tags=["work"])
+    @app.post("/v1/invert/upload", tags=["work"], response_model=ImagesOut)
     async def invert_upload(
         image: Annotated[UploadFile, File(description="PNG, JPEG, TIFF or WebP")],
         model: Annotated[str | None, Form(max_length=200)] = None,
         arrays: Annotated[Arrays, Form()] = "json",
-    ) -> ImagesOut:
+    ) -> Response:
         """The same for one uploaded file."""
         content = await image.read(service.limits.image_bytes + 1)
         text = codec.to_base64(codec.checked_image(content, "image", service.limits))
         asked = InvertRequest(model=model, images=[text], arrays=arrays)
-        return await work.run(doing(service.invert, asked))
+        return await done(service.invert, asked)
 
     @app.post("/v1/edit", tags=["work"], response_model=Answer, responses=PICTURE)
-    async def edit(asked: EditRequest, request: Request) -> Any:
+    async def edit(asked: EditRequest, request: Request) -> Response:
         """Move sources in feature space; see what was asked and what came out.
 
         With `Accept: image/png` the first picture alone; that of an expression carries its recipe.
         """
-        return _as_asked(request, await work.run(doing(service.edit, asked)), 0)
+        return await done(service.edit, asked, _as_accepted(request, 0))
 
     @app.post("/v1/sweep", tags=["work"], response_model=Answer, responses=PICTURE)
-    async def sweep(asked: SweepRequest, request: Request) -> Any:
+    async def sweep(asked: SweepRequest, request: Request) -> Response:
         """The same edit at several amounts, as a slider moves.
 
         With `Accept: image/png` the last picture alone, where the way ends.
         """
-        return _as_asked(request, await work.run(doing(service.sweep, asked)), -1)
+        return await done(service.sweep, asked, _as_accepted(request, -1))
 
-    @app.post("/v1/nearest", tags=["work"])
-    async def nearest(asked: NearestRequest) -> Neighbours:
+    @app.post("/v1/nearest", tags=["work"], response_model=Neighbours)
+    async def nearest(asked: NearestRequest) -> Response:
         """Items of the bank that are most like what an expression asks for."""
-        return await work.run(doing(service.nearest, asked))
+        return await done(service.nearest, asked)
 
-    @app.post("/v1/directions", tags=["work"], status_code=201)
-    async def directions(asked: DirectionRequest) -> DirectionOut:
+    @app.post("/v1/directions", tags=["work"], response_model=DirectionOut, status_code=201)
+    async def directions(asked: DirectionRequest) -> Response:
         """Make a direction of texts, groups of images, an attribute or an expression.
 
         With a name it is kept, for every request. Of a name already taken it takes the place, and
         the answer says `replaced`.
         """
-        return await work.run(doing(service.direction, asked))
+        return await done(service.direction, asked, partial(_json, status=201))
 
 
 def _give_examples(app: FastAPI, served: Served) -> None:
@@ -251,11 +256,19 @@ def _give_examples(app: FastAPI, served: Served) -> None:
     app.openapi = schema  # type: ignore[method-assign]
 
 
-def _as_asked(request: Request, answer: Answer, shown: int) -> Any:
+def _json(told: BaseModel, status: int = 200) -> Response:
+    return Response(told.model_dump_json(), status, media_type="application/json")
+
+
+def _as_accepted(request: Request, shown: int) -> Callable[[Answer], Response]:
     if request.headers.get("accept", "").split(",")[0].split(";")[0].strip() != "image/png":
-        return answer
-    image = codec.from_base64(answer.pictures[shown].image, "image")
-    return Response(image, media_type="image/png")
+        return _json
+
+    def picture(told: Answer) -> Response:
+        image = codec.from_base64(told.pictures[shown].image, "image")
+        return Response(image, media_type="image/png")
+
+    return picture
 
 
 def _tell_errors(app: FastAPI) -> None:

@@ -93,14 +93,26 @@ def png(pixels: Pixels, provenance: dict[str, Any] | None = None) -> bytes:
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """An array as a .npy file, which holds no pickle."""
+    """An array of numbers as a .npy file (version 1)."""
+    return _npy_start(array.dtype.str, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=100)
+def _npy_start(kind: str, shape: tuple[int, ...]) -> bytes:
+    # Numpy writes it, and nearly all are alike.
     stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+    about = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, about)
     return stream.getvalue()
 
 
 def from_npy(content: bytes, what: str) -> NDArray[np.float32]:
     """Numbers of a .npy file (version 1) as float32. Raises DataError for any other content."""
+    return finite(array_of(content, what), what)
+
+
+def array_of(content: bytes, what: str) -> NDArray[Any]:
+    """The array of a .npy file (version 1) of plain numbers. Raises DataError for other content."""
     start = len(NPY_MAGIC) + 2
     start += int.from_bytes(content[len(NPY_MAGIC) : start], "little")
     try:
@@ -112,7 +124,7 @@ def from_npy(content: bytes, what: str) -> NDArray[np.float32]:
     if kind.kind not in "fiu" or len(data) != math.prod(shape) * kind.itemsize:
         raise DataError(f"{what}: not a .npy file of plain numbers")
     numbers = np.frombuffer(data, kind)
-    return finite(numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape), what)
+    return numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape)
 
 
 @lru_cache(maxsize=100)

@@ -21,8 +21,13 @@ Arrays = Annotated[
     Literal["none", "json", "npy"],
     Field(description="how latents and features are answered: not, as lists, as base64 of .npy"),
 ]
-
-
+Shown = Annotated[
+    Literal["png", "npy"],
+    Field(
+        description="npy: pixels and source_pixels (n c h w) as base64 of .npy, and no `sources`; "
+        "each picture is a PNG either way"
+    ),
+]
 # Beyond it float32 holds nothing of the source beside the direction.
 Amount = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
@@ -128,6 +133,7 @@ class Moved(Asked):
         description="files that the expression names, as in image('a.png'), mean('new/*')",
     )
     arrays: Arrays = "none"
+    pixels: Shown = "png"
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -295,11 +301,13 @@ class Answer(BaseModel):
     expression: str | None
     start: str | None = Field(description="where the picture starts, in words")
     share: float | None = Field(description="of the change, that the bank's images span; 0..1")
-    sources: list[str] = Field(description="base64 of PNG files")
+    sources: list[str] = Field(description="base64 of PNG files; none beside source_pixels")
     pictures: list[Picture]
     latents: Any = None
     asked: Any = None
     obtained: Any = None
+    pixels: Any = None
+    source_pixels: Any = None
     source_latents: Any = None
     source_features: Any = None
 

@@ -204,7 +204,7 @@ class Service:
             edits.append(edit)
             image = codec.to_base64(stream.getvalue())
             pictures.append(telling.picture(edit, 0, image, amount, query.hold, recipe))
-        return telling.answer(served.name, asked.arrays, edits, pictures, query)
+        return telling.answer(served.name, asked, edits, pictures, query)
 
     def _by_arrays(
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
@@ -223,7 +223,7 @@ class Service:
                 telling.picture(edit, row, image, amount, hold, None)
                 for row, image in enumerate(telling.images(edit.pixels))
             ]
-        return telling.answer(served.name, asked.arrays, edits, pictures)
+        return telling.answer(served.name, asked, edits, pictures)
 
     def _answers(self, served: Served, asked: EditRequest, deadline: Deadline) -> Answer:
         # Many answers of the map to what one edit asks for.
@@ -239,11 +239,8 @@ class Service:
             telling.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
             for at, image in enumerate(telling.images(many.pixels[0]))
         ]
-        answer = telling.answer(served.name, "none", [edit], pictures, query)
-        rows = {"latents": many.latents[0], "obtained": many.obtained[0], "asked": edit.asked}
-        return answer.model_copy(
-            update={name: telling.numbers(value, asked.arrays) for name, value in rows.items()}
-        )
+        rows = {name: getattr(many, name)[0] for name in ("latents", "obtained", "pixels")}
+        return telling.answer(served.name, asked, [edit], pictures, query, **rows)
 
     def _query(self, editor: Editor, served: Served, asked: Moved, expression: str) -> Query:
         # With the editor that answers it: a start is looked for by the map, guided or not.

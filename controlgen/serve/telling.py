@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from controlgen.control import Edit, Query, Recipe
 from controlgen.serve import codec
-from controlgen.serve.schemas import Answer, Arrays, Measurement, Picture
+from controlgen.serve.schemas import Answer, Arrays, Measurement, Moved, Picture, Shown
 from controlgen.types import Pixels
 
+SOURCE = ("source_pixels", "source_latents", "source_features")  # arrays of the sources
 
-def numbers(array: NDArray[Any], how: Arrays) -> Any:
+
+def numbers(array: NDArray[Any], how: Arrays | Shown) -> Any:
     """An array as a request wants it: not at all, as lists, or as base64 of .npy."""
-    if how == "none":
+    if how in ("none", "png"):
         return None
     if how == "json":
         return array.tolist()
@@ -66,24 +68,29 @@ def _measured(edit: Edit, row: int, hold: Sequence[str]) -> dict[str, Measuremen
 
 def answer(
     model: str,
-    how: Arrays,
+    asked: Moved,
     edits: Sequence[Edit],
     pictures: list[Picture],
     query: Query | None = None,
+    **other: NDArray[Any],
 ) -> Answer:
-    """All of several edits of the same sources, `how` saying how arrays are told."""
+    """All of several edits of the same sources; `other` are rows in place of those of the edits."""
     first = edits[0]
-    joined = {
+    rows = {
         name: np.concatenate([getattr(one, name) for one in edits])
-        for name in ("latents", "asked", "obtained")
+        for name in ("latents", "asked", "obtained", "pixels")
     }
-    joined |= {"source_latents": first.source_latents, "source_features": first.source_features}
+    rows |= {name: getattr(first, name) for name in SOURCE} | other
+    told = {
+        name: numbers(row, asked.pixels if "pixels" in name else asked.arrays)
+        for name, row in rows.items()
+    }
     return Answer(
         model=model,
         expression=query.expression if query else None,
         start=query.start if query else None,
         share=query.share if query else None,
-        sources=images(first.source_pixels),
+        sources=images(first.source_pixels) if asked.pixels == "png" else [],
         pictures=pictures,
-        **{name: numbers(rows, how) for name, rows in joined.items()},
+        **told,
     )

@@ -90,7 +90,8 @@ class Work:
         """What a job answers. Raises Busy, TooSlow, and what the job raises."""
         future = self.submit(job)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
+            async with asyncio.timeout(self.limits.seconds):
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             # One that has not begun never will; one that has stops at its next look.
             future.cancel()

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from controlgen.serve.api import create_app
@@ -163,13 +164,42 @@ def test_arrays_as_lists_and_as_npy_are_the_same(server: Any, served: Any) -> No
         ]
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("edit", {"expression": EDIT}),
+        ("edit", {"expression": EDIT, "answers": 3}),
+        ("edit", {"source": {"seed": 3, "n": 2}, "direction": TEXT}),
+        ("sweep", {"expression": EDIT, "amounts": [-1.0, 0.5]}),
+    ],
+)
+def test_pixels_as_arrays_are_those_of_the_pictures(
+    server: Any, path: str, asked: dict[str, Any]
+) -> None:
+    drawn = server.post(path, asked).json()
+    told = server.post(path, {**asked, "pixels": "npy"}).json()
+    assert told.pop("sources") == [] and drawn["pixels"] is drawn["source_pixels"] is None
+    pictures = [one["image"] for one in drawn["pictures"]]
+    for name, files in (("pixels", pictures), ("source_pixels", drawn.pop("sources"))):
+        content = base64.b64decode(told.pop(name)["npy"])
+        found = np.load(io.BytesIO(content), allow_pickle=False)
+        assert (found.dtype, found.ndim) == (np.uint8, 4)
+        np.testing.assert_array_equal(found, [plane(base64.b64decode(one)) for one in files])
+        del drawn[name]
+    assert told == drawn  # nothing else is told in another way
+
+
+def plane(content: bytes) -> NDArray[np.uint8]:
+    """A grey PNG (1 h w)."""
+    with Image.open(io.BytesIO(content)) as opened:
+        return np.asarray(opened)[None]
+
+
 def png_without(content: bytes) -> bytes:
     """The same picture as the server writes it where it has no provenance to tell."""
     from controlgen.serve.codec import png
 
-    with Image.open(io.BytesIO(content)) as opened:
-        plane = np.asarray(opened)
-    return png(plane[None, None])
+    return png(plane(content)[None])
 
 
 def test_invert_takes_features_images_and_an_upload(server: Any, served: Any) -> None:

@@ -1,5 +1,6 @@
 """What of the studio's page can be reached from outside, and what cannot."""
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -103,6 +104,22 @@ def test_the_page_and_its_own_files_are_there(page: Any) -> None:
     assert httpx.get(f"{page.url}/v1/models").json()[0]["name"] == "tiny"
     assert httpx.post(f"{page.url}/health").status_code == 405
     assert httpx.get(f"{page.url}/v1/nothing").headers["content-type"] == "application/problem+json"
+
+
+def test_a_page_that_nobody_uses_does_not_keep_the_server_busy(served: Served) -> None:
+    app = create_app({"tiny": served}, studio=True)
+
+    async def timers() -> int:
+        loop, counted = asyncio.get_running_loop(), []
+        own = loop.call_at
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0.1)  # what ends sees that it has to
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(loop, "call_at", lambda *a, **k: counted.append(a) or own(*a, **k))
+                await asyncio.sleep(0.5)
+        return len(counted)
+
+    assert asyncio.run(timers()) == 1, "timers within half a second; one is the sleep's own"
 
 
 def test_an_event_of_the_page_is_answered(page: Any) -> None:

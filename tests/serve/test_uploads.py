@@ -9,8 +9,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from PIL import Image
 
+from controlgen.serve import codec
 from controlgen.serve.limits import Limits
 from controlgen.serve.reading import Reading
 from controlgen.stopping import stoppable
@@ -164,3 +169,11 @@ def test_a_npy_file_is_believed_only_as_far_as_its_bytes_go(server: Any) -> None
     found = server.post("generate", {"latents": {"npy": b64(stream.getvalue())}}).json()
     wanted = server.post("generate", {"latents": columns.tolist()}).json()
     assert found == wanted
+
+
+@given(arrays(st.sampled_from([np.float32, np.float64, np.uint8]), array_shapes(max_dims=4)))
+def test_arrays_are_written_as_numpy_writes_them(array: NDArray[Any]) -> None:
+    for given_so in (array, array.T):
+        stream = io.BytesIO()
+        np.save(stream, np.ascontiguousarray(given_so))
+        assert codec.npy(given_so) == stream.getvalue()

@@ -55,7 +55,7 @@ class Studio:
         async with self._page.router.lifespan_context(self._page):
             # Nothing goes through Gradio's own queue, which would look for it a thousand times a
             # second and hold up what is at work each time.
-            self._blocks._queue.close()
+            self._blocks._queue.close()  # type: ignore[no-untyped-call]
             yield
 
 
