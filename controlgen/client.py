@@ -1,16 +1,21 @@
 """A small client of the HTTP API, with the names and answers of Editor."""
 
 import io
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from controlgen.connections import Connections, Said
 from controlgen.control.edits import Edit, Measured, Samples
 from controlgen.control.measured import Given, checked
 from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
@@ -18,12 +23,7 @@ from controlgen.serve import codec
 from controlgen.serve.tokens import bare
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
-
 AGAIN = (429, 503)  # answers after which the same request may be sent again
-DROPPED = 3  # connections lost in a row after which it is given up
-CONNECTIONS = 100  # at once; requests of more threads wait for one
 
 
 class Refused(ControlGenError):
@@ -80,7 +80,7 @@ class Client:
 
     `patience` seconds is how long a busy server is asked again, `timeout` how long nothing may
     come of it. Threads may share a client. Raises Refused with the server's own line, ConfigError
-    for what is no address or where urllib3 is not installed, DataError where nobody answers.
+    for what is no address, DataError where nobody answers.
     """
 
     def __init__(
@@ -92,20 +92,11 @@ class Client:
         timeout: float = 60.0,
     ) -> None:
         self.url, self.model, self.patience = url, model, patience
-        self._urllib3 = _urllib3()
         # Each byte as a letter, for a token may have letters that headers know nothing of.
         bearer = f"Bearer {bare(token).decode('latin-1')}"
         headers = {"Authorization": bearer} if token.strip() else {}
-        try:
-            address = self._urllib3.util.parse_url(url)
-        except self._urllib3.exceptions.LocationParseError:
-            address = None
-        if address is None or address.scheme not in ("http", "https") or not address.host:
-            raise ConfigError(f"{url}: no address of a server; give it as http://HOST:PORT")
-        self._path = (address.path or "").rstrip("/")
-        self._http = self._urllib3.connection_from_url(
-            url, timeout=timeout, maxsize=CONNECTIONS, block=True, headers=headers
-        )
+        headers["Content-Type"] = "application/json"
+        self._server = Connections(url, headers, timeout)
         about = self._described()
         self.model = about["name"]
         self.image_shape: Shape = tuple(about["image_shape"])
@@ -120,7 +111,7 @@ class Client:
 
     def close(self) -> None:
         """Let the connections go."""
-        self._http.close()
+        self._server.close()
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples:
         """See Editor.sample."""
@@ -276,64 +267,65 @@ class Client:
 
     def direction_file(self, name: str) -> bytes:
         """A kept direction as a file, for `controlgen edit` and others."""
-        path = f"/v1/models/{self.model}/directions/{name}.safetensors"
-        return self._send("GET", path).data
+        return self._send("GET", f"{self._about}/directions/{quote(name, safe='')}.safetensors")
 
     def _moved(self, **asked: Any) -> Answered:
         _check(amount=asked["amount"], guidance=asked.get("guidance"))
         return _answered(self._post("edit", **asked, arrays="npy", pixels="npy"))
 
+    @property
+    def _about(self) -> str:
+        return f"/v1/models/{quote(self.model or '', safe='')}"
+
     def _described(self) -> dict[str, Any]:
         if self.model is None:
-            served = self._send("GET", "/v1/models").json()
+            served = self._read(self._send("GET", "/v1/models"))
             if len(served) != 1:
                 names = ", ".join(one["name"] for one in served)
                 raise ConfigError(f"{self.url}: serves {names}; say which, model=...")
             about: dict[str, Any] = served[0]
             return about
-        described: dict[str, Any] = self._send("GET", f"/v1/models/{self.model}").json()
+        described: dict[str, Any] = self._read(self._send("GET", self._about))
         return described
 
     def _post(self, path: str, **asked: Any) -> dict[str, Any]:
-        answer = self._send("POST", f"/v1/{path}", {"model": self.model, **asked})
-        told: dict[str, Any] = answer.json()
+        body = json.dumps({"model": self.model, **asked}).encode()
+        told: dict[str, Any] = self._read(self._send("POST", f"/v1/{path}", body))
         return told
 
-    def _send(self, method: str, path: str, asked: Any = None) -> "BaseHTTPResponse":
-        end, left = time.monotonic() + self.patience, DROPPED
-        errors = self._urllib3.exceptions
+    def _read(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise DataError(f"{self.url}: what answers there is no `controlgen serve`") from None
+
+    def _send(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        end = time.monotonic() + self.patience
         while True:
-            try:
-                answer: BaseHTTPResponse = self._http.request(
-                    method, self._path + path, json=asked, retries=False, redirect=False
-                )
-            except errors.HTTPError as error:
-                # Asking twice changes nothing, so what was lost on the way is asked again.
-                left -= 1
-                if left and not isinstance(error, errors.NewConnectionError):
-                    continue
-                said = str(error.args[0]).rpartition(": ")[2]
-                raise DataError(
-                    f"{self.url}: no answer ({said}); start `controlgen serve MODEL` there"
-                ) from None
-            wait = self._wait(answer)
+            answer = self._server.request(method, path, body)
+            if 200 <= answer.status < 300:
+                return answer.content
+            wait = _wait(answer)
             if answer.status not in AGAIN or time.monotonic() + wait > end:
                 break
             time.sleep(wait)
-        if 200 <= answer.status < 300:
-            return answer
         try:
-            said = answer.json()["detail"]
+            said = json.loads(answer.content)["detail"]
         except (ValueError, KeyError, TypeError):
             said = f"answered {answer.status}"
         raise Refused(f"{self.url}: {said}", answer.status)
 
-    def _wait(self, answer: "BaseHTTPResponse") -> float:
-        # Seconds until it may be asked again; what stands before a server may say them as a date.
-        try:
-            return self._urllib3.Retry().get_retry_after(answer) or 1.0
-        except self._urllib3.exceptions.InvalidHeader:
-            return 1.0
+
+def _wait(answer: Said) -> float:
+    # Seconds until it may be asked again; what stands before a server may say them as a date.
+    told = answer.headers.get("Retry-After", "")
+    try:
+        if told.isdecimal():
+            return float(told) or 1.0
+        left = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 1.0
+    return max(left, 1.0)
 
 
 def _answered(told: Mapping[str, Any]) -> Answered:
@@ -394,11 +386,3 @@ def _files(images: Mapping[str, bytes | Path]) -> dict[str, str]:
         name: one.read_bytes() if isinstance(one, Path) else one for name, one in images.items()
     }
     return {name: codec.to_base64(content) for name, content in contents.items()}
-
-
-def _urllib3() -> Any:
-    try:
-        import urllib3
-    except ImportError:
-        raise ConfigError("the client needs urllib3: pip install 'controlgen[serve]'") from None
-    return urllib3

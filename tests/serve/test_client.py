@@ -3,6 +3,9 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -10,7 +13,8 @@ from typing import Any
 import pytest
 
 from controlgen import Client
-from controlgen.client import DROPPED, Refused
+from controlgen.client import Refused
+from controlgen.connections import DROPPED
 from controlgen.errors import ConfigError, DataError
 
 ABOUT = {"name": "far", "image_shape": [1, 8, 8], "latent_size": 4}
@@ -21,6 +25,11 @@ class Answering(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Any
+
+    def setup(self) -> None:
+        """A connection, which is counted."""
+        super().setup()
+        self.server.opened += 1
 
     def do_GET(self) -> None:
         """Any path, which is remembered."""
@@ -46,7 +55,8 @@ def far() -> Iterator[Any]:
     """A server that does as it is told."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         told: Any = server
-        told.paths, told.drop, told.said = [], 0, (200, json.dumps([ABOUT]).encode())
+        told.opened, told.paths, told.drop = 0, [], 0
+        told.said = 200, json.dumps([ABOUT]).encode()
         told.busy, told.headers = [], {}
         told.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = Thread(target=server.serve_forever, daemon=True)
@@ -95,6 +105,43 @@ def test_lost_connections_are_asked_again_so_often(far: Any) -> None:
     assert len(far.paths) == 2 * DROPPED
 
 
+def test_a_kept_connection_that_is_lost_is_opened_anew(far: Any) -> None:
+    with Client(far.url) as client:
+        far.drop, far.said = DROPPED - 1, (200, b"kept")
+        assert client.direction_file("bold") == b"kept"
+        assert client.direction_file("bold") == b"kept"
+    assert far.paths[1:] == ["/v1/models/far/directions/bold.safetensors"] * (DROPPED + 1)
+
+
+def test_threads_share_a_client_and_its_connections(far: Any) -> None:
+    with Client(far.url) as client, ThreadPoolExecutor(8) as pool:
+        far.said = (200, b"kept")
+        asked = [f"a{at}" for at in range(200)]
+        assert list(pool.map(client.direction_file, asked)) == [b"kept"] * 200
+    paths = {f"/v1/models/far/directions/{one}.safetensors" for one in asked}
+    assert len(far.paths) == 201 and set(far.paths[1:]) == paths
+    assert far.opened <= 9, far.opened
+
+
+def test_names_stand_in_a_path_as_one_part_of_it(far: Any) -> None:
+    far.said = (200, json.dumps(ABOUT).encode())
+    Client(far.url, model="a b/é?#%41").close()
+    assert far.paths == ["/v1/models/a%20b%2F%C3%A9%3F%23%2541"]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff"])
+def test_what_is_another_server_is_told(far: Any, content: bytes) -> None:
+    far.said = (200, content)
+    with pytest.raises(DataError, match="no `controlgen serve`$"):
+        Client(far.url)
+
+
+def test_one_that_speaks_no_tls_is_told_in_one_line(far: Any) -> None:
+    with pytest.raises(DataError, match="no answer .*SSL") as caught:
+        Client(far.url.replace("http:", "https:"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("base", ["", "/", "/under/a/path", "/under/a/path/"])
 def test_a_server_may_be_under_a_path(far: Any, base: str) -> None:
     with Client(far.url + base) as client:
@@ -124,6 +171,11 @@ def test_a_busy_server_is_asked_again_when_it_says(
     with Client(far.url) as client:
         assert client.model == "far"
     assert slept == [seconds, seconds]
+    # As a date that is to come.
+    far.headers["Retry-After"] = format_datetime(datetime.now(UTC) + timedelta(seconds=30))
+    far.busy = [(503, b"")]
+    Client(far.url).close()
+    assert 25 < slept[-1] <= 30
     # Not beyond its patience.
     far.busy = [(429, b'{"detail": "many wait"}')]
     with pytest.raises(Refused, match="many wait"):
