@@ -80,7 +80,7 @@ class Client:
 
     `patience` seconds is how long a busy server is asked again, `timeout` how long nothing may
     come of it. Threads may share a client. Raises Refused with the server's own line, ConfigError
-    for what is no address, DataError where nobody answers.
+    for what is no address or no token, DataError where nobody answers.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class Client:
         timeout: float = 60.0,
     ) -> None:
         self.url, self.model, self.patience = url, model, patience
+        if not token.strip().isprintable():
+            raise ConfigError("token: has signs that no header can hold; give it as it was set")
         # Each byte as a letter, for a token may have letters that headers know nothing of.
         bearer = f"Bearer {bare(token).decode('latin-1')}"
         headers = {"Authorization": bearer} if token.strip() else {}

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from email.message import Message
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -33,15 +34,15 @@ class Connections:
         self.url, self._headers = url, dict(headers)
         try:
             address = urlsplit(url)
-            # Without a name it would be this machine; a port is looked at as it is read.
+            if not address.hostname:
+                raise ValueError("no host")
             self._open: Callable[[], HTTPConnection] = partial(
-                KINDS[address.scheme], address.hostname or " ", address.port, timeout=timeout
+                KINDS[address.scheme], address.hostname, address.port, timeout=timeout
             )
             self._open()  # it looks at the name, and speaks to nobody yet
         except (KeyError, ValueError, HTTPException):
-            raise ConfigError(f"{url}: no address of a server; give it as http://HOST:PORT") from (
-                None
-            )
+            said = f"{url}: no address of a server; give it as http://HOST:PORT"
+            raise ConfigError(said) from None
         self._path = quote(address.path.rstrip("/"), safe="/%~")
         self._free: list[HTTPConnection] = []
         weakref.finalize(self, _close, self._free)
@@ -60,7 +61,9 @@ class Connections:
             left -= 1
             connection = self._connected()
             try:
-                connection.request(method, self._path + path, body, self._headers)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, self._path + path, body, self._headers)
+                # One that takes no more of a body may have said why.
                 answer = connection.getresponse()
                 said = Said(answer.status, answer.headers, answer.read())
             except (OSError, HTTPException) as error:
@@ -83,7 +86,7 @@ class Connections:
         connection = self._open()
         try:
             connection.connect()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of names that cannot be
             raise self._nobody(error) from None
         return connection
 

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from controlgen import Client
@@ -83,6 +84,30 @@ def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
             Client(url)
     said = str(caught.value)
     assert said.startswith(f"{url}: no answer (") and "refused" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_host_that_cannot_be_is_told_in_one_line(host: str) -> None:
+    with pytest.raises(DataError, match="no answer .*label") as caught:
+        Client(f"http://{host}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_token_that_no_header_can_hold_is_refused(far: Any) -> None:
+    with pytest.raises(ConfigError, match="^token: has signs") as caught:
+        Client(far.url, token="hush\nhush")
+    assert "hush" not in str(caught.value)
+
+
+def test_what_is_too_large_is_told_by_the_server(limited: Any) -> None:
+    url = limited(body_bytes=1_000_000).url
+    latents = np.zeros((64, 16), np.float32)
+    with Client(url) as client:
+        assert len(client.generate(latents)) == 64
+        for _ in range(5):  # the server lets go before all of it is sent
+            with pytest.raises(Refused, match="a body of more than 1000000 bytes$"):
+                client.generate(np.zeros((64, 100_000), np.float32))
+        assert len(client.generate(latents)) == 64
 
 
 def test_one_that_says_nothing_is_given_up() -> None:
