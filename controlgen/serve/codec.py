@@ -119,11 +119,11 @@ def array_of(content: bytes, what: str) -> NDArray[Any]:
         shape, columns_first, kind = _npy_header(content[:start])
     except (ValueError, EOFError, SyntaxError):
         shape, columns_first, kind = (), False, np.dtype("O")
-    data = content[start:]
+    data = memoryview(content)[start:]
     # What the header claims must be there: nothing is allocated on its word.
     if kind.kind not in "fiu" or len(data) != math.prod(shape) * kind.itemsize:
         raise DataError(f"{what}: not a .npy file of plain numbers")
-    numbers = np.frombuffer(data, kind)
+    numbers = np.frombuffer(data, kind).copy()  # which may be written to
     return numbers.reshape(shape[::-1]).T if columns_first else numbers.reshape(shape)
 
 

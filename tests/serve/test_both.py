@@ -103,6 +103,8 @@ def test_a_sweep_is_its_answers(server: Any, served: Any) -> None:
         for one, amount in zip(found, (-0.5, 1.0), strict=True):
             same(one, served.editor.answer(words, amount=amount))
             assert one.recipe["amount"] == amount
+            for name in ARRAYS:  # an analyst's own, to be changed
+                assert getattr(one, name).flags.writeable, name
 
 
 def test_what_cannot_be_sent_is_one_line(model: Any, served: Any) -> None:
