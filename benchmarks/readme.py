@@ -400,8 +400,7 @@ def maps() -> str:
             "What a flow map's guidance does, its weights and everything else the same: "
             "[digits](docs/guidance.md) (`--set 'fit.map={ kind = \"flow\" }' --set "
             "evaluate.guidance=2`). "
-            "More than was learned, 1, does not pay there. These are of digits before samples were "
-            "chosen by likeness and of corrections of two rounds without a measured response.",
+            "By most of its rows what was learned, 1, is best.",
             "The protocol over three seeds of the map, generator and features the same (`python "
             "benchmarks/seeds.py`). Targets that not every seed met:",
             f"- [digits](docs/seeds-mnist.md): {not_by_all('seeds-mnist')}\n"
