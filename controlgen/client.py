@@ -23,6 +23,7 @@ from controlgen.serve import codec
 from controlgen.serve.tokens import bare
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
+NEEDED = {"name", "image_shape", "latent_size"}  # of what is told about a model
 AGAIN = (429, 503)  # answers after which the same request may be sent again
 
 
@@ -280,15 +281,16 @@ class Client:
         return f"/v1/models/{quote(self.model or '', safe='')}"
 
     def _described(self) -> dict[str, Any]:
-        if self.model is None:
-            served = self._read(self._send("GET", "/v1/models"))
-            if len(served) != 1:
-                names = ", ".join(one["name"] for one in served)
-                raise ConfigError(f"{self.url}: serves {names}; say which, model=...")
-            about: dict[str, Any] = served[0]
-            return about
-        described: dict[str, Any] = self._read(self._send("GET", self._about))
-        return described
+        path = "/v1/models" if self.model is None else self._about
+        told = self._read(self._send("GET", path))
+        served: list[dict[str, Any]] = told if isinstance(told, list) else [told]
+        # Others answer at this path as well.
+        if not all(isinstance(one, dict) and one.keys() >= NEEDED for one in served):
+            raise self._another()
+        if len(served) != 1:
+            names = ", ".join(one["name"] for one in served)
+            raise ConfigError(f"{self.url}: serves {names}; say which, model=...")
+        return served[0]
 
     def _post(self, path: str, **asked: Any) -> dict[str, Any]:
         body = json.dumps({"model": self.model, **asked}).encode()
@@ -299,7 +301,12 @@ class Client:
         try:
             return json.loads(content)
         except ValueError:
-            raise DataError(f"{self.url}: what answers there is no `controlgen serve`") from None
+            raise self._another() from None
+
+    def _another(self) -> DataError:
+        return DataError(
+            f"{self.url}: what answers there is no `controlgen serve`; give the address it printed"
+        )
 
     def _send(self, method: str, path: str, body: bytes | None = None) -> bytes:
         end = time.monotonic() + self.patience

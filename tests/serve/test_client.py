@@ -154,11 +154,15 @@ def test_names_stand_in_a_path_as_one_part_of_it(far: Any) -> None:
     assert far.paths == ["/v1/models/a%20b%2F%C3%A9%3F%23%2541"]
 
 
-@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff"])
-def test_what_is_another_server_is_told(far: Any, content: bytes) -> None:
+@pytest.mark.parametrize("model", [None, "tiny"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html></html>", b"\xff", b"3", b'["a"]', b'{"data": []}', b'[{"name": "a"}]'],
+)
+def test_what_is_another_server_is_told(far: Any, content: bytes, model: str | None) -> None:
     far.said = (200, content)
-    with pytest.raises(DataError, match="no `controlgen serve`$"):
-        Client(far.url)
+    with pytest.raises(DataError, match="no `controlgen serve`; give the address it printed$"):
+        Client(far.url, model=model)
 
 
 def test_one_that_speaks_no_tls_is_told_in_one_line(far: Any) -> None:
