@@ -31,12 +31,10 @@ from controlgen.regressors import (
     Answering,
     CycleMLP,
     Flow,
-    Gaussian,
     Regressor,
     Retrieval,
     RetrievalRegressor,
     Ridge,
-    Variational,
 )
 from controlgen.stages.map import Frozen
 
@@ -44,10 +42,8 @@ ROOT = Path(__file__).parents[1]
 LADDER = {
     "retrieval": Retrieval(),
     "ridge": Ridge(),
-    "gaussian": Gaussian(),
     "least squares": CycleMLP(cycle_steps=0),
     "cycle-mlp": CycleMLP(),
-    "variational": Variational(),
     "flow": Flow(),
 }
 HEAD = [
@@ -72,8 +68,6 @@ def quicker(settings, share: float):
         for name in type(settings).model_fields
         if name.endswith("_steps") and name != "sampler_steps"
     }
-    if isinstance(settings, Variational):
-        fewer["mean"] = quicker(settings.mean, share)
     return settings.model_copy(update=fewer)
 
 

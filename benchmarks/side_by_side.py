@@ -1,4 +1,4 @@
-"""Reports of the protocol side by side: feature spaces, guidance, or whatever else differs.
+"""Reports of the protocol side by side: feature spaces, or whatever else differs.
 
 python benchmarks/side_by_side.py NAME=REPORT NAME=REPORT ... [-o TABLE.md]
 
@@ -17,7 +17,7 @@ from readme import spread
 from controlgen.evaluation.tables import table
 
 # What may differ between reports that are compared: none of it is a target or a budget.
-FREE = ("guidance", "seed", "exemplars_by", "optimisation_targets", "optimisation_steps")
+FREE = ("seed", "exemplars_by", "optimisation_targets", "optimisation_steps")
 INVERTED = ("cosine_f1", "cosine_f2", "recall_at_1", "judge_agrees", "pixel_error")
 EDITED = ("flip", "identity", "identity_of_flipped", "cosine_f2")
 SAID = {

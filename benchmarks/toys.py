@@ -82,7 +82,7 @@ def outcome(toy: Toy, config: TrainConfig) -> tuple[np.ndarray, str]:
 def main() -> None:
     """Train, print, draw."""
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12_000
-    out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs")
+    out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/results")
     out.mkdir(parents=True, exist_ok=True)  # before, for what is drawn takes long
     clouds, rows = {}, []
     for layout in LAYOUTS:

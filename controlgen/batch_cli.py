@@ -24,8 +24,8 @@ from controlgen.outputs import check_file, command
 from controlgen.progress import Bars
 from controlgen.sheet_cli import parse_names
 
-COLUMNS = ("expression", "name", "amount", "residual", "refine", "guidance", "hold")
-SETTINGS = ("amount", "residual", "refine", "guidance")  # that results.csv repeats
+COLUMNS = ("expression", "name", "amount", "residual", "refine", "hold")
+SETTINGS = ("amount", "residual", "refine")  # that results.csv repeats
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_ROWS = 20_000
 ARRAYS = ("latents", "asked", "obtained")  # of an edit, saved for all rows
@@ -42,7 +42,6 @@ class Row:
     amount: float
     residual: bool
     refine: int
-    guidance: float | None
     hold: tuple[str, ...]
 
 
@@ -67,7 +66,7 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
         raise ConfigError(f"-o {output}: is there already; name a folder that is not")
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"-o {output}: the folder {output.parent} does not exist")
-    editors = _guided(Editor.load(folder), rows)
+    editor = Editor.load(folder)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -75,7 +74,7 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
         results: list[Result] = []
         with Bars().meter(f"batch {table.name}", len(rows), unit="edits") as meter:
             for done, row in enumerate(rows, 1):
-                results.append(_made(editors[row.guidance], row, folder, partial))
+                results.append(_made(editor, row, folder, partial))
                 meter.to(done)
         _save(partial, rows, results)
         partial.rename(output)
@@ -139,7 +138,6 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
     amount = _number(where, "amount", values)
     if amount is not None:
         check_amount(amount, f"{where}: amount {values['amount']!r}")
-    guidance = _number(where, "guidance", values)
     residual = (values.get("residual") or "").lower()
     if residual not in YES + NO:
         raise ConfigError(f"{where}: residual {residual!r}: write true or false")
@@ -152,7 +150,7 @@ def _row(path: Path, line: int, at: int, values: dict[str, str]) -> Row:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     moved = 1.0 if amount is None else amount
-    return Row(line, name, tree, moved, residual in YES, int(refine), guidance, hold)
+    return Row(line, name, tree, moved, residual in YES, int(refine), hold)
 
 
 def _number(where: str, column: str, values: Mapping[str, str]) -> float | None:
@@ -166,18 +164,6 @@ def _number(where: str, column: str, values: Mapping[str, str]) -> float | None:
     return number
 
 
-def _guided(editor: Editor, rows: Sequence[Row]) -> dict[float | None, Editor]:
-    # One editor a guidance, so that what cannot be is refused before anything is made.
-    editors: dict[float | None, Editor] = {}
-    for row in rows:
-        if row.guidance not in editors:
-            try:
-                editors[row.guidance] = editor.guided(row.guidance)
-            except ConfigError as error:
-                raise ConfigError(f"line {row.line}: {error}") from None
-    return editors
-
-
 def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
     try:
         query = editor.query(row.tree, row.hold)
@@ -189,7 +175,6 @@ def _made(editor: Editor, row: Row, folder: Path, output: Path) -> Result:
             picture="result",
             residual=row.residual,
             refine=row.refine,
-            guidance=row.guidance,
             files=dict(query.files),
             controlgen=__version__,
         )
@@ -206,8 +191,7 @@ def _save(folder: Path, rows: Sequence[Row], results: Sequence[Result]) -> None:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(["name", "expression", *SETTINGS, *results[0].told])
         for row, result in zip(rows, results, strict=True):
-            guidance = "" if row.guidance is None else f"{row.guidance:g}"
-            settings = [f"{row.amount:g}", str(row.residual).lower(), row.refine, guidance]
+            settings = [f"{row.amount:g}", str(row.residual).lower(), row.refine]
             told = [one if isinstance(one, str) else f"{one:.6g}" for one in result.told.values()]
             writer.writerow([row.name, result.expression, *settings, *told])
     (folder / "names.txt").write_text("".join(f"{row.name}\n" for row in rows), encoding="utf-8")

@@ -27,10 +27,6 @@ CorrectionsOption = Annotated[
     int | None,
     typer.Option(min=0, help="Rounds that measure and ask for what is missing; 8 with --hold."),
 ]
-GuidanceOption = Annotated[
-    float | None,
-    typer.Option(help="Insist more than the map does, whose own is 1; 0 to 20."),
-]
 DEFAULT_STORE = Path("artifacts")
 PNG = (".png",)
 
@@ -145,7 +141,6 @@ def edit(
     hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
     corrections: CorrectionsOption = None,
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
-    guidance: GuidanceOption = None,
     answers: Annotated[
         int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
     ] = 0,
@@ -179,7 +174,6 @@ def edit(
         hold,
         corrections,
         refine,
-        guidance,
         answers,
     )
     request = edit_cli.Request(map, *said, recipe, save_recipe, generator)
@@ -199,7 +193,6 @@ def sheet(
     corrections: CorrectionsOption = None,
     residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
     refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
-    guidance: GuidanceOption = None,
     tiles: Annotated[
         Path | None,
         typer.Option(help="Training images; the nearest of them is shown beside each row."),
@@ -221,7 +214,6 @@ def sheet(
         corrections,
         residual,
         refine,
-        guidance,
         tiles,
     )
     request = sheet_cli.Request(*said)
@@ -233,7 +225,7 @@ def batch(
     map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
     table: Annotated[
         Path,
-        typer.Argument(help="CSV: expression; name, amount, residual, refine, guidance, hold."),
+        typer.Argument(help="CSV: expression; name, amount, residual, refine, hold."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,

@@ -210,7 +210,6 @@ class Client:
         residual: bool = False,
         corrections: int | None = None,
         refine: int = 0,
-        guidance: float | None = None,
         images: Mapping[str, bytes | Path] | None = None,
     ) -> Answered:
         """See Editor.answer. `images` are files by the names that the expression calls them."""
@@ -220,7 +219,6 @@ class Client:
             residual=residual,
             corrections=corrections,
             refine=refine,
-            guidance=guidance,
             images=_files(images or {}),
         )
 
@@ -231,12 +229,11 @@ class Client:
         residual: bool = False,
         corrections: int | None = None,
         refine: int = 0,
-        guidance: float | None = None,
         images: Mapping[str, bytes | Path] | None = None,
     ) -> list[Answered]:
         """One `answer` for each amount, in one request."""
         for amount in amounts:
-            _check(amount=amount, guidance=guidance)
+            _check(amount=amount)
         told = self._post(
             "sweep",
             expression=query,
@@ -244,7 +241,6 @@ class Client:
             residual=residual,
             corrections=corrections,
             refine=refine,
-            guidance=guidance,
             images=_files(images or {}),
             arrays="npy",
             pixels="npy",
@@ -273,7 +269,7 @@ class Client:
         return self._send("GET", f"{self._about}/directions/{quote(name, safe='')}.safetensors")
 
     def _moved(self, **asked: Any) -> Answered:
-        _check(amount=asked["amount"], guidance=asked.get("guidance"))
+        _check(amount=asked["amount"])
         return _answered(self._post("edit", **asked, arrays="npy", pixels="npy"))
 
     @property

@@ -181,9 +181,6 @@ class EvaluateConfig(Spec):
     slider_sources: int = Field(64, ge=2, description="images each attribute's slider is tried on")
     answers: int = Field(8, ge=0, le=32, description="to each of some targets; below 2: not asked")
     memorisation: int = Field(0, ge=0, description="samples audited for copies; 0: no audit")
-    guidance: float | None = Field(
-        None, ge=0, le=20, description="of a flow map, for all of its answers; as learned, if unset"
-    )
     amounts: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
     judge_epochs: int = Field(3, ge=1)
     optimisation_steps: int = Field(1_000, ge=1)
@@ -193,8 +190,8 @@ class EvaluateConfig(Spec):
     seed: int = Seed
 
     def identity(self) -> dict[str, Any]:
-        """As of any Spec, but no choice of a perceptual distance is no setting, and no guidance."""
-        return _without_unset(super().identity(), "perceptual", "guidance")
+        """As of any Spec, but no choice of a perceptual distance is no setting."""
+        return _without_unset(super().identity(), "perceptual")
 
 
 class ClipConfig(Spec):

@@ -27,7 +27,6 @@ ASKED: dict[str, object] = {
     "hold": "",
     "corrections": None,
     "refine": 0,
-    "guidance": None,
     "answers": 0,
 }  # what a recipe says as well, and how each looks where nothing was said
 
@@ -49,7 +48,6 @@ class Request:
     hold: str
     corrections: int | None
     refine: int
-    guidance: float | None
     answers: int
     recipe: Path | None
     save_recipe: Path | None
@@ -74,7 +72,6 @@ def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
     # Everything that can be refused is refused before anything is written.
     if again is not None:
         again.check(editor.weights)
-    editor = editor.guided(again.guidance if again else request.guidance)
     query = editor.query(asked, parse_names(request.hold))
     recipe = again or _recipe(request, str(folder), editor.weights, query)
     edit = draw_edit(editor, query, recipe, request.output)
@@ -107,7 +104,6 @@ def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
         residual=request.residual,
         corrections=request.corrections,
         refine=request.refine,
-        guidance=request.guidance,
         answers=request.answers or 1,
         files=dict(query.files),
         controlgen=__version__,
@@ -140,8 +136,7 @@ def _told(edit: Edit, query: Query, recipe: Recipe, output: Path) -> list[str]:
     if query.share:
         lines.append(f"share of the change that the bank's images span: {query.share:.3f}")
     if edit.reachability is not None:
-        said = "" if recipe.guidance is None else "; calibrated without guidance"
-        said += f"; {edit.warnings[0]}" if edit.warnings[0] else ""
+        said = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
         lines.append(f"it can be believed to {edit.reachability[0]:.2f} (reachability, 0..1){said}")
     # One line an attribute, where the map was fitted with any.
     if edit.model is None or edit.attributes is None:

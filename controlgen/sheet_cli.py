@@ -48,7 +48,6 @@ class Request:
     corrections: int | None
     residual: bool
     refine: int
-    guidance: float | None
     tiles: Path | None
 
     @property
@@ -60,7 +59,7 @@ class Request:
         parts += [] if rounds is None else [f"corrections {rounds}"]
         parts += ["residual"] if self.residual else []
         parts += [f"refine {self.refine}"] if self.refine else []
-        return ", ".join(parts + ([] if self.guidance is None else [f"guidance {self.guidance:g}"]))
+        return ", ".join(parts)
 
     def command(self, folder: Path, rows: int) -> str:
         """What draws the sheet again, for its provenance."""
@@ -75,7 +74,6 @@ class Request:
             corrections=self.corrections,
             residual=self.residual,
             refine=self.refine or None,
-            guidance=self.guidance,
             tiles=self.tiles,
         )
 
@@ -100,7 +98,6 @@ def draw(request: Request, folder: Path) -> list[str]:
             f"--hold {request.hold}: {folder} measures no attributes; fit a map with "
             "fit.attributes set, or leave --hold out"
         )
-    editor = editor.guided(request.guidance)
     direction, hold, share, _ = way(editor, request.add, asked)
     rows = _rows(request, editor)
     training = None if request.tiles is None else open_tiles(request.tiles, editor.image_shape)
@@ -148,8 +145,6 @@ def draw(request: Request, folder: Path) -> list[str]:
     lines = [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
     if share:
         lines.append(f"share of the change that the bank's images span: {share:.3f}")
-    if edits[0].reachability is not None and request.guidance is not None:
-        lines.append("reachability is calibrated without guidance")
     return [*lines, *told]
 
 

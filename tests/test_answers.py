@@ -15,7 +15,7 @@ from controlgen.control import Answers
 from controlgen.control.answers import ranked
 from controlgen.control.borrowed import LENDERS
 from controlgen.errors import ConfigError, Incompatible
-from controlgen.regressors import Gaussian
+from controlgen.regressors import Flow
 from controlgen.serve.codec import from_base64, from_npy
 from controlgen.serve.limits import Limits
 from controlgen.serve.models import Served
@@ -24,6 +24,7 @@ from controlgen.serve.service import Service
 from controlgen.serve.work import Deadline
 
 EDIT = 'seed(3) + 2 * (text("a digit eight") - text("a digit three"))'
+FLOW: dict[str, Any] = {"width": 32, "depth": 1, "match_steps": 60, "cycle_steps": 0}
 BELIEVED = {
     "targets": 60,
     "stored": 50,
@@ -41,7 +42,7 @@ def editor(line: Any, bank: Bank) -> Editor:
     """The tiny run's editor with a map that gives many answers."""
     made = Editor.load(line.map_folder)
     train = np.array(bank.features[bank.train]), np.array(bank.latents[bank.train])
-    made.map = Gaussian().build().fit(*train)
+    made.map = Flow(**FLOW).build().fit(*train)
     return made
 
 
@@ -189,7 +190,7 @@ def test_features_of_another_size_are_refused(editor: Editor, asked: Any) -> Non
 def folder(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run's map fitted again so that it gives many answers and warns of low ones."""
     root = tmp_path_factory.mktemp("many") / "store"
-    return line.refitted(root, map={"kind": "gaussian"}, reachability=BELIEVED)
+    return line.refitted(root, map={"kind": "flow", **FLOW}, reachability=BELIEVED)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_table_becomes_pictures_numbers_and_arrays(
             np.testing.assert_array_equal(
                 np.load(output / f"{kind}.npy")[at], getattr(edit, kind)[0]
             )
-        assert (rows[at]["refine"], rows[at]["guidance"]) == ("0", "")
+        assert rows[at]["refine"] == "0"
     assert [row["amount"] for row in rows] == ["1.5", "1", "0.5"]
     assert [row["residual"] for row in rows] == ["false", "true", "false"]
     shares = [editor.query(f"{start} + {EIGHT}").share for start in ("seed(7)", "bank(3)")]
@@ -144,8 +144,6 @@ def test_rows_are_refined_and_hold_what_they_say(
         (HEADER + "seed(1),../a,1,\n", "line 2: name '../a'"),
         (HEADER + "seed(1),a,1,maybe\n", "line 2: residual 'maybe'"),
         ("expression,refine\nseed(1),2.5\n", "line 2: refine '2.5'"),
-        ("expression,guidance\nseed(1),\nseed(1),high\n", "line 3: guidance 'high' is not a"),
-        ("expression,guidance\nseed(1),nan\n", "line 2: guidance 'nan' is not a finite number"),
         ("expression,refine\nseed(1),3\nseed(1),-3\n", "line 3: refine '-3'"),
         ("expression,refine\nseed(1),\u0663\n", "line 2: refine"),
         ('expression,hold\nseed(1),"ink,,slant"\n', "line 2: hold ink,,slant: a name is blank"),
@@ -170,15 +168,13 @@ def test_a_mistake_in_a_table_names_its_line(tmp_path: Path, content: str, says:
         ("sead(1),,,", "line 3: expression, column 1: unknown name 'sead', did you mean 'seed'?"),
         (quoted(EIGHT) + ",,,", "line 3: expression: a change, not a picture"),
         (quoted('seed(1) + hold("ink")') + ",,,", "column 11: this map has no measured attributes"),
-        ("seed(1),,,,2", "line 3: guidance 2: this map has none; leave it out"),
     ],
 )
 def test_a_row_that_cannot_be_made_leaves_nothing(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path, row: str, says: str
 ) -> None:
     path = tmp_path / "table.csv"
-    header, empty = ("", "") if row.count(",") < 4 else (",guidance", ",")
-    path.write_text(f"{HEADER.rstrip()}{header}\nseed(1),,,{empty}\n{row}\n")
+    path.write_text(f"{HEADER}seed(1),,,\n{row}\n")
     told = controlgen("batch", line.map_folder, path, "-o", tmp_path / "out")
     assert told.code == 2
     assert says in told.err.splitlines()[-1]

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.errors import ConfigError
 from controlgen.regressors.flow import FlowRegressor
 from controlgen.regressors.ridge import RidgeRegressor
 
@@ -41,8 +39,8 @@ def linear() -> FlowRegressor:
     return flow.fit(features, features @ A.T + hidden @ B.T)
 
 
-def drawn(flow: FlowRegressor, **how: float) -> Table:
-    return flow.sampled(ASKED, rng.normals(1, "draws", 0, DRAWS, 2), **how)
+def drawn(flow: FlowRegressor, level: float = 0.0) -> Table:
+    return flow.sampled(ASKED, rng.normals(1, "draws", 0, DRAWS, 2), level)
 
 
 def moments(answers: Table) -> tuple[Table, Table]:
@@ -59,58 +57,6 @@ def test_answers_have_the_conditional_mean_and_covariance(linear: FlowRegressor)
 
 def test_predict_follows_noise_zero_to_the_conditional_mean(linear: FlowRegressor) -> None:
     np.testing.assert_allclose(linear.predict(ASKED), ASKED @ A.T, atol=MEAN)
-
-
-def test_guidance_zero_ignores_the_feature(linear: FlowRegressor) -> None:
-    first, second = drawn(linear, guidance=0.0)
-    np.testing.assert_allclose(first, second, atol=1e-12)
-    mean, covariance = moments(first)
-    np.testing.assert_allclose(mean, 0, atol=MEAN)
-    np.testing.assert_allclose(covariance, A @ A.T + B @ B.T, atol=COVARIANCE)
-
-
-def test_guidance_follows_the_guided_field(linear: FlowRegressor) -> None:
-    """Of normal distributions the velocity is known, and so is what guidance makes of it."""
-
-    def velocity(x: Table, t: float, mean: Table, covariance: Table) -> Table:
-        ahead = (1 - t) ** 2 * np.eye(2) + t**2 * covariance
-        gain = (t * covariance - (1 - t) * np.eye(2)) @ np.linalg.inv(ahead)
-        return np.asarray(mean + gain @ (x - t * mean))
-
-    guided = linear.guided(2.0).predict(ASKED)
-    for feature, found in zip(ASKED, guided, strict=True):
-
-        def field(t: float, x: Table, wanted: Table = A @ feature) -> Table:
-            free = velocity(x, t, np.zeros(2), A @ A.T + B @ B.T)
-            return free + 2 * (velocity(x, t, wanted, B @ B.T) - free)
-
-        end = solve_ivp(field, (0, 1), np.zeros(2), rtol=1e-8).y[:, -1]
-        # The guided answer lies beyond the plain one, by more than the tolerance.
-        assert np.linalg.norm(end - A @ feature) > 0.3
-        np.testing.assert_allclose(found, end, atol=MEAN)
-
-
-def test_a_guided_map_answers_so_and_leaves_the_first_as_it_was(linear: FlowRegressor) -> None:
-    before = linear.answers(ASKED, 3)
-    guided = linear.guided(2.0)
-    noise = rng.normals(4, "answers", 0, 3, 2)
-    np.testing.assert_array_equal(guided.answers(ASKED, 3, 4), linear.sampled(ASKED, noise, 2.0))
-    # What it is told last counts, and 1 is what was learned, to the last bit.
-    np.testing.assert_array_equal(guided.guided(1).answers(ASKED, 3), before)
-    np.testing.assert_array_equal(linear.answers(ASKED, 3), before)
-    again = FlowRegressor(**linear.get_params()).restore(linear.arrays()).guided(2.0)
-    np.testing.assert_allclose(again.predict(ASKED), guided.predict(ASKED), atol=1e-4)
-
-
-@pytest.mark.parametrize("guidance", [-0.1, 20.5, float("nan"), float("inf")])
-def test_guidance_out_of_its_range_is_refused(linear: FlowRegressor, guidance: float) -> None:
-    with pytest.raises(ConfigError, match="give 0 to 20"):
-        linear.guided(guidance)
-
-
-def test_a_flow_that_never_went_without_a_feature_has_no_guidance() -> None:
-    with pytest.raises(ConfigError, match="drop_share = 0"):
-        FlowRegressor(drop_share=0).guided(1.5)
 
 
 def test_a_level_means_that_the_feature_is_that_uncertain(linear: FlowRegressor) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from controlgen import Editor
 from controlgen.control import Recipe
@@ -65,6 +66,21 @@ def test_a_recipe_makes_the_same_bytes_in_another_process(
     told = controlgen("edit", "--recipe", "altered.toml", "-o", "altered.png")
     assert (told.code, told.err) == (0, ""), told
     assert Path("altered.png").read_bytes() != made
+
+
+def test_a_recipe_of_before_may_leave_guidance_open_but_not_set_it(tmp_path: Path) -> None:
+    old = {**PLAIN.effective(), "guidance": None}
+    picture, chunks = tmp_path / "old.png", PngInfo()
+    chunks.add_text("recipe", json.dumps(old))
+    Image.new("L", (2, 2)).save(picture, pnginfo=chunks)
+    assert Recipe.read(picture) == PLAIN
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**old, "guidance": 2.0}))
+    with pytest.raises(
+        ConfigError, match=r"old\.json: guidance: maps no longer take it"
+    ) as refused:
+        Recipe.read(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_recipe_refuses_other_files_and_other_models(

@@ -11,7 +11,7 @@ from controlgen.control.model import Maker, Model
 from controlgen.control.reachability import Reachability
 from controlgen.errors import ConfigError
 from controlgen.metrics.inversion import paired_cosine
-from controlgen.regressors import GUIDED, Answering, Guided, Regressor
+from controlgen.regressors import Answering, Regressor
 from controlgen.types import Features
 
 
@@ -87,21 +87,6 @@ def latents_of(map: Regressor, features: Features, k: int, seed: int) -> NDArray
     if isinstance(map, Answering):
         return np.asarray(map.answers(features, k, seed), np.float32)
     return np.asarray(map.predict(features)[:, None], np.float32)
-
-
-def guided(map: Regressor, guidance: float | None) -> Regressor:
-    """The map, insisting so much on the features asked for; as it is for None.
-
-    Raises ConfigError for a map that takes no guidance, and for one out of its range.
-    """
-    if guidance is None:
-        return map
-    if not isinstance(map, Guided):
-        raise ConfigError(
-            f"guidance {guidance:g}: this map has none; leave it out, or fit one that has, with "
-            f"--set 'fit.map={{ kind = \"{GUIDED[0]}\" }}'"
-        )
-    return map.guided(guidance)
 
 
 def answered(

@@ -1,7 +1,6 @@
 """Editor: generator + feature space + map. Every edit is embedded again and says what came out."""
 
 from collections.abc import Sequence
-from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from controlgen.control import algebra, directions, queries, steering
-from controlgen.control.answers import Answers, answered, guided, latents_of, ranked
+from controlgen.control.answers import Answers, answered, latents_of, ranked
 from controlgen.control.attributes import AttributeModel, required
 from controlgen.control.axes import Axis
 from controlgen.control.axis_finder import AxisFinder
@@ -144,26 +143,19 @@ class Editor:
         _check_features(features, self.space.size)
         return np.asarray(in_parts(self.map.predict, features), np.float32)
 
-    def answers(
-        self,
-        features: Features,
-        k: int,
-        seed: int = 0,
-        guidance: float | None = None,
-        refine: int = 0,
-    ) -> Answers:
+    def answers(self, features: Features, k: int, seed: int = 0, refine: int = 0) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
 
         Draw j depends on the seed, the feature and j alone; of a map that gives one answer, others
         are its own moved by what it leaves out of other pictures, the best of 4 k tried
-        (controlgen.control.borrowed). `guidance` is as in `guided`, and `refine` steps descend from
-        each answer as in `edit`. Raises Incompatible for features of another size, ConfigError for
-        k below 1, or beyond 128 of such a map, for `refine` below 0, and as `guided`.
+        (controlgen.control.borrowed). `refine` steps descend from each answer as in `edit`. Raises
+        Incompatible for features of another size, ConfigError for k below 1, or beyond 128 of such
+        a map, and for `refine` below 0.
         """
         _check_features(features, self.space.size)
         check_steps(refine)
         with one_thread():
-            latents = latents_of(guided(self.map, guidance), features, k, seed)
+            latents = latents_of(self.map, features, k, seed)
         if latents.shape[1] < k:
             tried = borrowing(latents[:, 0], self._left_out, k, seed)
             found = ranked(self, features, tried, self.reachability).best(k)
@@ -175,17 +167,6 @@ class Editor:
     @cached_property
     def _left_out(self) -> Latents:
         return left_out(self, self.invert, self.latent_size)
-
-    def guided(self, guidance: float | None) -> Self:
-        """An editor that shares all but its map, which insists so much on what is asked.
-
-        0 ignores it, 1 is what the map learned, more insists; None changes nothing. Reachability
-        stays calibrated on the map as it learned. Raises ConfigError for a map without guidance,
-        and for a number out of its range.
-        """
-        made = copy(self)
-        made.map = guided(self.map, guidance)
-        return made
 
     def refine(self, latents: Latents, asked: Features, steps: int) -> Latents:
         """Latents (n z) taken nearer to the features asked for (n d), by gradients; 0 does nothing.

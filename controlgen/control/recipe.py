@@ -34,10 +34,22 @@ class Recipe(Spec):
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
-    guidance: float | None = Field(None, ge=0, le=20, description="as the map learned, if left out")
     answers: int = Field(1, ge=1, le=32, description="to what the way's end asks, best first")
     files: dict[str, str] = Field({}, description="SHA-256 of what the expression reads")
     controlgen: str = ""
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "config") -> Self:
+        """Build from plain values. Raises ConfigError with one line per mistake."""
+        # Recipes inside older pictures carry a `guidance`, null unless it was set.
+        if values.get("guidance") is not None:
+            raise ConfigError(
+                f"{source}: guidance: maps no longer take it; use the version of controlgen that "
+                "wrote the recipe"
+            )
+        return super().parse(
+            {key: value for key, value in values.items() if key != "guidance"}, source
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -67,13 +67,6 @@ class Answering(Protocol):
     def answers(self, features: Any, k: int, seed: int = 0) -> NDArray[Any]: ...
 
 
-@runtime_checkable
-class Guided(Protocol):
-    """A map that can be told how much to insist on the feature; 1 is what it learned."""
-
-    def guided(self, guidance: float) -> Regressor: ...
-
-
 class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators: subclasses give `_learn`, `_predict` and `fitted_names`.
 

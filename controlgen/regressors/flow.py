@@ -2,9 +2,10 @@
 
 Conditional flow matching (Lipman et al. 2023, arXiv:2210.02747) on the straight path from noise e
 to a latent z, x_t = (1 - t) e + t z, whose velocity is z - e. A residual MLP learns the velocity
-from x_t, t and the half-whitened feature. A part of the conditions is dropped, for classifier-free
-guidance (Ho and Salimans 2022, arXiv:2207.12598), and a part gets noise of a level that the network
-is told, so that features off the images' manifold, of texts say, can be asked for at such a level.
+from x_t, t and the half-whitened feature. A part of the conditions is dropped, as in
+classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598), though the answers follow the
+conditional flow alone; and a part gets noise of a level that the network is told, so that features
+off the images' manifold, of texts say, can be asked for at such a level.
 
 Where the frozen round trip is given, a second phase runs the sampler itself and asks of its answers
 what `cycle_mlp` asks: that their images have the feature asked for and look like the bank's image
@@ -12,7 +13,6 @@ of it. Flow matching goes on beside it, which keeps the answers apart.
 """
 
 from collections.abc import Iterator, Mapping
-from copy import copy
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.errors import ConfigError
 from controlgen.regressors._residual import (
     Scaling,
     edited_targets,
@@ -38,7 +37,6 @@ from controlgen.regressors._residual import (
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
 from controlgen.spec import Spec
 
-MOST_GUIDANCE = 20.0  # that is taken
 WAVES = 8  # cosines and sines that tell the network the time
 ROWS = 4096  # answers computed at once
 
@@ -68,22 +66,13 @@ class Velocity(Scaling):
         noise = torch.randn(features.shape, generator=draws) * self.noise
         return self.condition(features + levels * noise)
 
-    def answer(
-        self, x: Tensor, condition: Tensor, level: float, guidance: float, steps: int
-    ) -> Tensor:
-        """Latents (n z) that noise x (n z) becomes, by midpoint steps; in the latents' scale.
-
-        The guided velocity is that without condition plus `guidance` times the difference that the
-        condition makes: 0 ignores the feature, 1 is the learned flow, more insists.
-        """
-        told, untold = (x.new_full((len(x), 1), value) for value in (level, -1.0))
+    def answer(self, x: Tensor, condition: Tensor, level: float, steps: int) -> Tensor:
+        """Latents (n z) that noise x (n z) becomes, by midpoint steps; in the latents' scale."""
+        levels = x.new_full((len(x), 1), level)
 
         def velocity(x: Tensor, time: float) -> Tensor:
             t = x.new_full((len(x), 1), time)
-            if guidance == 1:
-                return self(x, t, condition, told)  # type: ignore[no-any-return]
-            free = self(x, t, condition, untold)
-            return free + guidance * (self(x, t, condition, told) - free)  # type: ignore[no-any-return]
+            return self(x, t, condition, levels)  # type: ignore[no-any-return]
 
         for step in range(steps):
             time = step / steps
@@ -93,7 +82,7 @@ class Velocity(Scaling):
 
 
 class FlowRegressor(ManyEstimator):
-    """Parameters as in `Flow`, and the `guidance` of what is answered, which learning does not use.
+    """Parameters as in `Flow`.
 
     Without `round_trip` only flow matching is run. `predict` follows noise 0, the centre of all
     answers: where z given f is normal, that ends at its mean. Where it has several modes, what lies
@@ -119,7 +108,6 @@ class FlowRegressor(ManyEstimator):
         pixel_weight: float = 0.2,
         arithmetic_share: float = 0.25,
         centre_share: float = 0.25,
-        guidance: float = 1.0,
         seed: int = 0,
     ) -> None:
         self.width = width
@@ -137,7 +125,6 @@ class FlowRegressor(ManyEstimator):
         self.pixel_weight = pixel_weight
         self.arithmetic_share = arithmetic_share
         self.centre_share = centre_share
-        self.guidance = guidance
         self.seed = seed
 
     def _learn(
@@ -198,7 +185,7 @@ class FlowRegressor(ManyEstimator):
         noise = torch.randn(len(asked), z.shape[1], generator=draws)
         noise *= torch.rand(len(asked), 1, generator=draws) > self.centre_share
         condition = self.flow_.condition(asked)
-        answer = self.flow_.answer(noise, condition, 0.0, 1.0, self.sampler_steps)
+        answer = self.flow_.answer(noise, condition, 0.0, self.sampler_steps)
         images = round_trip.generate(answer)
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
         if self.pixel_weight:
@@ -207,23 +194,6 @@ class FlowRegressor(ManyEstimator):
             total += self.pixel_weight * (images[:plain] - shown).square().mean()
         return total
 
-    def guided(self, guidance: float) -> Self:
-        """The same map, its weights shared, that answers with another guidance, 0 to 20.
-
-        0 ignores the feature, 1 is what was learned, more insists. Raises ConfigError for another
-        number, and where no condition was dropped, so that the flow without one is not known.
-        """
-        if not 0 <= guidance <= MOST_GUIDANCE:
-            raise ConfigError(f"guidance {guidance:g}: give 0 to {MOST_GUIDANCE:g}")
-        if not self.drop_share:
-            raise ConfigError(
-                "guidance: this map was fitted with drop_share = 0 and has none; leave it out, or "
-                "fit one with --set fit.map.drop_share=0.1"
-            )
-        made = copy(self)
-        made.guidance = guidance
-        return made
-
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         return self._answers(features, np.zeros((1, self._latent_size())))[:, 0]
 
@@ -231,19 +201,15 @@ class FlowRegressor(ManyEstimator):
         return int(self.flow_.latent_shift.shape[0])
 
     def _answers(self, features: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
-        return self.sampled(features, noise, self.guidance)
+        return self.sampled(features, noise)
 
     def sampled(
-        self,
-        features: NDArray[Any],
-        noise: NDArray[Any],
-        guidance: float = 1.0,
-        level: float = 0.0,
+        self, features: NDArray[Any], noise: NDArray[Any], level: float = 0.0
     ) -> NDArray[Any]:
         """Latents (n k z) that each row of noise (k z) becomes for each of the features (n d).
 
-        `guidance` 0 ignores the feature, 1 is the learned flow, more insists; `level` is how noisy
-        the features are taken to be: 0 for those of images, up to `noise_most`.
+        `level` is how noisy the features are taken to be: 0 for those of images, up to
+        `noise_most`.
         """
         k, z = noise.shape
         condition = self.flow_.condition(torch.tensor(features, dtype=torch.float64))
@@ -253,7 +219,7 @@ class FlowRegressor(ManyEstimator):
         for first in range(0, len(features), step):
             part = condition[first : first + step].repeat_interleave(k, 0)
             rows = start.repeat(len(part) // k, 1)
-            answer = self.flow_.answer(rows, part, level, guidance, self.sampler_steps)
+            answer = self.flow_.answer(rows, part, level, self.sampler_steps)
             made[first : first + step] = answer.reshape(-1, k, z).numpy()
         return made
 

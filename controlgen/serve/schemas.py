@@ -126,7 +126,6 @@ class Moved(Asked):
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
-    guidance: float | None = Field(None, ge=0, le=20, description="of maps that learned to take it")
     images: dict[Named, Base64] = Field(
         {},
         max_length=MOST,

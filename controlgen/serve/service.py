@@ -193,7 +193,7 @@ class Service:
         self.reading.check(asked)
         if asked.expression is None:
             return self._by_arrays(served, asked, amounts, deadline)
-        editor = served.editor.guided(asked.guidance)
+        editor = served.editor
         query = self._query(editor, served, asked, asked.expression)
         edits, pictures = [], []
         for amount in amounts:
@@ -209,7 +209,7 @@ class Service:
     def _by_arrays(
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
     ) -> Answer:
-        editor = served.editor.guided(asked.guidance)
+        editor = served.editor
         reading = self.reading
         source = reading.source(served, asked.source or Sources(seed=0))
         hold, direction = tuple(asked.hold), reading.direction(served, asked)
@@ -230,7 +230,7 @@ class Service:
         self.reading.check(asked)
         if asked.expression is None:
             raise ConfigError("answers: give an expression, not a source and a direction")
-        editor = served.editor.guided(asked.guidance)
+        editor = served.editor
         query = self._query(editor, served, asked, asked.expression)
         edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
         deadline.check()
@@ -243,7 +243,6 @@ class Service:
         return telling.answer(served.name, asked, [edit], pictures, query, **rows)
 
     def _query(self, editor: Editor, served: Served, asked: Moved, expression: str) -> Query:
-        # With the editor that answers it: a start is looked for by the map, guided or not.
         files = self.reading.files(served, asked.images)
         return queries.ask(editor, expression, asked.hold, files)
 
@@ -257,7 +256,6 @@ class Service:
             residual=asked.residual,
             corrections=asked.corrections,
             refine=asked.refine,
-            guidance=asked.guidance,
             files=dict(query.files),
             controlgen=__version__,
         )

@@ -1,7 +1,6 @@
 """Refuse at once what the later stages of a run would refuse after hours of training."""
 
 from controlgen.config import RunConfig
-from controlgen.control.answers import guided
 from controlgen.control.calibration import FEWEST
 from controlgen.control.likeness import kept_apart
 from controlgen.errors import ConfigError
@@ -46,6 +45,5 @@ def check_evaluation(run: RunConfig) -> None:
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
     config.audit.open()
-    guided(run.fit.map.build(), config.guidance)
     if config.perceptual is not None:
         open_distance(config.perceptual)

@@ -30,25 +30,22 @@ def evaluate(
     """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here.
 
     Data without classes are reported on without a judge. Raises ConfigError where the data's
-    classes are not the configured ones, or the map takes no guidance and is to have one.
+    classes are not the configured ones.
     """
     config = run.evaluate
     ref = name_of("report", run.name, config, map_ref.fingerprint)
     if store.has(ref):
         return ref
-    editor = Editor.load(store.open(map_ref)).guided(config.guidance)
+    editor = Editor.load(store.open(map_ref))
     name: str = run.fit.map.kind
-    if config.guidance is not None:
-        name = f"{name} of guidance {config.guidance:g}"
     items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
     maps = _maps_to_compare(editor, name, items)
     real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
     prompts = [config.prompt.format(one) for one in config.class_names]
     check_classes(real["train"], config, config.class_names, prompts)
     audit: FeatureSpace = config.audit.open()
-    # The score is calibrated on the map as it learned, and was not judged with another guidance.
     described = read_reachability(store.path(map_ref))
-    judged = described.judged if described and config.guidance is None else None
+    judged = described.judged if described else None
     perceptual = None
     if config.perceptual is not None:
         perceptual = open_distance(config.perceptual)

@@ -8,17 +8,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt, ConfigError
-from controlgen.regressors import GUIDED, MANY, Answering, AnyMap, Guided
+from controlgen.regressors import MANY, Answering, AnyMap
 
 MAPS = get_args(get_args(AnyMap)[0])
 MANY_ANSWERS = [member for member in MAPS if member.model_fields["kind"].default in MANY]
 QUICK = {
     "cycle-mlp": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
-    "variational": {
-        "mean": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
-        "width": 16,
-        "spread_steps": 20,
-    },
     "flow": {"width": 32, "depth": 1, "batch_size": 32, "match_steps": 80, "learning_rate": 1e-2},
 }
 
@@ -76,13 +71,6 @@ def test_fit_steps_counts_up_to_one(member):
 @pytest.mark.parametrize("member", MAPS)
 def test_a_map_with_answers_is_listed_and_no_other(member):
     assert isinstance(member().build(), Answering) == (member in MANY_ANSWERS)
-
-
-@pytest.mark.parametrize("member", MAPS)
-def test_a_map_with_guidance_is_listed_and_no_other(member):
-    listed = member.model_fields["kind"].default in GUIDED
-    assert isinstance(member().build(), Guided) == listed
-    assert "flow" in GUIDED
 
 
 def uncertain_problem(n=300, d=6, z=4):

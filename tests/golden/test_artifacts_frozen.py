@@ -168,15 +168,19 @@ def test_an_edit_its_recipe_its_direction_and_tables(
     )
 
 
+@pytest.mark.parametrize("source", ["edit.toml", "edit-with-guidance.png"])
 def test_a_recipe_written_before_draws_the_same_picture(
-    controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """golden/edit.png is frozen: bytes on the processor that drew it, a grey or two elsewhere."""
+    """golden/edit.png is frozen: bytes on the processor that drew it, a grey or two elsewhere.
+
+    The recipe inside the other picture still has the key `guidance`, null.
+    """
     if not (ROOT / "artifacts" / "pretrained" / "mnist").is_dir():
         pytest.skip("this tree holds no shipped models")
     monkeypatch.chdir(ROOT)
     frozen, drawn = FOLDER / "edit.png", tmp_path / "edit.png"
-    answer = controlgen("edit", "--recipe", FOLDER / "edit.toml", "-o", drawn)
+    answer = controlgen("edit", "--recipe", FOLDER / source, "-o", drawn)
     assert answer.code == 0, answer
     if json.loads((FOLDER / "bits.json").read_text())["processor"] == processor():
         assert drawn.read_bytes() == frozen.read_bytes()
