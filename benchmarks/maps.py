@@ -22,8 +22,8 @@ import numpy as np
 
 from controlgen import Editor
 from controlgen.artifacts.bank import Bank
-from controlgen.control.answers import latents_of
-from controlgen.evaluation.tables import table
+from controlgen.editing.candidates import latents_of
+from controlgen.evaluation.markdown import table
 from controlgen.features import EfficientNetLite0
 from controlgen.metrics.diversity import euclidean, group_diversity
 from controlgen.metrics.inversion import latent_r2, paired_cosine, recall_at_1, shell_norm
@@ -36,7 +36,7 @@ from controlgen.regressors import (
     RetrievalRegressor,
     Ridge,
 )
-from controlgen.stages.map import Frozen
+from controlgen.stages.fit_map import Frozen
 
 ROOT = Path(__file__).parents[1]
 LADDER = {

@@ -17,15 +17,15 @@ import numpy as np
 from maps import LADDER, ROOT, quicker
 
 from controlgen import Editor, __version__
-from controlgen.evaluation.tables import shown, table
+from controlgen.evaluation.markdown import shown, table
 from controlgen.features import EfficientNetLite0
 from controlgen.figures import Point, quality_curves
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.metrics.inversion import paired_cosine, pixel_error, recall_at_1
-from controlgen.progress import Bars
 from controlgen.regressors import Regressor
-from controlgen.stages.map import Frozen
+from controlgen.stages.fit_map import Frozen
 from controlgen.types import Pixels
+from controlgen.utils.progress import Bars
 
 BUDGETS = [1_000, 3_000, 10_000, 30_000, 100_000, 200_000]
 MAPS = ["retrieval", "ridge", "cycle-mlp"]

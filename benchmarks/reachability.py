@@ -15,10 +15,10 @@ from controlgen.artifacts import Ref, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import open_artifact, read_json, read_manifest
 from controlgen.config import ReachabilityConfig
-from controlgen.control.calibration import Judged
 from controlgen.datasets import AnyDataset
-from controlgen.evaluation.tables import shown, table
-from controlgen.stages.believing import Believing
+from controlgen.editing.confidence.fit import Judged
+from controlgen.evaluation.markdown import shown, table
+from controlgen.stages.fit_confidence import Believing
 
 
 def markdown(judged: Judged) -> str:

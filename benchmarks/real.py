@@ -21,14 +21,14 @@ from pairs import MEASURES, SEED, Targets, pairs_of
 from controlgen import Editor
 from controlgen.config import RunConfig
 from controlgen.datasets import pinned
-from controlgen.evaluation.tables import shown, table
+from controlgen.evaluation.markdown import shown, table
 from controlgen.images import to_unit
 from controlgen.metrics.bootstrap import interval
-from controlgen.metrics.judge import sources_of
-from controlgen.progress import Bars
+from controlgen.metrics.classifier import sources_of
 from controlgen.regressors import RealTargets
 from controlgen.rng import stream
-from controlgen.stages.map import Frozen
+from controlgen.stages.fit_map import Frozen
+from controlgen.utils.progress import Bars
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controlgen import Editor, __version__
-from controlgen.control import algebra
+from controlgen.editing import feature_math
 from controlgen.evaluation.inversion import optimise
-from controlgen.evaluation.tables import shown, table
+from controlgen.evaluation.markdown import shown, table
 from controlgen.features import EfficientNetLite0
 from controlgen.figures import Point, quality_curves
 from controlgen.metrics.bootstrap import Interval, interval
@@ -74,7 +74,7 @@ def rows_of(editor: Editor, given: argparse.Namespace) -> list[Row]:
     pixels = editor.sample(3 * n, seed=SEED, start=100_000).pixels
     features = editor.embed(pixels)
     plain, a, b = features[:n], features[n : 2 * n], features[2 * n :]
-    targets = {"sample": plain, "edited, c + (a - b)": algebra.unit(plain + (a - b))}
+    targets = {"sample": plain, "edited, c + (a - b)": feature_math.unit(plain + (a - b))}
     few, rows = min(given.cold, n), []
     for kind, asked in targets.items():
         seen = audit.embed(pixels[:n]) if kind == "sample" else None

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from controlgen.evaluation.comparison import over_seeds
+from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.objective_table import over_seeds
 from controlgen.evaluation.slider_results import CORRECTED, HELD, PLAIN, PLAIN_CORRECTED
-from controlgen.evaluation.tables import shown, table
 
 Rows = list[dict[str, Any]]
 # A table of the protocol: where its rows are, what names a row, and what is measured.

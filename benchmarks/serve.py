@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from controlgen import Client, Editor
-from controlgen.control import Recipe
-from controlgen.drawing import draw_edit
-from controlgen.serve import telling
+from controlgen.editing import Recipe
+from controlgen.editing.rendering import draw_edit
+from controlgen.serve import responses
 
 CLIENTS = (1, 8, 32)
 EDITS = 200  # for each number of clients
@@ -62,7 +62,7 @@ def drawn(editor: Editor, asked: str) -> None:
     about = {"model": "bench", "weights": editor.weights, "picture": "result"}
     recipe = Recipe.parse({**about, "expression": query.expression})
     edit = draw_edit(editor, query, recipe, BytesIO())
-    telling.picture(edit, 0, "", recipe.amount, query.hold, recipe)
+    responses.picture(edit, 0, "", recipe.amount, query.hold, recipe)
 
 
 def overhead(editor: Editor, client: Client) -> dict[str, float]:
@@ -160,7 +160,7 @@ def crowd(editor: Editor, client: Client, clients: int) -> None:
 @contextmanager
 def served(map_folder: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server's process and address, for as long as it is needed."""
-    code = "from controlgen.cli import main; main()"
+    code = "from controlgen.cli.app import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "serve", map_folder, "--port", "0"],
         stdout=subprocess.PIPE,

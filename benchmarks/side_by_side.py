@@ -14,7 +14,7 @@ from typing import Any
 
 from readme import spread
 
-from controlgen.evaluation.tables import table
+from controlgen.evaluation.markdown import table
 
 # What may differ between reports that are compared: none of it is a target or a budget.
 FREE = ("seed", "exemplars_by", "optimisation_targets", "optimisation_steps")

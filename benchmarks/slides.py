@@ -91,7 +91,7 @@ def megabytes() -> float:
 
 def child(settings: str) -> None:
     """Cut the tiles that the settings ask for and print what it took; `null` only imports."""
-    from controlgen.datasets.slides import Slides
+    from controlgen.datasets.slides.dataset import Slides
 
     imported, start = megabytes(), time.perf_counter()
     figures: dict[str, object] = {"imported_mb": round(imported)}

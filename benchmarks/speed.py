@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from controlgen import Editor
+from controlgen.base_config import read_toml
 from controlgen.config import TrainConfig
 from controlgen.datasets import Digits
-from controlgen.memory import keep_freed
-from controlgen.spec import read_toml
 from controlgen.training import TrainState, train
+from controlgen.utils.malloc import keep_freed
 
 ROOT = Path(__file__).parents[1]
 STEPS = 1000  # of the optimisation that the map replaces; 20 are timed

@@ -18,14 +18,14 @@ import numpy as np
 from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import TrainConfig
-from controlgen.control.bundle import load_generator
 from controlgen.datasets import MNIST
+from controlgen.editing.checkpoint import load_generator
 from controlgen.errors import Diverged
-from controlgen.evaluation.comparison import over_seeds
-from controlgen.evaluation.tables import shown, table
+from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.objective_table import over_seeds
 from controlgen.images import generated
-from controlgen.metrics.judge import Judge, train_judge
-from controlgen.metrics.modes import ModeCoverage, mode_coverage, stacked_calls
+from controlgen.metrics.classifier import Judge, train_judge
+from controlgen.metrics.mode_coverage import ModeCoverage, mode_coverage, stacked_calls
 from controlgen.rng import normals
 
 OBJECTIVES = {

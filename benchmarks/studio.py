@@ -18,7 +18,7 @@ from controlgen import __version__
 ROOT = Path(__file__).parents[1]
 MODELS = [ROOT / "artifacts" / "pretrained" / name for name in ("mnist", "histology")]
 SEEDS = {"mnist": "29", "histology": "42"}
-SERVE = "from controlgen.cli import main; main()"
+SERVE = "from controlgen.cli.app import main; main()"
 
 
 def drawn(page: Any, words: str) -> None:

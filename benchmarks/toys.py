@@ -16,12 +16,12 @@ import torch
 
 from controlgen import __version__, figures
 from controlgen.config import TrainConfig
-from controlgen.datasets.toys import Toy, points_of, toy_features
+from controlgen.datasets.gaussian_mixtures import Toy, points_of, toy_features
 from controlgen.errors import Diverged
 from controlgen.evaluation.convergence import Watcher, qualified, verdict
-from controlgen.evaluation.tables import table
+from controlgen.evaluation.markdown import table
 from controlgen.images import to_pixels
-from controlgen.metrics.modes import blob_calls
+from controlgen.metrics.mode_coverage import blob_calls
 from controlgen.rng import normals, torch_stream
 from controlgen.training import TrainState, train
 

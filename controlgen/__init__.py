@@ -1,20 +1,15 @@
 """controlgen: controlled image generation without labels."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from controlgen._version import __version__
 from controlgen.errors import ControlGenError
 
 if TYPE_CHECKING:
     from controlgen.artifacts import Ref, Store
-    from controlgen.client import Client
     from controlgen.config import RunConfig
-    from controlgen.control import Edit, Editor, Samples
-
-try:
-    __version__ = version("controlgen")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0.1.0"
+    from controlgen.editing import Edit, Editor, Samples
+    from controlgen.serve.client import Client
 
 __all__ = [
     "Client",
@@ -29,10 +24,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Client": "controlgen.client",
-    "Edit": "controlgen.control",
-    "Editor": "controlgen.control",
-    "Samples": "controlgen.control",
+    "Client": "controlgen.serve.client",
+    "Edit": "controlgen.editing",
+    "Editor": "controlgen.editing",
+    "Samples": "controlgen.editing",
     "Ref": "controlgen.artifacts",
     "Store": "controlgen.artifacts",
     "RunConfig": "controlgen.config",

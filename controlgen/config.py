@@ -8,15 +8,15 @@ from pydantic import Field, field_validator, model_validator
 
 from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, AnyViews, NoAugment
+from controlgen.base_config import Spec, runtime_field
 from controlgen.datasets import AnyDataset
 from controlgen.errors import ConfigError
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, Lpips, OpenClip
 from controlgen.networks import AnyNetwork, R3GANNetwork
 from controlgen.objectives import R3GAN, AnyObjective
 from controlgen.regressors import AnyMap, CycleMLP
-from controlgen.schedule import Schedule
-from controlgen.spec import Spec, runtime_field
-from controlgen.worlds import AnyWorld, Glyphs
+from controlgen.schedules import Schedule
+from controlgen.synthetic import AnyWorld, Glyphs
 
 Seed = Field(0, ge=0)
 PerceptualChoice = Field(None, description="LPIPS in place of PD-efficientnet-lite0")

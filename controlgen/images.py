@@ -13,8 +13,8 @@ from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from controlgen.outputs import whole_file
 from controlgen.types import Latents, Pixels
+from controlgen.utils.files import whole_file
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
 Target = Path | BytesIO  # where a PNG is written

@@ -8,8 +8,8 @@ from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import CompareConfig
 from controlgen.stages import Attempt
-from flows.command import run_and_ship
-from flows.report import FlowReporter, publish, stage
+from flows.cli import run_and_ship
+from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage

@@ -5,8 +5,8 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
-from flows.command import run
-from flows.report import FlowReporter, publish, stage
+from flows.cli import run
+from flows.prefect_ui import FlowReporter, publish, stage
 from flows.train_gan import train_gan_task
 
 

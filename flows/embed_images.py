@@ -5,9 +5,9 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import EmbedConfig, RunConfig
-from flows.command import run
+from flows.cli import run
 from flows.draw_samples import draw_samples
-from flows.report import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage

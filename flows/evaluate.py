@@ -5,9 +5,9 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
-from flows.command import run
+from flows.cli import run
 from flows.fit_map import Line, fit_map
-from flows.report import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage

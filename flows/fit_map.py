@@ -7,10 +7,10 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
-from flows.command import run
+from flows.cli import run
 from flows.draw_samples import draw_samples_task
 from flows.embed_images import embed_images_task
-from flows.report import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, stage
 from flows.train_gan import train_gan_task
 
 

@@ -7,7 +7,7 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import RunConfig
-from flows.command import run_and_ship
+from flows.cli import run_and_ship
 from flows.evaluate import check_evaluation_task, evaluate_task
 from flows.fit_map import Line, fit_map
 

@@ -7,8 +7,8 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import Ref, Store
 from controlgen.config import EncoderConfig
-from flows.command import run_and_ship
-from flows.report import FlowReporter, publish, stage
+from flows.cli import run_and_ship
+from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from controlgen import decoding
+from controlgen import image_io
 from controlgen.images import (
     grid,
     shrink_png,
@@ -97,14 +97,14 @@ def test_png_round_trip_and_provenance(tmp_path: Path) -> None:
         assert opened.info["synthetic"] == "true"
         assert opened.info["seed"] == "7"
         assert opened.info["recipe"] == '{"amount": 1.5}'
-    np.testing.assert_array_equal(decoding.read_image(path, (3, 6, 4)), pixels)
+    np.testing.assert_array_equal(image_io.read_image(path, (3, 6, 4)), pixels)
     assert [item.name for item in tmp_path.iterdir()] == ["edit.png"]
 
 
 def test_png_grey_and_zoom(tmp_path: Path) -> None:
     pixels = np.array([[[[0, 255], [9, 128]]]], np.uint8)
     write_png(tmp_path / "a.png", pixels, {}, zoom=3)
-    found = decoding.read_image(tmp_path / "a.png", (1, 6, 6))
+    found = image_io.read_image(tmp_path / "a.png", (1, 6, 6))
     np.testing.assert_array_equal(found, pixels.repeat(3, 2).repeat(3, 3))
 
 

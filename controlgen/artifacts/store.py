@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
-from controlgen.outputs import whole_file
+from controlgen.utils.files import whole_file
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.base_config import Spec
 from controlgen.images import to_channels
-from controlgen.spec import Spec
 from controlgen.types import Pixels, Shape
 
 NAMES = ("ink", "thickness", "slant", "width", "height")

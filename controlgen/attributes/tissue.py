@@ -14,8 +14,8 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.color import hed_from_rgb
 
+from controlgen.base_config import Spec
 from controlgen.errors import ConfigError, Incompatible
-from controlgen.spec import Spec
 from controlgen.types import Pixels, Shape
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from controlgen.augmentations.base import Augmentation
-from controlgen.augmentations.kinds import Adaptive, Dihedral, NoAugment, Scheduled
+from controlgen.augmentations.critic import Adaptive, Dihedral, NoAugment, Scheduled
 from controlgen.augmentations.views import AnyViews, DigitViews, TissueViews, Views
 
 AnyAugment = Annotated[NoAugment | Dihedral | Scheduled | Adaptive, Field(discriminator="kind")]

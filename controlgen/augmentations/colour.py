@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from controlgen.base_config import Spec
 from controlgen.errors import Incompatible
-from controlgen.spec import Spec
 
 # Optical densities per channel (red, green, blue) of the two stains, Ruifrok and Johnston 2001,
 # "Quantification of histochemical staining by color deconvolution", table 1; unit rows.

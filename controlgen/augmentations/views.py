@@ -16,8 +16,8 @@ from torch import Tensor
 
 from controlgen.augmentations.colour import AnyColour, NoColour, StainColour
 from controlgen.augmentations.geometry import POSES, move
+from controlgen.base_config import Spec
 from controlgen.errors import Incompatible
-from controlgen.spec import Spec
 from controlgen.types import Shape
 
 AMOUNTS = 10  # pose, shift (2), zoom, turn, blur, noise, colour (3)

@@ -6,12 +6,12 @@ from pydantic import Field
 
 from controlgen.datasets.digits import Digits
 from controlgen.datasets.fashion_mnist import FashionMNIST
-from controlgen.datasets.folder import ImageFolder
+from controlgen.datasets.folder.dataset import ImageFolder
 from controlgen.datasets.ihc import IHC
 from controlgen.datasets.medmnist import MedMNIST
 from controlgen.datasets.mnist import MNIST
 from controlgen.datasets.patch_camelyon import PatchCamelyon
-from controlgen.datasets.slides import Slides
+from controlgen.datasets.slides.dataset import Slides
 from controlgen.datasets.stacked_mnist import StackedMNIST
 
 AnyDataset = Annotated[

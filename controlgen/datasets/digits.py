@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from controlgen.base_config import Spec
 from controlgen.datasets.arrays import ArrayImages
-from controlgen.spec import Spec
 
 HELD_OUT = 397  # the last ones are the test split
 FRAME = ((0, 0), (4, 4), (4, 4))  # 24x24 digits sit in the middle of 32x32

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
+from controlgen.base_config import Spec, runtime_field
 from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.idx import default_cache, from_folder, from_mirrors, open_split
-from controlgen.spec import Spec, runtime_field
+from controlgen.datasets.mnist_files import default_cache, from_folder, from_mirrors, open_split
 
 MIRRORS = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"]
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from skimage import data
 
+from controlgen.base_config import Spec
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.errors import DataError
-from controlgen.spec import Spec
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Pixels
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from controlgen.base_config import Spec, runtime_field
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.digits import DIGITS
-from controlgen.datasets.idx import default_cache, from_mirrors, from_npm, open_split
-from controlgen.spec import Spec, runtime_field
+from controlgen.datasets.mnist_files import default_cache, from_mirrors, from_npm, open_split
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.datasets._files import sampled_digest
-from controlgen.datasets._pinning import pinned_identity
+from controlgen.base_config import Spec, runtime_field
+from controlgen.datasets._content_hash import pinned_identity
 from controlgen.datasets._tiles import resized, stained_each
 from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.idx import default_cache
-from controlgen.datasets.prepared import prepared
+from controlgen.datasets.cache import prepared
+from controlgen.datasets.folder._listing import sampled_digest
+from controlgen.datasets.mnist_files import default_cache
 from controlgen.errors import DataError
-from controlgen.spec import Spec, runtime_field
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Indices, Pixels, Shape
 

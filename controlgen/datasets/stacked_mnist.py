@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.base_config import Spec, runtime_field
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.mnist import MNIST
 from controlgen.errors import DataError
 from controlgen.rng import stream
-from controlgen.spec import Spec, runtime_field
 from controlgen.types import Indices, Pixels, Shape
 
 COUNTS = {"train": 60_000, "test": 10_000}

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from controlgen.config import EvaluateConfig
-from controlgen.control.calibration import Judged
+from controlgen.editing.confidence.fit import Judged
 from controlgen.errors import ConfigError
 from controlgen.evaluation.analogies import analogies
-from controlgen.evaluation.base import (
+from controlgen.evaluation.candidate_diversity import Answer, variety
+from controlgen.evaluation.class_edits import figure3
+from controlgen.evaluation.confidence import Believed
+from controlgen.evaluation.context import (
     BankLike,
     EditorLike,
     Embedding,
@@ -18,18 +21,15 @@ from controlgen.evaluation.base import (
     Predict,
     Subject,
 )
-from controlgen.evaluation.believed import Believed
-from controlgen.evaluation.choices import TooFewClasses
-from controlgen.evaluation.copies import copies
-from controlgen.evaluation.figure3 import figure3
+from controlgen.evaluation.edit_pairs import TooFewClasses
 from controlgen.evaluation.inversion import inversion_table, time_map
-from controlgen.evaluation.judging import find_judge, has_classes
-from controlgen.evaluation.quality import sample_quality
-from controlgen.evaluation.report import markdown, write_report
-from controlgen.evaluation.results import Report, Target
+from controlgen.evaluation.judge import find_judge, has_classes
+from controlgen.evaluation.memorisation import copies
+from controlgen.evaluation.report import Report, Target
+from controlgen.evaluation.report_markdown import markdown, write_report
+from controlgen.evaluation.sample_quality import sample_quality
 from controlgen.evaluation.sliders import sliders
-from controlgen.evaluation.variety import Answer, variety
-from controlgen.metrics.judge import LabelledDataset
+from controlgen.metrics.classifier import LabelledDataset
 
 __all__ = [
     "BankLike",

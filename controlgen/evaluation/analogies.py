@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
-from controlgen.control import algebra
-from controlgen.evaluation.base import CONFIDENT, Subject
+from controlgen.editing import feature_math
+from controlgen.evaluation.context import CONFIDENT, Subject
+from controlgen.evaluation.goals import Target
+from controlgen.evaluation.markdown import shown, table
 from controlgen.evaluation.sliders import AttributesLike
-from controlgen.evaluation.tables import shown, table
-from controlgen.evaluation.targets import Target
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import paired_cosine, weighted_correlation
 from controlgen.rng import stream
@@ -169,7 +169,7 @@ def _methods(subject: Subject) -> dict[str, Adding]:
     map_name = subject.map_name
 
     def through(name: str, features: Features, change: Features) -> Latents:
-        return subject.predict(name, algebra.add(features, change))
+        return subject.predict(name, feature_math.add(features, change))
 
     def residual(latents: Latents, features: Features, change: Features, _: Latents) -> Latents:
         moved, unmoved = through(map_name, features, change), subject.predict(map_name, features)

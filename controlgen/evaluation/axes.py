@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from controlgen import rng
 from controlgen.attributes import Attributes, Strokes
-from controlgen.control import Editor, Samples
-from controlgen.control.attributes import in_sigmas
-from controlgen.control.axes import Axes
-from controlgen.control.axis_finder import mean_change
-from controlgen.control.statistics import Statistics
-from controlgen.evaluation.tables import shown, table
+from controlgen.editing import Editor, Samples
+from controlgen.editing.attribute_model import in_sigmas
+from controlgen.editing.directions.axes import Axes
+from controlgen.editing.directions.axis_effects import mean_change
+from controlgen.editing.feature_pca import Statistics
+from controlgen.evaluation.markdown import shown, table
 from controlgen.figures import AxisRow
 from controlgen.metrics.bootstrap import Interval, interval
 from controlgen.types import Pixels

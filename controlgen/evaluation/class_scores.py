@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.evaluation.base import CONFIDENT
-from controlgen.evaluation.judging import has_classes
-from controlgen.evaluation.scorecard import Better, Score
+from controlgen.evaluation.context import CONFIDENT
+from controlgen.evaluation.judge import has_classes
+from controlgen.evaluation.scores import Better, Score
 from controlgen.metrics.bootstrap import Interval, interval
-from controlgen.metrics.judge import Judge, LabelledDataset
-from controlgen.metrics.modes import mode_coverage
+from controlgen.metrics.classifier import Judge, LabelledDataset
+from controlgen.metrics.mode_coverage import mode_coverage
 from controlgen.rng import stream
 from controlgen.types import Pixels
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.control.refinement import descend
-from controlgen.evaluation.base import EditorLike, Subject
+from controlgen.editing.refine import descend
+from controlgen.evaluation.context import EditorLike, Subject
 from controlgen.metrics.bootstrap import Interval
+from controlgen.metrics.classifier import sources_of
 from controlgen.metrics.inversion import (
     paired_cosine,
     pixel_error,
@@ -20,7 +21,6 @@ from controlgen.metrics.inversion import (
     shell_norm,
     weighted_r2,
 )
-from controlgen.metrics.judge import sources_of
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Indices, Latents, Pixels
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.evaluation.base import Subject
-from controlgen.evaluation.choices import Edits
-from controlgen.evaluation.tables import shown, table
-from controlgen.evaluation.targets import Target
+from controlgen.evaluation.context import Subject
+from controlgen.evaluation.edit_pairs import Edits
+from controlgen.evaluation.goals import Target
+from controlgen.evaluation.markdown import shown, table
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.cmmd import SCALE, gaussian_kernel_minus_one
 from controlgen.metrics.kernel import (

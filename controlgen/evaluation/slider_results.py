@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
-from controlgen.evaluation.tables import shown, table
-from controlgen.evaluation.targets import Target
+from controlgen.evaluation.goals import Target
+from controlgen.evaluation.markdown import shown, table
 from controlgen.metrics.bootstrap import Interval
 from controlgen.types import Pixels
 

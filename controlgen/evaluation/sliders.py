@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.control import Edit, Samples
+from controlgen.editing import Edit, Samples
 from controlgen.errors import ConfigError
-from controlgen.evaluation.base import Subject
+from controlgen.evaluation.context import Subject
 from controlgen.evaluation.slider_results import (
     CORRECTED,
     HELD,

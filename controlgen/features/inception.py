@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from controlgen.base_config import Spec
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
+from controlgen.features._download import cached, digest, fetched
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.features._weights import cached, digest, fetched
 from controlgen.features.base import ClassifierSpace, TorchSpace
 from controlgen.features.preprocessing import Preprocessing
-from controlgen.spec import Spec
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"

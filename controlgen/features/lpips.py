@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from controlgen.base_config import Spec, runtime_field
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
+from controlgen.features._download import digest, fetched
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.features._weights import digest, fetched
 from controlgen.images import tensor_to_channels
-from controlgen.spec import Spec, runtime_field
 
 Net = Literal["alex", "vgg", "squeeze"]
 SERVER = "https://download.pytorch.org/models/"

@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from controlgen.base_config import Spec, runtime_field
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import TorchSpace
 from controlgen.features.preprocessing import Preprocessing, unit_rows
-from controlgen.spec import Spec, runtime_field
 from controlgen.types import Features
 
 CONFIG = "open_clip_config.json"

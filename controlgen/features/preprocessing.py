@@ -11,8 +11,8 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor
 
+from controlgen.base_config import Spec
 from controlgen.images import tensor_to_channels
-from controlgen.spec import Spec
 
 Triple = tuple[float, float, float]
 

@@ -1,7 +1,7 @@
 """Features of an encoder trained on the user's own images without labels.
 
 The encoder is a timm tower, a linear layer and a normalisation that centres each feature, so that
-cosines use their whole range. `controlgen.training.self_supervised` trains one.
+cosines use their whole range. `controlgen.training.vicreg` trains one.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from controlgen.base_config import Spec
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import TorchSpace
 from controlgen.features.preprocessing import Preprocessing
 from controlgen.images import tensor_to_channels
-from controlgen.spec import Spec
 
 ENCODER = "encoder.json"
 WEIGHTS = "encoder.safetensors"

@@ -1,6 +1,7 @@
 """Every plot: Matplotlib without pyplot; each PNG says what it is."""
 
 from controlgen.figures.axes import AxisRow, axis_sheet
+from controlgen.figures.confidence import quality_curves, reliability_plot
 from controlgen.figures.convergence import point_clouds, training_evidence
 from controlgen.figures.protocol import (
     Block,
@@ -13,7 +14,6 @@ from controlgen.figures.protocol import (
     loss_curves,
     sample_grid,
 )
-from controlgen.figures.reachability import quality_curves, reliability_plot
 from controlgen.figures.sheets import (
     Column,
     Pairing,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from controlgen.figures.parts import (
+from controlgen.figures.style import (
     INK,
     MUTED,
     Provenance,

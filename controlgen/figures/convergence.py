@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.figures.parts import COLOURS, MUTED, Provenance, new_figure, plain_axes, save
+from controlgen.figures.style import COLOURS, MUTED, Provenance, new_figure, plain_axes, save
 
 Run = Sequence[Mapping[str, Any]]  # rows of evidence, in order
 STYLES = ("-", "--", ":")  # where there are more members than colours

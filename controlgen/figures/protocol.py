@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlgen.figures.parts import (
+from controlgen.figures.style import (
     CELL_INCHES,
     COLOURS,
     INK,

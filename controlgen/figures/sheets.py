@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from controlgen.figures.parts import (
+from controlgen.figures.style import (
     COLOURS,
     INK,
     MUTED,

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from controlgen.figures.parts import (
+from controlgen.figures.protocol import Point
+from controlgen.figures.style import (
     COLOURS,
     INK,
     MUTED,
@@ -20,7 +21,6 @@ from controlgen.figures.parts import (
     save,
     strip,
 )
-from controlgen.figures.protocol import Point
 from controlgen.types import Pixels
 
 IMAGE_INCHES = 0.8  # side of one image along a slider

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from controlgen.figures.parts import (
+from controlgen.figures.style import (
     COLOURS,
     INK,
     MUTED,

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 
 SLOPE = 0.2  # of the critic's leaky ReLUs
 BASE = 4  # resolution at which the generator starts and the critic ends

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))

@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from controlgen.base_config import Spec
 from controlgen.networks.resample import downsample, upsample
-from controlgen.spec import Spec
 
 SLOPE = 0.2  # of every leaky ReLU
 GAIN = math.sqrt(2 / (1 + SLOPE**2))

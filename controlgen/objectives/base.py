@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from controlgen.schedule import Schedule
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
+from controlgen.schedules import Schedule
 
 Critic = Callable[[Tensor], Tensor]
 Optimiser = Literal["adam", "rmsprop"]

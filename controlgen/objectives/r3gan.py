@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from controlgen.objectives.base import Critic, CriticTerms, Penalised
 from controlgen.objectives.penalties import squared_gradient
-from controlgen.schedule import Schedule
+from controlgen.schedules import Schedule
 
 
 class R3GAN(Penalised):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.regressors._residual import (
+from controlgen.base_config import Spec
+from controlgen.regressors._mlp import (
     Scaling,
     edited_targets,
     frozen,
@@ -31,7 +32,6 @@ from controlgen.regressors._residual import (
     taught,
 )
 from controlgen.regressors.base import Arrays, MapEstimator, RealTargets, RoundTrip, Table
-from controlgen.spec import Spec
 
 REAL_SHARE = 0.25  # real images for each generated one of a batch, where there are any
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.regressors._residual import (
+from controlgen.base_config import Spec
+from controlgen.regressors._mlp import (
     Scaling,
     edited_targets,
     frozen,
@@ -35,7 +36,6 @@ from controlgen.regressors._residual import (
     taught,
 )
 from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
-from controlgen.spec import Spec
 
 WAVES = 8  # cosines and sines that tell the network the time
 ROWS = 4096  # answers computed at once

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from controlgen.base_config import Spec
 from controlgen.regressors.base import MapEstimator, RoundTrip, Table
-from controlgen.spec import Spec
 
 
 class RetrievalRegressor(MapEstimator):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.linear_model import Ridge as SklearnRidge
 
+from controlgen.base_config import Spec
 from controlgen.regressors.base import MapEstimator, RoundTrip, Table, to_shell
-from controlgen.spec import Spec
 
 
 class RidgeRegressor(MapEstimator):

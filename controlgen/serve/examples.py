@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from controlgen import rng
-from controlgen.serve import codec
-from controlgen.serve.models import Served
+from controlgen.serve import serialization
+from controlgen.serve.registry import Served
 
 UPLOAD = "Body_invert_upload_v1_invert_upload_post"  # what FastAPI calls the form of an upload
 MORE, LESS = "a digit eight", "a digit three"
@@ -17,7 +17,9 @@ def examples(served: Served) -> dict[str, dict[str, Any]]:
     editor = served.editor
     model = {"model": served.name}
     (latents,) = rng.normals(7, "example", 0, 1, editor.latent_size)
-    image = codec.to_base64(codec.png(np.full((1, *editor.image_shape), 128, np.uint8)))
+    image = serialization.to_base64(
+        serialization.png(np.full((1, *editor.image_shape), 128, np.uint8))
+    )
     text = hasattr(editor.space, "embed_text")
     way = f"text('{MORE}') - text('{LESS}')" if text else "seed(8) - seed(9)"
     moved = {**model, "expression": f"seed(7) + 1.5 * ({way})"}

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 
 
 class Limits(Spec):

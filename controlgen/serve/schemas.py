@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from controlgen.control.algebra import LARGEST
+from controlgen.editing.feature_math import LARGEST
 
 MODEL = Field(None, max_length=200, description="a model's name; the only one if left out")
 # Parts of a relative path: none begins with a dot, none has a sign that a file name may not have.

@@ -4,18 +4,21 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controlgen import __version__
-from controlgen.control import Editor, Recipe, directions, queries
-from controlgen.control.direction_files import SUFFIX, direction_bytes
-from controlgen.control.expression import quoted
-from controlgen.control.measured import direction_of_values
-from controlgen.control.queries import Query
-from controlgen.drawing import draw_edit
+from controlgen._version import __version__
+from controlgen.editing import Editor, Recipe
+from controlgen.editing.directions import contrast
+from controlgen.editing.directions.regression import direction_of_values
+from controlgen.editing.directions.storage import SUFFIX, direction_bytes
+from controlgen.editing.expressions import resolver
+from controlgen.editing.expressions.parser import quoted
+from controlgen.editing.expressions.resolver import Query
+from controlgen.editing.rendering import draw_edit
 from controlgen.errors import ConfigError
-from controlgen.serve import codec, telling
+from controlgen.serve import responses, serialization
+from controlgen.serve.job_queue import Deadline
 from controlgen.serve.limits import Limits
-from controlgen.serve.models import Served, chosen
-from controlgen.serve.reading import Reading
+from controlgen.serve.registry import Served, chosen
+from controlgen.serve.request_parsing import Reading
 from controlgen.serve.schemas import (
     Answer,
     DirectionOut,
@@ -34,7 +37,6 @@ from controlgen.serve.schemas import (
     Sources,
     SweepRequest,
 )
-from controlgen.serve.work import Deadline
 from controlgen.types import Direction
 
 
@@ -61,20 +63,22 @@ class Service:
         found = served.editor.sample(asked.n, asked.seed, asked.start)
         origin = {"synthetic": "true", "model": served.name, "version": __version__}
         images = [
-            codec.png(one[None], {**origin, "seed": f"{asked.seed}, sample {asked.start + at}"})
+            serialization.png(
+                one[None], {**origin, "seed": f"{asked.seed}, sample {asked.start + at}"}
+            )
             for at, one in enumerate(found.pixels)
         ]
         return ImagesOut(
             model=served.name,
-            images=[codec.to_base64(one) for one in images],
-            latents=telling.numbers(found.latents, asked.arrays),
+            images=[serialization.to_base64(one) for one in images],
+            latents=responses.numbers(found.latents, asked.arrays),
         )
 
     def generate(self, asked: GenerateRequest, deadline: Deadline) -> ImagesOut:
         """Latents to images."""
         served = chosen(self.models, asked.model)
         pixels = served.editor.generate(self.reading.rows(asked.latents, "latents"))
-        return ImagesOut(model=served.name, images=telling.images(pixels))
+        return ImagesOut(model=served.name, images=responses.images(pixels))
 
     def embed(self, asked: EmbedRequest, deadline: Deadline) -> FeaturesOut:
         """Images or texts to features; of texts the mean of all, one row."""
@@ -85,7 +89,7 @@ class Service:
             features = served.editor.embed_text(asked.texts)[None]
         else:
             features = served.editor.embed(self.reading.images(asked.images or [], served))
-        return FeaturesOut(model=served.name, features=telling.numbers(features, asked.arrays))
+        return FeaturesOut(model=served.name, features=responses.numbers(features, asked.arrays))
 
     def invert(self, asked: InvertRequest, deadline: Deadline) -> ImagesOut:
         """Features or images to latents, and what these generate."""
@@ -98,9 +102,9 @@ class Service:
         latents = served.editor.invert(features)
         return ImagesOut(
             model=served.name,
-            images=telling.images(served.editor.generate(latents)),
-            latents=telling.numbers(latents, asked.arrays),
-            features=telling.numbers(features, asked.arrays),
+            images=responses.images(served.editor.generate(latents)),
+            latents=responses.numbers(latents, asked.arrays),
+            features=responses.numbers(features, asked.arrays),
         )
 
     def edit(self, asked: EditRequest, deadline: Deadline) -> Answer:
@@ -124,7 +128,7 @@ class Service:
         self.reading.at_most(asked.among, self.limits.among, "among")
         self.reading.at_most(asked.n, self.limits.rows, "n")
         editor, files = served.editor, self.reading.files(served, asked.images)
-        feature = queries.feature_of(editor, asked.expression, files)
+        feature = resolver.feature_of(editor, asked.expression, files)
         editor.bank_items(0, 1)
         among = min(asked.among, editor.bank.n) if editor.bank else asked.among
         found = editor.gallery.nearest(feature, asked.n, among, lambda _: deadline.check())
@@ -133,7 +137,7 @@ class Service:
             neighbours=[
                 Neighbour(item=int(item), cosine=float(cosine), image=image)
                 for item, cosine, image in zip(
-                    found.items, found.cosine, telling.images(found.pixels), strict=True
+                    found.items, found.cosine, responses.images(found.pixels), strict=True
                 )
             ],
         )
@@ -145,7 +149,7 @@ class Service:
         if asked.expression is not None:
             self.reading.short([asked.expression])
             files = self.reading.files(served, asked.images)
-            way = queries.way(editor, asked.expression, asked.hold, files)
+            way = resolver.way(editor, asked.expression, asked.hold, files)
             direction, share, made_by = way.direction, way.share, way.expression
         elif asked.values is not None:
             pixels = self.reading.images(asked.of or [], served)
@@ -169,7 +173,7 @@ class Service:
             replaced=replaced,
             made_by=made_by,
             share=share,
-            direction=telling.numbers(direction, asked.arrays),
+            direction=responses.numbers(direction, asked.arrays),
         )
 
     def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
@@ -179,11 +183,11 @@ class Service:
             return change, f"attribute({quoted(asked.attribute)})"
         if asked.text is not None and asked.neutral is not None:
             self.reading.short([*asked.text, *asked.neutral])
-            change = directions.change_of_texts(editor, asked.text, asked.neutral)
+            change = contrast.change_of_texts(editor, asked.text, asked.neutral)
             return change, f"texts: {len(asked.text)} minus {len(asked.neutral)}"
         reading = self.reading
         more, less = (reading.images(side or [], served) for side in (asked.more, asked.less))
-        change = directions.change_of_groups(editor, more, less)
+        change = contrast.change_of_groups(editor, more, less)
         return change, f"images: {len(more)} minus {len(less)}"
 
     def _moved(
@@ -202,9 +206,9 @@ class Service:
             stream = io.BytesIO()
             edit = draw_edit(editor, query, recipe, stream)
             edits.append(edit)
-            image = codec.to_base64(stream.getvalue())
-            pictures.append(telling.picture(edit, 0, image, amount, query.hold, recipe))
-        return telling.answer(served.name, asked, edits, pictures, query)
+            image = serialization.to_base64(stream.getvalue())
+            pictures.append(responses.picture(edit, 0, image, amount, query.hold, recipe))
+        return responses.answer(served.name, asked, edits, pictures, query)
 
     def _by_arrays(
         self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
@@ -220,10 +224,10 @@ class Service:
             edit = editor.edit(*way, asked.corrections, asked.refine)
             edits.append(edit)
             pictures += [
-                telling.picture(edit, row, image, amount, hold, None)
-                for row, image in enumerate(telling.images(edit.pixels))
+                responses.picture(edit, row, image, amount, hold, None)
+                for row, image in enumerate(responses.images(edit.pixels))
             ]
-        return telling.answer(served.name, asked, edits, pictures)
+        return responses.answer(served.name, asked, edits, pictures)
 
     def _answers(self, served: Served, asked: EditRequest, deadline: Deadline) -> Answer:
         # Many answers of the map to what one edit asks for.
@@ -236,15 +240,15 @@ class Service:
         deadline.check()
         many = editor.answers(edit.asked, asked.answers, refine=asked.refine)
         pictures = [
-            telling.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
-            for at, image in enumerate(telling.images(many.pixels[0]))
+            responses.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
+            for at, image in enumerate(responses.images(many.pixels[0]))
         ]
         rows = {name: getattr(many, name)[0] for name in ("latents", "obtained", "pixels")}
-        return telling.answer(served.name, asked, [edit], pictures, query, **rows)
+        return responses.answer(served.name, asked, [edit], pictures, query, **rows)
 
     def _query(self, editor: Editor, served: Served, asked: Moved, expression: str) -> Query:
         files = self.reading.files(served, asked.images)
-        return queries.ask(editor, expression, asked.hold, files)
+        return resolver.ask(editor, expression, asked.hold, files)
 
     def _recipe(self, served: Served, asked: Moved, query: Query, amount: float) -> Recipe:
         return Recipe(

@@ -4,16 +4,16 @@ An artifact's name ends in the fingerprint of its config, its parents and the st
 changed setting makes a new artifact and an unchanged one is never made twice.
 """
 
-from controlgen.stages.bank import draw_samples, embed_images
-from controlgen.stages.checking import check_evaluation, check_fit
 from controlgen.stages.compare import Attempt, compare, train_member
-from controlgen.stages.embedded_clip import train_clip
-from controlgen.stages.encoder import train_encoder
-from controlgen.stages.gan import train_gan, train_run
-from controlgen.stages.map import fit_map
-from controlgen.stages.report import evaluate
-from controlgen.stages.shipping import ship, ship_clip, ship_comparison, ship_encoder
-from controlgen.stages.spaces import compare_spaces
+from controlgen.stages.compare_spaces import compare_spaces
+from controlgen.stages.evaluate import evaluate
+from controlgen.stages.export import ship, ship_clip, ship_comparison, ship_encoder
+from controlgen.stages.fit_map import fit_map
+from controlgen.stages.preflight import check_evaluation, check_fit
+from controlgen.stages.sample_bank import draw_samples, embed_images
+from controlgen.stages.train_clip import train_clip
+from controlgen.stages.train_encoder import train_encoder
+from controlgen.stages.train_gan import train_gan, train_run
 
 __all__ = [
     "Attempt",

@@ -11,31 +11,31 @@ import torch
 
 from controlgen import figures, rng
 from controlgen.artifacts import Ref, Store
-from controlgen.artifacts.card import write_card
+from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import read_json, read_manifest, write_json, write_text
 from controlgen.config import CompareConfig
-from controlgen.control.bundle import load_generator
-from controlgen.control.editor import SAMPLES
 from controlgen.datasets import pinned
+from controlgen.editing.checkpoint import load_generator
+from controlgen.editing.editor import SAMPLES
 from controlgen.errors import ConfigError, DataError, Diverged
-from controlgen.evaluation.comparison import (
+from controlgen.evaluation.convergence import Evidence, Verdict, verdict
+from controlgen.evaluation.objective_table import (
     Outcome,
     csv_of,
     notes_of,
     table_of,
     verdicts_of,
 )
-from controlgen.evaluation.convergence import Evidence, Verdict, verdict
-from controlgen.evaluation.scorecard import MEASURES, Reference, Score, path_length_score
+from controlgen.evaluation.scores import MEASURES, Reference, Score, path_length_score
 from controlgen.features import ClassSpace, FeatureSpace
 from controlgen.images import generated
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.perceptual import ImageDistance, open_distance
-from controlgen.progress import Bars, Reporter
-from controlgen.stages.common import RESEARCH, VERSION, provenance
-from controlgen.stages.gan import gan_of, train_gan
-from controlgen.stages.watching import read_evidence, signs_of
+from controlgen.stages.artifact_refs import RESEARCH, VERSION, provenance
+from controlgen.stages.train_gan import gan_of, train_gan
+from controlgen.stages.training_monitor import read_evidence, signs_of
 from controlgen.types import Latents, Pixels
+from controlgen.utils.progress import Bars, Reporter
 
 KIND = "comparison"
 SHOWN = 14  # samples of each member in the picture

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.decoding import decode, read_bytes
+from controlgen.base_config import Spec
 from controlgen.errors import DataError, Incompatible
-from controlgen.spec import Spec
+from controlgen.image_io import decode, read_bytes
 from controlgen.types import Pixels
 
 LEAST_TISSUE = 0.05  # share of pixels that must be tissue before a source is measured

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 from controlgen.stains.base import (
     LEAST_TISSUE,
     Colours,

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 from controlgen.stains.base import StainProfile
 from controlgen.types import Pixels
 

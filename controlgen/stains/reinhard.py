@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 from controlgen.stains.base import (
     LEAST_TISSUE,
     Colours,

@@ -21,7 +21,8 @@ from controlgen.config import ClipConfig
 from controlgen.errors import ConfigError, Diverged
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.images import tensor_to_channels, to_unit
-from controlgen.training.adamw import (
+from controlgen.synthetic import World
+from controlgen.training.optim import (
     adamw,
     named_state,
     restore_state,
@@ -29,7 +30,6 @@ from controlgen.training.adamw import (
     warmed_cosine,
 )
 from controlgen.training.state import pays_bf16, pick_device
-from controlgen.worlds import World
 
 CONTEXT_LENGTH = 16
 MOST_LOGIT_SCALE = math.log(100)  # Radford et al., section 2.5

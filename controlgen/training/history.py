@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from controlgen.training.loop import Progress
-from controlgen.training.self_supervised import EncoderProgress
+from controlgen.training.gan import Progress
+from controlgen.training.vicreg import EncoderProgress
 
 Row = dict[str, float]
 

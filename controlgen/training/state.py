@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from controlgen.config import TrainConfig
 from controlgen.errors import ArtifactCorrupt, Incompatible
 from controlgen.networks import AnyGenerator
-from controlgen.networks.spectral import SpectralNorm, plain, plain_weights
+from controlgen.networks.spectral_norm import SpectralNorm, plain, plain_weights
 from controlgen.objectives import Optimiser
 from controlgen.rng import torch_stream
 from controlgen.types import Shape

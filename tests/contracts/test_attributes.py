@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from controlgen.attributes import AnyAttributes
-from controlgen.spec import Spec
+from controlgen.base_config import Spec
 
 MEMBERS = get_args(get_args(AnyAttributes)[0])
 TILES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from controlgen.control.axes import FAMILIES, AnyAxes, Axes
-from controlgen.control.statistics import Statistics
+from controlgen.base_config import Spec
+from controlgen.editing.directions.axes import FAMILIES, AnyAxes, Axes
+from controlgen.editing.feature_pca import Statistics
 from controlgen.networks import R3GANNetwork
 from controlgen.rng import normals, torch_stream
-from controlgen.spec import Spec
 
 MEMBERS = get_args(get_args(AnyAxes)[0])
 NETWORK = R3GANNetwork(widths=(16, 16), blocks=1, patch=4, latent_size=8)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from controlgen.base_config import Spec
 from controlgen.datasets import AnyDataset
-from controlgen.datasets.idx import default_cache
+from controlgen.datasets.mnist_files import default_cache
 from controlgen.errors import DataError
-from controlgen.spec import Spec
 
 MEMBERS = get_args(get_args(AnyDataset)[0])
 Split = Literal["train", "test"]

@@ -7,9 +7,9 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load, save
 
+from controlgen.base_config import Spec
 from controlgen.networks import AnyNetwork
 from controlgen.rng import torch_stream
-from controlgen.spec import Spec
 
 # Add a small member of a new family here: a kind that is missing fails the first test.
 SMALL: dict[str, dict[str, Any]] = {

@@ -7,9 +7,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from controlgen.base_config import Spec
 from controlgen.objectives import AnyObjective, Normalised, Optimiser
 from controlgen.rng import torch_stream
-from controlgen.spec import Spec
 
 MEMBERS = get_args(get_args(AnyObjective)[0])
 N = 5

@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 from skimage import data
 
+from controlgen.base_config import Spec
 from controlgen.errors import Incompatible
-from controlgen.spec import Spec
 from controlgen.stains import AnyStain, Macenko, NoStain, Reinhard, StainProfile
 
 MEMBERS = get_args(get_args(AnyStain)[0])

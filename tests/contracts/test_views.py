@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from controlgen.augmentations import AnyViews, DigitViews, TissueViews
 from controlgen.augmentations.views import blurred
+from controlgen.base_config import Spec
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.images import to_unit
 from controlgen.rng import torch_stream
-from controlgen.spec import Spec
 
 MEMBERS = get_args(get_args(AnyViews)[0])
 STILL: dict[str, Any] = {

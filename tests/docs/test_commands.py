@@ -57,7 +57,7 @@ def test_own_commands_exist_and_take_their_options(command: str) -> None:
 
 
 def test_the_installed_entry_point_lists_the_commands() -> None:
-    listed = command_help("-c", "from controlgen.cli import main; main()")
+    listed = command_help("-c", "from controlgen.cli.app import main; main()")
     group: Any = typer.main.get_command(cli.app)
     assert [name for name in group.commands if name not in listed] == []
 

@@ -18,9 +18,9 @@ WITH_PYTHON = [document for document in DOCUMENTS if code_blocks(document, "pyth
 @contextmanager
 def serving(name: str) -> Iterator[str]:
     """The address of a server of a shipped model."""
-    from controlgen.serve.api import create_app
-    from controlgen.serve.models import open_models
-    from served_running import running
+    from controlgen.serve.app import create_app
+    from controlgen.serve.registry import open_models
+    from running_server import running
 
     models = open_models([ROOT / "artifacts" / "pretrained" / name], None, 8)
     with running(create_app(models), models[name]) as server:

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import RunConfig, SpacesConfig
-from controlgen.worlds import _tissue_words as words
-from flows.command import start
+from controlgen.synthetic.tissue import _captions as words
+from flows.cli import start
 from flows.compare_spaces import compare_spaces_task, main
 
 ROOT = Path(__file__).parents[2]

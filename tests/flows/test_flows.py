@@ -23,10 +23,10 @@ from prefect.testing.utilities import prefect_test_harness
 
 from controlgen.artifacts import Ref, Store, read_manifest
 from controlgen.errors import ConfigError, ControlGenError, DataError
-from flows.command import run_and_ship
+from flows.cli import run_and_ship
 from flows.fit_map import Line
 from flows.pipeline import main, pipeline
-from flows.report import FlowReporter, check_server, publish, quiet_prefect, server_runs, stage
+from flows.prefect_ui import FlowReporter, check_server, publish, quiet_prefect, server_runs, stage
 
 # Prefect's own threads and SQLite connections end after the test that warnings are blamed on.
 pytestmark = [
@@ -149,12 +149,12 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A data set that is not to be had: known only once the flow runs."""
-    from controlgen.datasets import idx
+    from controlgen.datasets import mnist_files
 
     def nothing(*args: Any, **settings: Any) -> Any:
         raise DataError("mnist: not in the cache; mirror: no route; npm: not installed")
 
-    monkeypatch.setattr(idx, "obtain", nothing)
+    monkeypatch.setattr(mnist_files, "obtain", nothing)
     for module in list(sys.modules.values()):
         name = getattr(module, "__name__", "")
         if name.startswith("controlgen.datasets.") and hasattr(module, "obtain"):

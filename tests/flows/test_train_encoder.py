@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from controlgen.artifacts import Store
 from controlgen.config import EncoderConfig
-from flows.command import start
+from flows.cli import start
 from flows.train_encoder import main, train_encoder_task
 
 ROOT = Path(__file__).parents[2]

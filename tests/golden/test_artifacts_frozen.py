@@ -106,7 +106,7 @@ def test_fingerprints_of_every_config() -> None:
 
 
 def test_shipped_models_tell_the_same_of_themselves() -> None:
-    from controlgen.serve.models import open_models
+    from controlgen.serve.registry import open_models
 
     names = [
         name for name in ("mnist", "histology") if (ROOT / "artifacts/pretrained" / name).is_dir()

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import controlgen
-from controlgen import cli
+from controlgen.cli.app import app
 from controlgen.config import (
     ClipConfig,
     CompareConfig,
@@ -27,8 +27,8 @@ DRAWS = ("stream", "torch_stream", "normals", "key")  # of controlgen.rng; each 
 
 def test_the_http_interface_differs_in_words_only(line: Any) -> None:
     from controlgen import Editor
-    from controlgen.serve.api import create_app
-    from controlgen.serve.models import Served
+    from controlgen.serve.app import create_app
+    from controlgen.serve.registry import Served
 
     served = Served("tiny", Editor.load(line.map_folder), "# A card", 4)
     check_golden("openapi.json", without_words(create_app({"tiny": served}).openapi()))
@@ -42,7 +42,7 @@ def test_the_settings_are_the_same() -> None:
 
 
 def test_the_command_line_is_the_same() -> None:
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app)
     commands = {}
     for name, command in sorted(group.commands.items()):
         commands[name] = [

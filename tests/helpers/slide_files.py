@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlgen.datasets.slides import Slides
+from controlgen.datasets.slides.dataset import Slides
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("openslide")

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from controlgen.config import EvaluateConfig
-from controlgen.control.likeness import drawn
-from controlgen.evaluation.base import Subject
+from controlgen.editing.rejection_sampling import drawn
+from controlgen.evaluation.context import Subject
 from controlgen.metrics.inversion import unit_rows
 from controlgen.rng import normals
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from controlgen import Editor
-from controlgen.serve.api import create_app
+from controlgen.serve.app import create_app
 from controlgen.serve.limits import Limits
-from controlgen.serve.models import Served
-from served_running import Running, running
+from controlgen.serve.registry import Served
+from running_server import Running, running
 
 
 @pytest.fixture(scope="session")

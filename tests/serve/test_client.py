@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from controlgen import Client
-from controlgen.client import Refused
-from controlgen.connections import DROPPED
 from controlgen.errors import ConfigError, DataError
+from controlgen.serve.client import Refused
+from controlgen.serve.http_pool import DROPPED
 
 ABOUT = {"name": "far", "image_shape": [1, 8, 8], "latent_size": 4}
 
@@ -195,7 +195,7 @@ def test_a_busy_server_is_asked_again_when_it_says(
     far: Any, monkeypatch: pytest.MonkeyPatch, said: str, seconds: int
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("controlgen.client.time.sleep", slept.append)
+    monkeypatch.setattr("controlgen.serve.client.time.sleep", slept.append)
     far.headers, far.busy = {"Retry-After": said}, [(503, b""), (429, b"")]
     with Client(far.url) as client:
         assert client.model == "far"

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from controlgen import Editor
-from controlgen.serve.api import create_app
-from controlgen.serve.models import Served
+from controlgen.serve.app import create_app
+from controlgen.serve.registry import Served
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 missing = [one for one in ("gradio", "playwright") if importlib.util.find_spec(one) is None]
@@ -387,7 +387,7 @@ def test_a_page_finds_its_server_again(visit: Open, served: Served) -> None:
 
 
 def test_a_signal_ends_the_server_though_a_page_is_open(visit: Open, line: Any) -> None:
-    code = "from controlgen.cli import main; main()"
+    code = "from controlgen.cli.app import main; main()"
     words = [sys.executable, "-c", code, "serve", str(line.map_folder), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CONTROLGEN_TOKEN": "hush"}
     with subprocess.Popen(

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from controlgen import Editor
-from controlgen.serve import codec
+from controlgen.serve import serialization
+from controlgen.serve.job_queue import Work
 from controlgen.serve.limits import Limits
-from controlgen.serve.models import Served
+from controlgen.serve.registry import Served
 from controlgen.serve.schemas import Measurement
 from controlgen.serve.service import Service
 from controlgen.serve.studio import showing
@@ -26,7 +27,6 @@ from controlgen.serve.studio.asking import Asking
 from controlgen.serve.studio.desk import Desk
 from controlgen.serve.studio.parcel import parcel
 from controlgen.serve.studio.visits import Visits
-from controlgen.serve.work import Work
 
 Ask = Callable[..., dict[str, Any]]
 EIGHT = ("a digit eight", "a digit three")
@@ -61,7 +61,7 @@ def png(value: int = 90, shape: tuple[int, ...] = (20, 30, 3)) -> str:
     picture = np.full(shape, value, np.uint8)
     picture[5:15, 10:20] = 255 - value
     Image.fromarray(picture).save(stream, "PNG")
-    return codec.to_base64(stream.getvalue())
+    return serialization.to_base64(stream.getvalue())
 
 
 def files(*names: str, data: str | None = None) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
         ("image", [files("a.png", data="R0lGODlh")], "GIF"),
         (
             "image",
-            [files("a.png", data=codec.to_base64(b"\x89PNG\r\n\x1a\n" + b"x" * 40))],
+            [files("a.png", data=serialization.to_base64(b"\x89PNG\r\n\x1a\n" + b"x" * 40))],
             "damaged",
         ),
     ],

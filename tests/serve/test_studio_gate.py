@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from controlgen.errors import ConfigError
-from controlgen.serve.api import create_app
-from controlgen.serve.models import Served
+from controlgen.serve.app import create_app
+from controlgen.serve.registry import Served
 from controlgen.serve.studio import gate
 
 pytestmark = pytest.mark.skipif(
@@ -323,6 +323,6 @@ def test_without_gradio_the_studio_says_what_it_needs(
 
 
 def test_gradio_is_imported_for_its_page_alone() -> None:
-    code = "import sys, controlgen.serve.api, controlgen.cli; print('gradio' in sys.modules)"
+    code = "import sys, controlgen.serve.app, controlgen.cli.app; print('gradio' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from controlgen.errors import DataError
+from controlgen.serve.job_queue import Work
 from controlgen.serve.limits import Limits
-from controlgen.serve.models import Served
+from controlgen.serve.registry import Served
 from controlgen.serve.service import Service
 from controlgen.serve.studio import showing, visits
 from controlgen.serve.studio.asking import Asking
 from controlgen.serve.studio.desk import Desk
 from controlgen.serve.studio.visits import Visits
-from controlgen.serve.work import Work
 from tests.serve.test_studio_desk import EIGHT, files
 
 Ask = Callable[..., dict[str, Any]]

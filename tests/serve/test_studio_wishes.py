@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlgen.control.expression import parse, quoted
+from controlgen.editing.expressions.parser import parse, quoted
 from controlgen.errors import ConfigError, DataError
 from controlgen.serve.schemas import Answer
 from controlgen.serve.studio import visits

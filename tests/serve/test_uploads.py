@@ -15,11 +15,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from controlgen.serve import codec
+from controlgen.serve import serialization
 from controlgen.serve.limits import Limits
-from controlgen.serve.reading import Reading
-from controlgen.stopping import stoppable
-from served_given import b64, file_of
+from controlgen.serve.request_parsing import Reading
+from controlgen.utils.cancellation import stoppable
+from request_bodies import b64, file_of
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -133,7 +133,7 @@ def test_a_good_upload_is_taken(server: Any, served: Any, kind: str, mode: str) 
     content = file_of(kind, mode, size=(40, 30))
     answer = server.post("embed", {"images": [b64(content)]})
     assert answer.status_code == 200
-    from controlgen.decoding import image_of
+    from controlgen.image_io import image_of
 
     wanted = served.editor.embed(image_of(content, "", served.editor.image_shape))
     np.testing.assert_array_equal(np.float32(answer.json()["features"]), wanted)
@@ -176,4 +176,4 @@ def test_arrays_are_written_as_numpy_writes_them(array: NDArray[Any]) -> None:
     for given_so in (array, array.T):
         stream = io.BytesIO()
         np.save(stream, np.ascontiguousarray(given_so))
-        assert codec.npy(given_so) == stream.getvalue()
+        assert serialization.npy(given_so) == stream.getvalue()

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from controlgen.control import Samples, queries
-from controlgen.control.files import GivenFiles
+from controlgen.editing import Samples
+from controlgen.editing.expressions import resolver
+from controlgen.editing.expressions.files import GivenFiles
 from controlgen.errors import ConfigError
 from controlgen.evaluation.axes import moved
-from controlgen.serve import codec
-from controlgen.serve.models import Served, chosen
+from controlgen.serve import serialization
+from controlgen.serve.job_queue import Deadline, Work
+from controlgen.serve.registry import Served, chosen
 from controlgen.serve.schemas import DirectionOut, DirectionRequest, EditRequest, SweepRequest
 from controlgen.serve.service import Service
 from controlgen.serve.studio.visits import Drawing, Visit
 from controlgen.serve.studio.wishes import Wish, named
-from controlgen.serve.work import Deadline, Work
 
 SIGMAS = 3.0  # to either side, that an axis is pictured at
 
@@ -95,7 +96,9 @@ class Asking:
         def checked(deadline: Deadline) -> None:
             for name, content in files:
                 deadline.check()
-                codec.to_pixels_of(codec.from_base64(content, name), name, shape, limits)
+                serialization.to_pixels_of(
+                    serialization.from_base64(content, name), name, shape, limits
+                )
 
         await self.work.run(checked)
         return [visit.take(name, content, folder) for name, content in files]
@@ -104,24 +107,28 @@ class Asking:
         """What the first axes of a family do to the visit's start."""
         served, start = self.served(visit), visit.wish.start
         images = {
-            name: codec.from_base64(visit.images[name], name)
+            name: serialization.from_base64(visit.images[name], name)
             for name in named(start, list(visit.images))
         }
 
         def walked(deadline: Deadline) -> AxesShown:
             editor, files = served.editor, GivenFiles(images)
-            source = queries.ask(editor, start, files=files).source
+            source = resolver.ask(editor, start, files=files).source
             latents = source if source.ndim == 2 else editor.invert(editor.embed(source))
             sample = Samples(latents, editor.generate(latents))
             found, shown = editor.axes.family(family), []
             for place, row in enumerate(found.rows[:count]):
                 deadline.check()
                 ends = [
-                    codec.to_base64(codec.png(moved(editor, found.latent, row, sample, amount)))
+                    serialization.to_base64(
+                        serialization.png(moved(editor, found.latent, row, sample, amount))
+                    )
                     for amount in (-SIGMAS, SIGMAS)
                 ]
                 shown.append(AxisShown(place + 1, float(found.shares[place]), *ends))
-            return AxesShown(family, codec.to_base64(codec.png(sample.pixels)), shown)
+            return AxesShown(
+                family, serialization.to_base64(serialization.png(sample.pixels)), shown
+            )
 
         return await self.work.run(walked)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controlgen.control.axes import FAMILIES
-from controlgen.control.expression import Call, Number, Words, quoted, written
+from controlgen.editing.directions.axes import FAMILIES
+from controlgen.editing.expressions.parser import Call, Number, Words, quoted, written
 from controlgen.errors import ConfigError, ControlGenError, DataError
 from controlgen.serve.studio import showing
 from controlgen.serve.studio.asking import Asking, too_many

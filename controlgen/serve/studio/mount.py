@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from controlgen.errors import ArtifactMissing
-from controlgen.serve.models import chosen
+from controlgen.serve.job_queue import Work
+from controlgen.serve.registry import chosen
 from controlgen.serve.service import Service
 from controlgen.serve.studio import look
 from controlgen.serve.studio.asking import Asking
@@ -19,7 +20,6 @@ from controlgen.serve.studio.gate import Gate
 from controlgen.serve.studio.page import build
 from controlgen.serve.studio.parcel import parcel
 from controlgen.serve.studio.visits import Visits
-from controlgen.serve.work import Work
 
 
 class Studio:

@@ -12,7 +12,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
 
-from controlgen.control.axes import FAMILIES
+from controlgen.editing.directions.axes import FAMILIES
 from controlgen.serve.studio import look
 from controlgen.serve.studio.desk import FAR, Desk, Job, Shown
 from controlgen.serve.studio.visits import VISITS

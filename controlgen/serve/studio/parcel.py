@@ -4,12 +4,12 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-from controlgen import __version__
-from controlgen.control import Recipe
-from controlgen.control.files import digest
+from controlgen._version import __version__
+from controlgen.editing import Recipe
+from controlgen.editing.expressions.files import digest
 from controlgen.errors import DataError
-from controlgen.serve import codec
-from controlgen.serve.models import Served
+from controlgen.serve import serialization
+from controlgen.serve.registry import Served
 from controlgen.serve.studio.visits import Drawing
 
 BEGUN = (1980, 1, 1, 0, 0, 0)  # of every entry: the same drawing is the same zip, byte for byte
@@ -36,10 +36,10 @@ def parcel(drawing: Drawing, served: Served) -> bytes:
     recipe = Recipe.parse(answer.pictures[-1].recipe or {}, "recipe")
     entries: dict[str, bytes] = {"recipe.toml": recipe.toml().encode()}
     for at, one in enumerate(answer.pictures[:-1]):
-        entries[f"pictures/step-{at + 1}.png"] = codec.from_base64(one.image, "picture")
-    entries["pictures/result.png"] = codec.from_base64(answer.pictures[-1].image, "picture")
+        entries[f"pictures/step-{at + 1}.png"] = serialization.from_base64(one.image, "picture")
+    entries["pictures/result.png"] = serialization.from_base64(answer.pictures[-1].image, "picture")
     if not (answer.start or "").startswith("image "):
-        entries["pictures/source.png"] = codec.from_base64(answer.sources[0], "source")
+        entries["pictures/source.png"] = serialization.from_base64(answer.sources[0], "source")
     for name, wanted in recipe.files.items():
         entries[name] = _read(drawing, name, wanted)
     if drawing.variants is not None:
@@ -51,7 +51,7 @@ def parcel(drawing: Drawing, served: Served) -> bytes:
 def _read(drawing: Drawing, name: str, wanted: str) -> bytes:
     content = drawing.directions.get(name)
     if content is None and name in drawing.images:
-        content = codec.from_base64(drawing.images[name], name)
+        content = serialization.from_base64(drawing.images[name], name)
     if content is None or digest(content) != wanted:
         raise DataError(f"{name}: is no longer what was drawn with; draw it again")
     return content
@@ -62,7 +62,7 @@ def _variants(drawing: Drawing, recipe: Recipe) -> dict[str, bytes]:
     pictures = drawing.variants.pictures if drawing.variants else []
     sheet = recipe.model_copy(update={"answers": len(pictures), "picture": "strip"})
     found = {
-        f"answers/answer-{at + 1}.png": codec.from_base64(one.image, "answer")
+        f"answers/answer-{at + 1}.png": serialization.from_base64(one.image, "answer")
         for at, one in enumerate(pictures)
     }
     return {**found, "answers.toml": sheet.toml().encode()}

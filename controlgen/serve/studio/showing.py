@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from controlgen.control import Recipe
-from controlgen.serve.models import Served
+from controlgen.editing import Recipe
+from controlgen.serve.registry import Served
 from controlgen.serve.schemas import Picture
 from controlgen.serve.studio.asking import SIGMAS, AxesShown
 from controlgen.serve.studio.visits import Drawing, Visit

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from controlgen.decoding import USUAL
 from controlgen.errors import DataError
+from controlgen.image_io import USUAL
+from controlgen.serve.job_queue import Busy
 from controlgen.serve.schemas import Answer
 from controlgen.serve.studio.wishes import Wish
-from controlgen.serve.work import Busy
 
 VISITS = 64  # browsers that are remembered; the one silent for longest is forgotten first
 PAST = 24  # drawings of one visit

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from controlgen.control.expression import (
+from controlgen.editing.expressions.parser import (
     Call,
     Combined,
     Negative,

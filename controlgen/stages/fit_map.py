@@ -1,0 +1,174 @@
+"""Fit the feature-to-latent map."""
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from controlgen import rng
+from controlgen.artifacts import Ref, Store
+from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.model_card import write_card
+from controlgen.artifacts.store import write_json
+from controlgen.attributes import AnyAttributes
+from controlgen.config import RunConfig
+from controlgen.editing import Editor
+from controlgen.editing.attribute_feedback import MEASURED_ON, response_of
+from controlgen.editing.attribute_model import AttributeModel, measured_in_blocks
+from controlgen.editing.checkpoint import (
+    load_generator,
+    open_likeness,
+    save_attributes,
+    save_bank,
+    save_generator,
+    save_likeness,
+    save_map,
+)
+from controlgen.editing.feature_pca import Statistics
+from controlgen.errors import ConfigError
+from controlgen.features import FeatureSpace
+from controlgen.images import grid, to_unit, write_png
+from controlgen.networks import AnyGenerator
+from controlgen.regressors import RealTargets
+from controlgen.stages.artifact_refs import RESEARCH, name_of, provenance
+from controlgen.stages.fit_confidence import Believing
+from controlgen.training.state import pays_bf16
+from controlgen.utils.progress import Bars, Reporter
+
+
+def fit_map(
+    run: RunConfig,
+    gan: Ref,
+    bank: Ref,
+    features: Ref,
+    store: Store,
+    report: Reporter | None = None,
+) -> Ref:
+    """Fit the feature -> latent map; its folder holds all that an Editor needs."""
+    config = run.fit
+    ref = name_of("map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint)
+    if store.has(ref):
+        return ref
+    items = Bank.open(store.open(bank), store.open(features), config.held_out)
+    if len(items.latents) < 2 * config.held_out:
+        raise ConfigError(
+            f"fit.held_out = {config.held_out} leaves less than half of sample.n = "
+            f"{len(items.latents)} to fit on; draw more samples or hold out fewer"
+        )
+    generator, shape = load_generator(store.open(gan))
+    if config.attributes is not None:
+        config.attributes.check(shape)
+    space: FeatureSpace = run.embed.space.open()
+    estimator = config.map.build(config.seed)
+    believing = Believing.of(config.reachability, run.train.dataset)
+    with store.making(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
+        part = items.train
+        steps = estimator.fit_steps(
+            np.array(items.features[part]),
+            np.array(items.latents[part]),
+            Frozen(generator, space, _real_targets(run, space)),
+        )
+        with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
+            for share in steps:
+                meter.to(math.floor(1000 * share) / 10)
+
+        save_generator(folder, generator, generator.spec, shape[0])
+        statistics = Statistics.of(np.array(items.features[part]))
+        space_settings = run.embed.space
+        save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
+        save_bank(folder, run.sample.seed, run.sample.n)
+        likeness = open_likeness(store.path(bank), space.size)
+        if likeness and run.sample.likeness:
+            save_likeness(folder, run.sample.likeness, likeness)
+        write_json(folder / "config.json", config.effective())
+        facts: dict[str, Any] = {
+            "map": config.map.kind,
+            "fitted on": f"{part.stop} generated images, no labels",
+        }
+        editor = Editor(generator, space, estimator, statistics, shape)
+        if config.attributes is not None:
+            shown = _fit_attributes(config.attributes, items, statistics, ref, report)
+            shown = _with_response(shown, editor, items)
+            save_attributes(folder, shown)
+            facts |= {
+                f"R2 of {name} on features": f"{value:.3f} (images not fitted on)"
+                for name, value in zip(shown.names, shown.r2, strict=True)
+            }
+        if believing is not None:
+            facts |= believing.fit(editor, items, folder)
+        _picture_of_map(editor, items, folder, ref)
+        write_card(
+            folder,
+            f"Map {ref.name}",
+            f"Generator, feature space and feature-to-latent map: all an Editor needs. {RESEARCH}",
+            facts,
+            ["Not evaluated by itself: see the report of the run."],
+            f"python -m flows.fit_map CONFIG  # name {run.name}",
+            ["inversion.png"],
+        )
+    return ref
+
+
+class Frozen:
+    """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
+
+    def __init__(
+        self, generator: AnyGenerator, space: FeatureSpace, real: RealTargets | None = None
+    ) -> None:
+        self._generator, self._space, self.real = copy.deepcopy(generator), space, real
+        self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
+
+    def generate(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (n z) -> images (n c h w) in -1..1, through which gradients flow."""
+        images: torch.Tensor = self._generator(latents).clamp(-1, 1)
+        return images
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n c h w) in -1..1 -> unit features (n d), through which gradients flow."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            return self._space.embed_images(images).float()
+
+
+def _real_targets(run: RunConfig, space: FeatureSpace) -> RealTargets | None:
+    # A share of the images that the generator was trained on, in the order they lie.
+    if not run.fit.real:
+        return None
+    dataset = run.train.dataset.open()
+    order = rng.stream(run.fit.seed, "real targets").permutation(len(dataset))
+    pixels = dataset.pixels(np.sort(order[: run.fit.real]))
+    return RealTargets(torch.from_numpy(space.embed(pixels)), to_unit(pixels))
+
+
+def _fit_attributes(
+    settings: AnyAttributes, items: Bank, statistics: Statistics, ref: Ref, report: Reporter | None
+) -> AttributeModel:
+    # Measured on the images that the map was fitted on; none is held in memory for long.
+    part, rows = items.train, []
+    with (report or Bars()).meter(f"measure {ref.name}", part.stop, unit="images") as meter:
+        for done, block in measured_in_blocks(settings, items.pixels[part]):
+            rows.append(block)
+            meter.to(done)
+    features = np.array(items.features[part])
+    return AttributeModel.fitted(settings, np.concatenate(rows), features, statistics)
+
+
+def _with_response(shown: AttributeModel, editor: Editor, items: Bank) -> AttributeModel:
+    # How attributes answer to what is asked of them, on images that the map was fitted on.
+    first = slice(0, min(MEASURED_ON, items.train.stop))
+    latents, features = (np.array(rows[first]) for rows in (items.latents, items.features))
+    response = response_of(shown, editor.generate, editor.invert, latents, features)
+    return replace(shown, response=response)
+
+
+def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:
+    # Held-out bank images above what the map makes of their features.
+    first = items.held_out.start
+    asked = np.array(items.pixels[first : first + 16])
+    obtained = editor.generate(editor.invert(np.array(items.features[first : first + 16])))
+    recipe = "held-out bank images (top) and what the map answers to their features (bottom)"
+    sheet = grid(np.concatenate([asked, obtained]), 16)
+    write_png(folder / "inversion.png", sheet, provenance(ref, recipe, 0), zoom=2)

@@ -1,0 +1,92 @@
+"""Where commands write: refused before any work in one line, and never left half-written."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlgen import Editor
+from controlgen.artifacts.store import write_text
+from controlgen.errors import ConfigError
+from controlgen.images import whole
+from controlgen.utils.files import check_file, check_folder, whole_file
+
+LONG = "x" * 300
+CHANGE = 'text("a digit eight") - text("a digit three")'
+REFUSED = {
+    "edit": ("edit", "MAP", "seed(1)", "-o", "/proc/x.png"),
+    "a long name": ("edit", "MAP", "seed(1)", "-o", f"{LONG}.png"),
+    "a recipe": ("edit", "MAP", "seed(1)", "-o", "x.png", "--save-recipe", "/proc/r.toml"),
+    "sheet": ("sheet", "MAP", "--add", CHANGE, "-o", "/proc/s.png"),
+    "nearest": ("nearest", "MAP", "seed(1)", "-o", "x.png", "--table", "/nonexist/x.csv"),
+    "a table of the same name": ("nearest", "MAP", "seed(1)", "-o", "x.png", "--table", "x.png"),
+    "project": ("project", "MAP", "images", "-o", "/proc/x.png"),
+    "direction": ("direction", "MAP", CHANGE, "-o", "no/d.safetensors"),
+    "direction, /proc": ("direction", "MAP", CHANGE, "-o", "/proc/d.safetensors"),
+    "axes": ("axes", "MAP", "-o", "no/axes"),
+    "axes, /proc": ("axes", "MAP", "-o", "/proc/axes"),
+    "saved axes": ("axes", "MAP", "-o", "axes", "--save", "no/directions"),
+    "score": ("score", "digits", "digits", "--json", "/proc/s.json"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_written_is_refused_before_any_work(
+    controlgen: Callable[..., Any],
+    line: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    def load(*arguments: Any, **settings: Any) -> None:
+        raise AssertionError("a map was opened")
+
+    monkeypatch.setattr(Editor, "load", load)
+    monkeypatch.chdir(tmp_path)
+    words = [line.map_folder if word == "MAP" else word for word in REFUSED[name]]
+    told = controlgen(*words)
+    assert (told.code, told.out) == (2, ""), told
+    assert told.err.startswith("controlgen: ") and told.err.count("\n") == 1, told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
+    controlgen: Callable[..., Any],
+    line: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def replace(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    told = controlgen("edit", line.map_folder, "seed(1)", "-o", tmp_path / "x.png", "--plain")
+    assert (told.code, told.out) == (2, ""), told
+    assert told.err == f"controlgen: {tmp_path / 'x.png'}: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_under_way_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("before")
+    for opened in (whole_file, whole):
+        with pytest.raises(RuntimeError), opened(path) as partial:
+            Path(str(partial)).write_text("half")
+            raise RuntimeError
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_the_folder_itself_is_made(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new", "-o")
+    check_folder(tmp_path, "-o")
+    check_file(tmp_path / "new.png", "-o", (".png",))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="-o .*: the folder .*no does not exist"):
+        check_folder(tmp_path / "no" / "new", "-o")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        check_folder(Path("/proc/new"))

@@ -1,0 +1,97 @@
+"""Bits that do not depend on the machine's cores, and settings that are left as they were."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from controlgen import Editor
+from controlgen.utils.cancellation import stoppable
+from controlgen.utils.parallel import AT_ONCE, in_parts, one_thread
+
+SHIPPED = Path(__file__).parents[2] / "artifacts/pretrained"
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [1, AT_ONCE, AT_ONCE + 1, 70])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_go_through_in_their_order_a_few_at_a_time(n: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    seen: list[tuple[int, int]] = []
+
+    def doubled(rows: np.ndarray) -> np.ndarray:
+        seen.append((len(rows), torch.get_num_threads()))
+        return 2 * rows
+
+    rows = np.arange(3 * n).reshape(n, 3)
+    np.testing.assert_array_equal(in_parts(doubled, rows), 2 * rows)
+    assert sum(taken for taken, _ in seen) == n
+    assert max(taken for taken, _ in seen) <= AT_ONCE
+    assert {used for _, used in seen} == {1}
+    assert torch.get_num_threads() == threads
+
+
+def test_no_rows_are_asked_for_their_shape() -> None:
+    assert in_parts(lambda rows: rows[:, :2], np.zeros((0, 5))).shape == (0, 2)
+
+
+def test_parts_share_out_the_cores() -> None:
+    torch.set_num_threads(2)
+    both = threading.Barrier(2, timeout=20)
+
+    def met(rows: np.ndarray) -> np.ndarray:
+        both.wait()  # passes only where two parts are at work at once
+        return rows
+
+    assert len(in_parts(met, np.zeros((2 * AT_ONCE, 1)))) == 2 * AT_ONCE
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_work_stops_between_two_parts_where_it_is_to(threads: int) -> None:
+    torch.set_num_threads(threads)
+    looks: list[int] = []
+
+    def third() -> None:
+        looks.append(1)
+        if len(looks) > 2:
+            raise TimeoutError
+
+    done: list[int] = []
+    with pytest.raises(TimeoutError), stoppable(third):
+        in_parts(lambda rows: done.append(1) or rows, np.zeros((8 * AT_ONCE, 1)))
+    assert len(done) == 2
+    assert len(in_parts(lambda rows: rows, np.zeros((8 * AT_ONCE, 1)))) == 8 * AT_ONCE
+
+
+def test_the_setting_is_left_as_it_was_after_a_mistake() -> None:
+    torch.set_num_threads(3)
+    with pytest.raises(ZeroDivisionError), one_thread():
+        assert torch.get_num_threads() == 1
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        in_parts(lambda rows: rows / (1 // 0), np.zeros((70, 1)))
+    assert torch.get_num_threads() == 3
+
+
+def test_a_shipped_models_edit_has_the_same_bits_with_any_number_of_threads() -> None:
+    editor = Editor.load(SHIPPED / "mnist")
+    asked = "seed(7) + text('a digit eight') - text('a digit three') + axis('sefa', 2)"
+
+    def drawn(threads: int) -> list[np.ndarray]:
+        torch.set_num_threads(threads)
+        editor.__dict__.pop("axes", None)  # found anew
+        edit = editor.answer(asked, 1.5, refine=2)
+        many = editor.sample(40, seed=3)
+        return [edit.pixels, edit.latents, edit.obtained, many.pixels, editor.embed(many.pixels)]
+
+    for one, other in zip(drawn(1), drawn(4), strict=True):
+        np.testing.assert_array_equal(one, other)
