@@ -25,7 +25,7 @@ from controlgen.metrics.inversion import paired_cosine, pixel_error, recall_at_1
 from controlgen.regressors import Regressor
 from controlgen.stages.fit_map import Frozen
 from controlgen.types import Pixels
-from controlgen.utils.progress import Bars
+from controlgen.utils.progress import TqdmReporter
 
 BUDGETS = [1_000, 3_000, 10_000, 30_000, 100_000, 200_000]
 MAPS = ["retrieval", "ridge", "cycle-mlp"]
@@ -37,7 +37,7 @@ SEED = 1  # of the pairs
 def pairs_of(editor: Editor, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Latents (n z) and the features (n d) of their images."""
     latents, features = [], []
-    with Bars().meter("pairs", n, unit="pairs") as meter:
+    with TqdmReporter().meter("pairs", n, unit="pairs") as meter:
         for first in range(0, n, AT_ONCE):
             samples = editor.sample(min(AT_ONCE, n - first), SEED, first)
             latents.append(samples.latents)
@@ -83,7 +83,7 @@ def main() -> None:
     latents, features = pairs_of(editor, max(asked.pairs))
     targets = Targets(editor, editor.sample(asked.n, SEED + 1).pixels)
     found: dict[tuple[str, int], dict[str, Interval]] = {}
-    with Bars().meter("fits", len(asked.maps) * len(asked.pairs), unit="fits") as meter:
+    with TqdmReporter().meter("fits", len(asked.maps) * len(asked.pairs), unit="fits") as meter:
         for name in asked.maps:
             for budget in asked.pairs:
                 tried = []

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from controlgen import Editor
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import open_artifact, read_json, read_manifest
 from controlgen.config import ReachabilityConfig
@@ -60,9 +60,11 @@ def main() -> None:
     folder, store = open_artifact(given.map), Store(given.store)
     made_from = read_manifest(folder).parents
     settings = read_json(folder / "config.json")
-    bank, features = (store.open(Ref.parse(made_from[role])) for role in ("bank", "features"))
+    bank, features = (
+        store.open(ArtifactRef.parse(made_from[role])) for role in ("bank", "features")
+    )
     items = Bank.open(bank, features, settings["held_out"])
-    gan = read_json(store.open(Ref.parse(made_from["gan"])) / "config.json")
+    gan = read_json(store.open(ArtifactRef.parse(made_from["gan"])) / "config.json")
     config = ReachabilityConfig(targets=given.targets, seed=given.seed)
     dataset: Any = TypeAdapter(AnyDataset).validate_python(gan["dataset"])
     believing = Believing.of(config, dataset)

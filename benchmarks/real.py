@@ -28,7 +28,7 @@ from controlgen.metrics.classifier import sources_of
 from controlgen.regressors import RealTargets
 from controlgen.rng import stream
 from controlgen.stages.fit_map import Frozen
-from controlgen.utils.progress import Bars
+from controlgen.utils.progress import TqdmReporter
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
     ways = {"pairs alone": None, f"and {len(some):,} real images": real}
     found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
     fits = [(seed, name) for seed in asked.seeds for name in ways]
-    with Bars().meter("fits", len(fits), unit="fits") as meter:
+    with TqdmReporter().meter("fits", len(fits), unit="fits") as meter:
         for done, (seed, name) in enumerate(fits, 1):
             fitted = quicker(LADDER["cycle-mlp"], asked.share).build(seed)
             fitted.fit(features, latents, Frozen(editor.generator, editor.space, ways[name]))

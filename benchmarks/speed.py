@@ -17,7 +17,7 @@ from controlgen.base_config import read_toml
 from controlgen.config import TrainConfig
 from controlgen.datasets import Digits
 from controlgen.training import TrainState, train
-from controlgen.utils.malloc import keep_freed
+from controlgen.utils.malloc import retain_freed_memory
 
 ROOT = Path(__file__).parents[1]
 STEPS = 1000  # of the optimisation that the map replaces; 20 are timed
@@ -91,7 +91,7 @@ def edits(folder: str) -> None:
 def main() -> None:
     """Print every ratio."""
     if sys.argv[1:] in ([KEPT], [GIVEN_BACK]):
-        if sys.argv[1] == KEPT and not keep_freed():
+        if sys.argv[1] == KEPT and not retain_freed_memory():
             sys.exit("this system's allocator takes no such wish")
         print(training_rate("bf16", "mnist-quick"))
         return

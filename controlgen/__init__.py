@@ -6,17 +6,17 @@ from controlgen._version import __version__
 from controlgen.errors import ControlGenError
 
 if TYPE_CHECKING:
-    from controlgen.artifacts import Ref, Store
+    from controlgen.artifacts import ArtifactRef, Store
     from controlgen.config import RunConfig
     from controlgen.editing import Edit, Editor, Samples
     from controlgen.serve.client import Client
 
 __all__ = [
+    "ArtifactRef",
     "Client",
     "ControlGenError",
     "Edit",
     "Editor",
-    "Ref",
     "RunConfig",
     "Samples",
     "Store",
@@ -28,7 +28,7 @@ _HOMES = {
     "Edit": "controlgen.editing",
     "Editor": "controlgen.editing",
     "Samples": "controlgen.editing",
-    "Ref": "controlgen.artifacts",
+    "ArtifactRef": "controlgen.artifacts",
     "Store": "controlgen.artifacts",
     "RunConfig": "controlgen.config",
 }

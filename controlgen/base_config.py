@@ -18,7 +18,7 @@ def runtime_field(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"identity": False}, **constraints)
 
 
-class Spec(BaseModel):
+class BaseConfig(BaseModel):
     """Frozen configuration with a little behaviour. Unknown keys are refused by name."""
 
     model_config = ConfigDict(
@@ -111,7 +111,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _identity_of(value: Any) -> Any:
-    if isinstance(value, Spec):
+    if isinstance(value, BaseConfig):
         return value.identity()
     if isinstance(value, tuple | list):
         return [_identity_of(item) for item in value]

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from controlgen.attributes import AnyAttributes
 from controlgen.augmentations import AnyAugment, AnyViews, NoAugment
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets import AnyDataset
 from controlgen.errors import ConfigError
 from controlgen.features import AnyFeatureSpace, EfficientNetLite0, Lpips, OpenClip
@@ -27,7 +27,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 LOOKS = 8  # along a training, at the least
 
 
-class WatchConfig(Spec):
+class WatchConfig(BaseConfig):
     """Evidence of how a training goes, gathered on the way without touching it."""
 
     extractor: AnyFeatureSpace = EfficientNetLite0()
@@ -35,7 +35,7 @@ class WatchConfig(Spec):
     every_images: int = Field(5_000, ge=1)
 
 
-class TrainConfig(Spec):
+class TrainConfig(BaseConfig):
     """How a GAN is trained. Lengths are counted in real images shown to the critic."""
 
     dataset: AnyDataset
@@ -94,7 +94,7 @@ class TrainConfig(Spec):
         return _without_unset(kept, "watch")
 
 
-class LikenessConfig(Spec):
+class LikenessConfig(BaseConfig):
     """Which samples are kept: those as like real images as most real images are. No labels."""
 
     share: float = Field(0.95, gt=0, lt=1, description="of unseen real images, would be kept")
@@ -104,7 +104,7 @@ class LikenessConfig(Spec):
     seed: int = Seed
 
 
-class SampleConfig(Spec):
+class SampleConfig(BaseConfig):
     """A bank of latents and their images."""
 
     n: int = Field(50_000, ge=16)
@@ -119,14 +119,14 @@ class SampleConfig(Spec):
         return _without_unset(super().identity(), "likeness")
 
 
-class EmbedConfig(Spec):
+class EmbedConfig(BaseConfig):
     """The feature space that edits are made in."""
 
     space: AnyFeatureSpace = OpenClip()
     batch_size: int = runtime_field(256, ge=1)
 
 
-class ReachabilityConfig(Spec):
+class ReachabilityConfig(BaseConfig):
     """How far answers can be believed: what a score of that is learned from. No labels."""
 
     audit: AnyFeatureSpace = Field(
@@ -138,7 +138,7 @@ class ReachabilityConfig(Spec):
     seed: int = Seed
 
 
-class FitConfig(Spec):
+class FitConfig(BaseConfig):
     """The feature-to-latent map; the last `held_out` bank items are never fitted on."""
 
     map: AnyMap = CycleMLP()
@@ -162,7 +162,7 @@ class FitConfig(Spec):
         return _without_unset(super().identity(), "attributes", "reachability", "real")
 
 
-class EvaluateConfig(Spec):
+class EvaluateConfig(BaseConfig):
     """The protocol's sizes. Labels and the judge exist here and nowhere else."""
 
     audit: AnyFeatureSpace = EfficientNetLite0()
@@ -194,7 +194,7 @@ class EvaluateConfig(Spec):
         return _without_unset(super().identity(), "perceptual")
 
 
-class ClipConfig(Spec):
+class ClipConfig(BaseConfig):
     """How the embedded CLIP is trained on a procedural captioned world."""
 
     name: str = Field("clip-mini", pattern=NAME)
@@ -213,7 +213,7 @@ class ClipConfig(Spec):
     checkpoint_images: int = runtime_field(50_000, ge=1)
 
 
-class EncoderConfig(Spec):
+class EncoderConfig(BaseConfig):
     """How an encoder is trained on unlabelled images; `augment` is what its features forget."""
 
     name: str = Field("encoder", pattern=NAME)
@@ -238,7 +238,7 @@ class EncoderConfig(Spec):
 Change = dict[str, Any]  # settings of a [train] that are other ones here
 
 
-class RunConfig(Spec):
+class RunConfig(BaseConfig):
     """The whole line: what flows/pipeline.py runs."""
 
     name: str = Field(pattern=NAME)
@@ -305,7 +305,7 @@ def _checked(train: TrainConfig, change: Change, where: str, shared: Sequence[st
 SpaceName = Annotated[str, Field(pattern=NAME)]
 
 
-class SpacesConfig(Spec):
+class SpacesConfig(BaseConfig):
     """Which feature spaces are compared, on which pictures. Labels judge, and nothing is kept."""
 
     name: str = Field("spaces", pattern=NAME)
@@ -334,7 +334,7 @@ class SpacesConfig(Spec):
 SHARED = ("dataset", "network", "total_images", "seed", "watch", "start_from")
 
 
-class CompareConfig(Spec):
+class CompareConfig(BaseConfig):
     """Trainings that differ in a few settings, on the same data, network and budget."""
 
     name: str = Field("compare", pattern=NAME)

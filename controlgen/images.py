@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from controlgen.types import Latents, Pixels
-from controlgen.utils.files import whole_file
+from controlgen.utils.files import atomic_write
 
 Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
 Target = Path | BytesIO  # where a PNG is written
@@ -85,7 +85,7 @@ def whole(target: Target) -> Iterator[Target]:
     if not isinstance(target, Path):
         yield target
         return
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         yield partial
 
 

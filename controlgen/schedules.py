@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import model_validator
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 
 
-class Schedule(Spec):
+class Schedule(BaseConfig):
     """`start` at burn-in 0, `end` at burn-in 1 and ever after; a bare number means both."""
 
     start: float

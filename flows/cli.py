@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 
 from controlgen.artifacts import Store
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.config import RunConfig
 from controlgen.errors import ControlGenError
-from controlgen.utils.malloc import keep_freed
+from controlgen.utils.malloc import retain_freed_memory
 from flows.prefect_ui import check_server, quiet_prefect
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file, e.g. configs/mnist-quick.toml.")]
@@ -35,7 +35,7 @@ STOPPED = "stopped; run the same command again to go on"
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show the effective config and stop.")]
 
 
-def run(action: Callable[[Any, Store], None], kind: type[Spec] = RunConfig) -> None:
+def run(action: Callable[[Any, Store], None], kind: type[BaseConfig] = RunConfig) -> None:
     """Give a flow its command line and run it; a user's mistake is one line and exit 2."""
 
     def command(
@@ -50,7 +50,7 @@ def run(action: Callable[[Any, Store], None], kind: type[Spec] = RunConfig) -> N
 
 
 def run_and_ship(
-    action: Callable[[Any, Store, Path | None], None], kind: type[Spec] = RunConfig
+    action: Callable[[Any, Store, Path | None], None], kind: type[BaseConfig] = RunConfig
 ) -> None:
     """`run` for a flow whose result may become a pretrained folder."""
 
@@ -76,7 +76,7 @@ def run_and_ship(
 
 def start(
     action: Callable[[Any, Store], None],
-    kind: type[Spec],
+    kind: type[BaseConfig],
     config: Path,
     overrides: list[str] | None,
     store: Path,
@@ -88,7 +88,7 @@ def start(
         Console().print_json(json.dumps(settings.effective()))
         return
     check_server()
-    keep_freed()
+    retain_freed_memory()
     with quiet_prefect():
         action(settings, Store(store))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import CompareConfig
 from controlgen.stages import Attempt
 from flows.cli import run_and_ship
@@ -22,14 +22,14 @@ def train_member_task(config: CompareConfig, member: str, seed: int, store: str)
 
 
 @stage
-def compare_task(config: CompareConfig, attempts: list[Attempt], store: str) -> Ref:
+def compare_task(config: CompareConfig, attempts: list[Attempt], store: str) -> ArtifactRef:
     """Judge what was made, or return the report that is there."""
     opened = Store(store)
     return publish(stages.compare(config, attempts, opened, FlowReporter()), opened)
 
 
 @flow(name="compare", validate_parameters=False)
-def compare(config: CompareConfig, store: str) -> Ref:
+def compare(config: CompareConfig, store: str) -> ArtifactRef:
     """Every member with the first seed, then with the next; then the tables."""
     attempts = [
         train_member_task(config, member, seed, store)

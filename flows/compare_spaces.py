@@ -5,21 +5,21 @@ from pathlib import Path
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import SpacesConfig
 from flows.cli import run_and_ship
 from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage
-def compare_spaces_task(config: SpacesConfig, store: str) -> Ref:
+def compare_spaces_task(config: SpacesConfig, store: str) -> ArtifactRef:
     """Judge every space, or return the report that is there."""
     opened = Store(store)
     return publish(stages.compare_spaces(config, opened, FlowReporter()), opened)
 
 
 @flow(name="compare-spaces", validate_parameters=False)
-def compare_spaces(config: SpacesConfig, store: str) -> Ref:
+def compare_spaces(config: SpacesConfig, store: str) -> ArtifactRef:
     """The report on the spaces."""
     return compare_spaces_task(config, store)
 

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
 from flows.prefect_ui import FlowReporter, publish, stage
@@ -11,14 +11,14 @@ from flows.train_gan import train_gan_task
 
 
 @stage
-def draw_samples_task(config: RunConfig, gan: Ref, store: str) -> Ref:
+def draw_samples_task(config: RunConfig, gan: ArtifactRef, store: str) -> ArtifactRef:
     """Draw, or return what is there."""
     opened = Store(store)
     return publish(stages.draw_samples(config, gan, opened, FlowReporter()), opened)
 
 
 @flow(name="draw-samples", validate_parameters=False)
-def draw_samples(config: RunConfig, store: str) -> Ref:
+def draw_samples(config: RunConfig, store: str) -> ArtifactRef:
     """The bank of a run."""
     gan = train_gan_task(config, store)
     return draw_samples_task(config, gan, store)

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
 from flows.fit_map import Line, fit_map
@@ -17,7 +17,7 @@ def check_evaluation_task(config: RunConfig) -> None:
 
 
 @stage
-def evaluate_task(config: RunConfig, line: Line, store: str) -> Ref:
+def evaluate_task(config: RunConfig, line: Line, store: str) -> ArtifactRef:
     """Evaluate, or return what is there."""
     opened = Store(store)
     judged = stages.evaluate(config, line.map, line.bank, line.features, opened, FlowReporter())
@@ -25,7 +25,7 @@ def evaluate_task(config: RunConfig, line: Line, store: str) -> Ref:
 
 
 @flow(name="evaluate", validate_parameters=False)
-def evaluate(config: RunConfig, store: str) -> Ref:
+def evaluate(config: RunConfig, store: str) -> ArtifactRef:
     """The report of a run."""
     check_evaluation_task(config)
     return evaluate_task(config, fit_map(config, store), store)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
 from flows.draw_samples import draw_samples_task
@@ -17,10 +17,10 @@ from flows.train_gan import train_gan_task
 class Line(NamedTuple):
     """The artifacts of a run, from the GAN to the map."""
 
-    gan: Ref
-    bank: Ref
-    features: Ref
-    map: Ref
+    gan: ArtifactRef
+    bank: ArtifactRef
+    features: ArtifactRef
+    map: ArtifactRef
 
 
 @stage
@@ -30,7 +30,9 @@ def check_fit_task(config: RunConfig) -> None:
 
 
 @stage
-def fit_map_task(config: RunConfig, gan: Ref, bank: Ref, features: Ref, store: str) -> Ref:
+def fit_map_task(
+    config: RunConfig, gan: ArtifactRef, bank: ArtifactRef, features: ArtifactRef, store: str
+) -> ArtifactRef:
     """Fit, or return what is there."""
     opened = Store(store)
     fitted = stages.fit_map(config, gan, bank, features, opened, FlowReporter())

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run_and_ship
 from flows.evaluate import check_evaluation_task, evaluate_task
@@ -13,7 +13,7 @@ from flows.fit_map import Line, fit_map
 
 
 @flow(name="pipeline", validate_parameters=False)
-def pipeline(config: RunConfig, store: str) -> tuple[Line, Ref]:
+def pipeline(config: RunConfig, store: str) -> tuple[Line, ArtifactRef]:
     """Check, train, sample, embed, fit, evaluate."""
     check_evaluation_task(config)
     line = fit_map(config, store)

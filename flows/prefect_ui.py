@@ -34,10 +34,10 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.errors import ConfigError
 from controlgen.stages.training_monitor import PICTURE, read_evidence
-from controlgen.utils.progress import Bar
+from controlgen.utils.progress import TqdmBar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,7 +121,7 @@ def _check_home(home: Path) -> None:
         ) from None
 
 
-class _Meter(Bar):
+class _Meter(TqdmBar):
     """A bar and, at most every few seconds, a progress artifact."""
 
     def __init__(self, title: str, total: float, start: float, unit: str) -> None:
@@ -160,7 +160,7 @@ class FlowReporter:
         return _Meter(title, total, start, unit)
 
 
-def publish(ref: Ref, store: Store) -> Ref:
+def publish(ref: ArtifactRef, store: Store) -> ArtifactRef:
     """Put an artifact's report and card, its tables and its pictures into the Prefect UI.
 
     Of a training that broke off: the verdict on it and the evidence, where it was watched.

@@ -5,21 +5,21 @@ from pathlib import Path
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import ClipConfig
 from flows.cli import run_and_ship
 from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage
-def train_clip_task(config: ClipConfig, store: str) -> Ref:
+def train_clip_task(config: ClipConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
     return publish(stages.train_clip(config, opened, FlowReporter()), opened)
 
 
 @flow(name="train-clip", validate_parameters=False)
-def train_clip(config: ClipConfig, store: str) -> Ref:
+def train_clip(config: ClipConfig, store: str) -> ArtifactRef:
     """The embedded CLIP."""
     return train_clip_task(config, store)
 

@@ -5,21 +5,21 @@ from pathlib import Path
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import EncoderConfig
 from flows.cli import run_and_ship
 from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage
-def train_encoder_task(config: EncoderConfig, store: str) -> Ref:
+def train_encoder_task(config: EncoderConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
     return publish(stages.train_encoder(config, opened, FlowReporter()), opened)
 
 
 @flow(name="train-encoder", validate_parameters=False)
-def train_encoder(config: EncoderConfig, store: str) -> Ref:
+def train_encoder(config: EncoderConfig, store: str) -> ArtifactRef:
     """The encoder."""
     return train_encoder_task(config, store)
 

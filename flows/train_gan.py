@@ -3,21 +3,21 @@
 from prefect import flow
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
 from flows.prefect_ui import FlowReporter, publish, stage
 
 
 @stage
-def train_gan_task(config: RunConfig, store: str) -> Ref:
+def train_gan_task(config: RunConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
     return publish(stages.train_run(config, opened, FlowReporter()), opened)
 
 
 @flow(name="train-gan", validate_parameters=False)
-def train_gan(config: RunConfig, store: str) -> Ref:
+def train_gan(config: RunConfig, store: str) -> ArtifactRef:
     """The GAN of a run."""
     return train_gan_task(config, store)
 

@@ -36,7 +36,7 @@ from hypothesis import settings
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("helpers/*.py")))
 
 from controlgen import Editor, cli, stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import FitConfig, RunConfig, TrainConfig
 
 # A loaded machine must not fail a property; what it found is reproducible all the same.
@@ -96,10 +96,10 @@ class Line:
     run: RunConfig
     overrides: list[str]
     store: Store
-    gan: Ref
-    bank: Ref
-    features: Ref
-    map: Ref
+    gan: ArtifactRef
+    bank: ArtifactRef
+    features: ArtifactRef
+    map: ArtifactRef
 
     @property
     def map_folder(self) -> Path:

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from controlgen.base_config import Spec, apply_overrides, read_toml, runtime_field
+from controlgen.base_config import BaseConfig, apply_overrides, read_toml, runtime_field
 from controlgen.config import TrainConfig
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.schedules import Schedule
 
 
-class Inner(Spec):
+class Inner(BaseConfig):
     width: int = Field(4, ge=1)
     speed: Schedule = Schedule(start=1.0, end=0.5)
     folder: Path | None = runtime_field(None)
 
 
-class Outer(Spec):
+class Outer(BaseConfig):
     name: str = "a"
     share: float = Field(0.5, gt=0, lt=1)
     sizes: tuple[int, ...] = (1, 2)

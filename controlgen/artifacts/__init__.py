@@ -1,5 +1,5 @@
 """Artifacts on disk: found, written atomically, verified, listed."""
 
-from controlgen.artifacts.store import Ref, Store, open_artifact, read_manifest, verify
+from controlgen.artifacts.store import ArtifactRef, Store, open_artifact, read_manifest, verify
 
-__all__ = ["Ref", "Store", "open_artifact", "read_manifest", "verify"]
+__all__ = ["ArtifactRef", "Store", "open_artifact", "read_manifest", "verify"]

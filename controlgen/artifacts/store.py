@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
-from controlgen.utils.files import whole_file
+from controlgen.utils.files import atomic_write
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
@@ -26,7 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, order=True)
-class Ref:
+class ArtifactRef:
     """What crosses a task's border: an artifact's kind and name, e.g. gan/mnist-1f3c9a2b7d40."""
 
     kind: str
@@ -92,11 +92,11 @@ class Store:
     def __init__(self, root: str | Path = "artifacts") -> None:
         self.root = Path(root)
 
-    def path(self, ref: Ref) -> Path:
+    def path(self, ref: ArtifactRef) -> Path:
         """Where an artifact lies or would lie."""
         return self.root / ref.kind / ref.name
 
-    def has(self, ref: Ref) -> bool:
+    def has(self, ref: ArtifactRef) -> bool:
         """Whether it is there and verifies; a damaged one is moved aside, never used or deleted."""
         folder = self.path(ref)
         if not folder.is_dir():
@@ -108,17 +108,17 @@ class Store:
             return False
         return True
 
-    def refs(self) -> list[Ref]:
+    def refs(self) -> list[ArtifactRef]:
         """Every whole artifact, sorted by kind and name."""
         found = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
-        return sorted(Ref(p.parent.name, p.name) for p in found if _finished(p))
+        return sorted(ArtifactRef(p.parent.name, p.name) for p in found if _finished(p))
 
-    def open(self, ref: Ref) -> Path:
+    def open(self, ref: ArtifactRef) -> Path:
         """The folder of a verified artifact. Raises ArtifactMissing, ArtifactCorrupt."""
         return open_artifact(self.path(ref))
 
     @contextmanager
-    def making(self, ref: Ref, parents: Mapping[str, Ref | str]) -> Iterator[Path]:
+    def making(self, ref: ArtifactRef, parents: Mapping[str, ArtifactRef | str]) -> Iterator[Path]:
         """Yield the `.partial` folder to fill; left without an error it becomes the artifact.
 
         What an earlier, killed attempt left is still in it, for resuming. Only one process at a
@@ -155,7 +155,7 @@ def finish(
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, LOCK))
     for path in files:
         _sync(path)
-    digests = {path.relative_to(folder).as_posix(): digest_of(path) for path in files}
+    digests = {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files}
     manifest = Manifest(kind, name, fingerprint, parents, round(seconds, 1), _versions(), digests)
     write_text(folder / MANIFEST, manifest.to_text())
     (folder / LOCK).unlink(missing_ok=True)
@@ -189,12 +189,12 @@ def verify(folder: Path) -> Manifest:
         path = folder / name
         if not path.is_file():
             raise ArtifactCorrupt(f"{path}: is missing; make the artifact again")
-        if digest_of(path) != digest:
+        if sha256_of_file(path) != digest:
             raise ArtifactCorrupt(f"{path}: differs from its SHA-256; make the artifact again")
     return manifest
 
 
-def digest_of(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file, read in chunks."""
     running = hashlib.sha256()
     with path.open("rb") as opened:
@@ -205,7 +205,7 @@ def digest_of(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically, fsynced."""
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as opened:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as opened:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.images import to_channels
 from controlgen.types import Pixels, Shape
 
 NAMES = ("ink", "thickness", "slant", "width", "height")
 
 
-class Strokes(Spec):
+class Strokes(BaseConfig):
     """Ink, thickness, slant, width and height of bright strokes on black."""
 
     kind: Literal["strokes"] = "strokes"

@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.color import hed_from_rgb
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Pixels, Shape
 
@@ -48,7 +48,7 @@ _IN_PLANE[1] = True
 CHUNK = 64  # tiles measured at once, to stay in cache
 
 
-class Tissue(Spec):
+class Tissue(BaseConfig):
     """Stain, nuclei, lumen and texture of H&E tiles."""
 
     kind: Literal["tissue"] = "tissue"

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import Incompatible
 
 # Optical densities per channel (red, green, blue) of the two stains, Ruifrok and Johnston 2001,
@@ -17,7 +17,7 @@ EOSIN = (0.07, 0.99, 0.11)
 DARKEST = 1 / 255  # transmitted share below which the optical density is no longer told apart
 
 
-class NoColour(Spec):
+class NoColour(BaseConfig):
     """Colours stay."""
 
     kind: Literal["none"] = "none"
@@ -30,7 +30,7 @@ class NoColour(Spec):
         return images
 
 
-class PlainColour(Spec):
+class PlainColour(BaseConfig):
     """Brightness, contrast and saturation, for grey and everyday pictures.
 
     The scales are those of Karras et al. 2020 (appendix B), but amounts are drawn evenly between
@@ -53,7 +53,7 @@ class PlainColour(Spec):
         return images + (torch.exp2(saturation) - 1) * (images - images.mean(1, keepdim=True))
 
 
-class StainColour(Spec):
+class StainColour(BaseConfig):
     """Strength of haematoxylin and eosin and a small hue turn, in optical density: staining's own.
 
     What varies between laboratories and scanners is how much of each stain sits in the tissue and

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from controlgen.augmentations.colour import AnyColour, NoColour
 from controlgen.augmentations.geometry import POSES, move
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.schedules import Schedule
 from controlgen.types import Shape
 
@@ -35,7 +35,7 @@ def random_poses(images: Tensor, rng: torch.Generator) -> Tensor:
     return move(images, pose, torch.zeros(len(images), 2, dtype=torch.int64))
 
 
-class NoAugment(Spec):
+class NoAugment(BaseConfig):
     """The critic sees the images; nothing is drawn."""
 
     kind: Literal["none"] = "none"
@@ -60,7 +60,7 @@ class NoAugment(Spec):
         return images
 
 
-class Dihedral(Spec):
+class Dihedral(BaseConfig):
     """Every real image in a random pose, fakes as they are: eight times the data.
 
     For subjects without an up, such as tissue. It is meant to be learned: the generator makes every
@@ -89,7 +89,7 @@ class Dihedral(Spec):
         return images
 
 
-class Gated(Spec):
+class Gated(BaseConfig):
     """Transforms that each act on each image with probability p, on reals and fakes alike."""
 
     flips: bool = Field(True, description="mirror left-right, in half of the chosen images")

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from controlgen.augmentations.colour import AnyColour, NoColour, StainColour
 from controlgen.augmentations.geometry import POSES, move
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import Incompatible
 from controlgen.types import Shape
 
 AMOUNTS = 10  # pose, shift (2), zoom, turn, blur, noise, colour (3)
 
 
-class Views(Spec):
+class Views(BaseConfig):
     """Every amount is drawn evenly and apart for each image; a setting of 0 keeps what it names."""
 
     poses: bool = Field(description="any of the eight poses of a square")

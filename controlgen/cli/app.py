@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
-from controlgen.utils.files import check_file
+from controlgen.utils.files import ensure_writable_file
 
 if TYPE_CHECKING:
     from controlgen.features import Lpips
@@ -160,7 +160,7 @@ def edit(
 
     if output is None:
         raise ConfigError("edit: say where the picture goes, as in -o edit.png")
-    check_file(output, "-o", PNG)
+    ensure_writable_file(output, "-o", PNG)
     said = (
         expression,
         add,
@@ -202,7 +202,7 @@ def sheet(
     """Steer several images and write a sheet: a row an image, a column an amount."""
     from controlgen.cli import sheet
 
-    check_file(output, "-o", PNG)
+    ensure_writable_file(output, "-o", PNG)
     said = (
         add,
         amounts,
@@ -249,7 +249,7 @@ def nearest(
     """Find the bank's images that are most like what an expression asks for."""
     from controlgen.cli import batch
 
-    check_file(output, "-o", PNG)
+    ensure_writable_file(output, "-o", PNG)
     folder = _folder(map, store)
     print("\n".join(batch.nearest(folder, expression, output, n, among, table)))
 
@@ -300,7 +300,7 @@ def project(
     """Put real images through the map and back; say how faithful that is, before any edit."""
     from controlgen.cli import project
 
-    check_file(output, "-o", PNG)
+    ensure_writable_file(output, "-o", PNG)
     asked = _lpips(lpips, lpips_weights)
     print("\n".join(project.project(_folder(map, store), images, output, asked)))
 

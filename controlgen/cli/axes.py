@@ -11,8 +11,8 @@ from controlgen.editing.directions.storage import SUFFIX, save_direction
 from controlgen.errors import ConfigError
 from controlgen.evaluation.axes import AMOUNTS, FamilyReport, Trial, ruler_of, try_family
 from controlgen.figures import axis_sheet
-from controlgen.utils.files import check_file, check_folder, command
-from controlgen.utils.progress import Bars
+from controlgen.utils.files import ensure_writable_dir, ensure_writable_file, reproduction_command
+from controlgen.utils.progress import TqdmReporter
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def draw(request: Request, folder: Path) -> list[str]:
     reports = []
     for family in families:
         known = min(request.n, len(editor.axes.family(family).rows))
-        with Bars().meter(f"axes of {family}", known + 1, unit="axes") as meter:
+        with TqdmReporter().meter(f"axes of {family}", known + 1, unit="axes") as meter:
             reports.append(try_family(editor, family, trial, ruler, ruled_by, meter.to))
 
     # One PNG a family, and beside several of them the tables.
@@ -74,12 +74,12 @@ def _families(request: Request) -> list[str]:
 def _check_place(output: Path, option: str) -> None:
     # A folder that is there or can be made; -o may be a PNG as well.
     if option == "-o" and output.suffix.lower() == ".png":
-        check_file(output, option)
+        ensure_writable_file(output, option)
         return
     if output.suffix and not output.is_dir():
         kinds = "a folder, or a file that ends in .png" if option == "-o" else "a folder"
         raise ConfigError(f"{option} {output}: name {kinds}")
-    check_folder(output, option)
+    ensure_writable_dir(output, option)
 
 
 def _sheet(path: Path, report: FamilyReport, folder: Path, weights: str) -> None:
@@ -89,7 +89,9 @@ def _sheet(path: Path, report: FamilyReport, folder: Path, weights: str) -> None
         "model": str(folder),
         "weights": weights,
         "seed": f"{trial.seed}",
-        "recipe": command("axes", folder, family=report.family, n=trial.axes, seed=trial.seed),
+        "recipe": reproduction_command(
+            "axes", folder, family=report.family, n=trial.axes, seed=trial.seed
+        ),
         "version": __version__,
     }
     title = f"{report.family}: the first {count} of {report.known} axes, and a random direction"

@@ -21,8 +21,8 @@ from controlgen.editing.expressions.parser import Node, parse
 from controlgen.editing.rendering import draw_edit
 from controlgen.errors import ConfigError, ControlGenError
 from controlgen.figures import Column, contact_sheet
-from controlgen.utils.files import check_file, command
-from controlgen.utils.progress import Bars
+from controlgen.utils.files import ensure_writable_file, reproduction_command
+from controlgen.utils.progress import TqdmReporter
 
 COLUMNS = ("expression", "name", "amount", "residual", "refine", "hold")
 SETTINGS = ("amount", "residual", "refine")  # that results.csv repeats
@@ -72,7 +72,7 @@ def batch(folder: Path, table: Path, output: Path) -> list[str]:
     partial.mkdir()
     try:
         results: list[Result] = []
-        with Bars().meter(f"batch {table.name}", len(rows), unit="edits") as meter:
+        with TqdmReporter().meter(f"batch {table.name}", len(rows), unit="edits") as meter:
             for done, row in enumerate(rows, 1):
                 results.append(_made(editor, row, folder, partial))
                 meter.to(done)
@@ -206,14 +206,14 @@ def nearest(
     """Write the bank items nearest to an expression as a sheet; returns lines to be printed."""
     tree = parse(expression)
     if table is not None:
-        check_file(table, "--table")
+        ensure_writable_file(table, "--table")
         if table.absolute() == output.absolute():
             raise ConfigError(f"--table {table}: is the picture's name as well; name another")
     editor = Editor.load(folder)
     feature = editor.feature(tree)
     editor.bank_items(0, 1)  # a map that cannot draw its bank again says so before any bar
     among = min(among, editor.bank.n) if editor.bank is not None else among
-    with Bars().meter(f"bank of {folder.name}", among, unit="images") as meter:
+    with TqdmReporter().meter(f"bank of {folder.name}", among, unit="images") as meter:
         found = editor.gallery.nearest(feature, n, among, meter.to)
     columns = [
         Column(f"bank({item})\n{cosine:.3f}", found.pixels[at : at + 1])
@@ -223,7 +223,7 @@ def nearest(
         "model": str(folder),
         "weights": editor.weights,
         "seed": "" if editor.bank is None else str(editor.bank.seed),
-        "recipe": command("nearest", folder, expression, n=n, among=among),
+        "recipe": reproduction_command("nearest", folder, expression, n=n, among=among),
         "version": __version__,
     }
     words = f"Cosine of features with what was asked for, among the bank's first {among} images."

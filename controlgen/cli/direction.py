@@ -6,7 +6,7 @@ from controlgen.cli.sheet import parse_names
 from controlgen.editing import Editor
 from controlgen.editing.directions.storage import SUFFIX, save_direction
 from controlgen.editing.expressions.resolver import way
-from controlgen.utils.files import check_file
+from controlgen.utils.files import ensure_writable_file
 
 
 def keep(folder: Path, expression: str, output: Path, name: str | None, hold: str) -> list[str]:
@@ -14,7 +14,7 @@ def keep(folder: Path, expression: str, output: Path, name: str | None, hold: st
 
     Raises ConfigError with the column of a mistake, DataError where a file cannot be read.
     """
-    check_file(output, "-o", (SUFFIX,))
+    ensure_writable_file(output, "-o", (SUFFIX,))
     editor, held = Editor.load(folder), parse_names(hold)
     found = way(editor, expression, held)
     note = save_direction(

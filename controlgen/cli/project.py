@@ -13,7 +13,7 @@ from controlgen.features import Lpips
 from controlgen.figures import inversion_strips
 from controlgen.image_io import image_files, read_image
 from controlgen.metrics.perceptual import open_distance
-from controlgen.utils.files import command
+from controlgen.utils.files import reproduction_command
 
 MOST_IMAGES = 1_000
 PICTURED = 12
@@ -34,7 +34,7 @@ def project(folder: Path, images: Path, output: Path, lpips: Lpips | None = None
         "model": str(folder),
         "weights": editor.weights,
         "seed": "",
-        "recipe": command("project", folder, images),
+        "recipe": reproduction_command("project", folder, images),
         "version": __version__,
         "synthetic": "in part",
         "real": f"upper row, from {images.name}",

@@ -34,8 +34,8 @@ from controlgen.features import (
 from controlgen.metrics.classifier import train_judge
 from controlgen.metrics.perceptual import open_distance
 from controlgen.types import Pixels
-from controlgen.utils.files import check_file
-from controlgen.utils.progress import Bars
+from controlgen.utils.files import ensure_writable_file
+from controlgen.utils.progress import TqdmReporter
 
 DRAWN = 1_000  # images a side, where there are as many and no number is asked for
 EPOCHS = 3  # of the judge of classes
@@ -68,7 +68,7 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
     measures = parse_metrics(request.metrics)
     settings = parse_extractor(request.extractor, request.weights)
     if request.json is not None:
-        check_file(request.json, "--json")
+        ensure_writable_file(request.json, "--json")
     a, b = open_pair(request.a, request.b, find)
     walked = a if PATH_LENGTH in measures and isinstance(a, Model) else None
     if request.metrics and PATH_LENGTH in measures and walked is None:
@@ -83,7 +83,7 @@ def score(request: Request, find: Callable[[str], Path]) -> list[str]:
 
     # The path comes after them and takes about a tenth; the judge comes last.
     scores: list[Score] = []
-    with Bars().meter("score", 100, unit="%") as meter:
+    with TqdmReporter().meter("score", 100, unit="%") as meter:
         if only is None or only:
             reference = Reference(real, other, space, name, request.seed, perceptual=perceptual)
             scores += reference.scores(ours, only, lambda what, done: meter.to(90 * done, what))

@@ -27,8 +27,8 @@ from controlgen.metrics.memorisation import (
     posed_blocks,
 )
 from controlgen.types import Dataset, Pixels, Shape
-from controlgen.utils.files import command
-from controlgen.utils.progress import Bars
+from controlgen.utils.files import reproduction_command
+from controlgen.utils.progress import TqdmReporter
 
 MOST_ROWS, MOST_AMOUNTS = 32, 9
 MOST_WARNINGS = 12  # that are printed
@@ -63,7 +63,7 @@ class Request:
 
     def command(self, folder: Path, rows: int) -> str:
         """What draws the sheet again, for its provenance."""
-        return command(
+        return reproduction_command(
             *("sheet", folder),
             add=self.add,
             amounts=self.amounts,
@@ -280,7 +280,7 @@ def _footer(last: Edit, amount: float, shown: Mapping[str, str]) -> str:
 
 def _nearest(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Column, str]:
     posed, count = has_poses(training.image_shape), len(training)
-    with Bars().meter("nearest training tiles", count, 0, "tiles") as meter:
+    with TqdmReporter().meter("nearest training tiles", count, 0, "tiles") as meter:
 
         def read(indices: NDArray[np.int64]) -> Pixels:
             meter.to(int(indices[0]))

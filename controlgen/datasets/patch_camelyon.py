@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets._content_hash import pinned_identity
 from controlgen.datasets._tiles import resized, stained_each
 from controlgen.datasets.arrays import ArrayImages
@@ -85,7 +85,7 @@ class TileFile:
         return np.array(self._groups[indices])
 
 
-class PatchCamelyon(Spec):
+class PatchCamelyon(BaseConfig):
     """The folder with `camelyonpatch_level_2_split_<split>_x.h5`, `..._y.h5` and, if at hand,
     `..._meta.csv` (its `wsi` column gives the groups).
 

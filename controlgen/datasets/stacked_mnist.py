@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.mnist import MNIST
 from controlgen.errors import DataError
@@ -54,7 +54,7 @@ class StackedImages:
         return np.arange(len(self))[indices]
 
 
-class StackedMNIST(Spec):
+class StackedMNIST(BaseConfig):
     """MNIST's digits, found as MNIST is; the test split stacks test digits."""
 
     kind: Literal["stacked-mnist"] = "stacked-mnist"

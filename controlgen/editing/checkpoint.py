@@ -25,14 +25,14 @@ from torch import Tensor
 
 from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
 from controlgen.artifacts.store import (
-    digest_of,
     open_artifact,
     read_json,
     read_manifest,
+    sha256_of_file,
     write_json,
 )
 from controlgen.attributes import AnyAttributes
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.config import LikenessConfig, ReachabilityConfig
 from controlgen.editing.attribute_model import AttributeModel
 from controlgen.editing.confidence.fit import Judged
@@ -64,38 +64,38 @@ DRAWN = (
     "likeness.json",
     LIKENESS,
 )  # files that a picture depends on
-S = TypeVar("S", bound=Spec)
+S = TypeVar("S", bound=BaseConfig)
 
 
-class GeneratorDescription(Spec):
+class GeneratorDescription(BaseConfig):
     """What generator.json holds."""
 
     network: AnyNetwork
     channels: int = Field(ge=1)
 
 
-class SpaceDescription(Spec):
+class SpaceDescription(BaseConfig):
     """What space.json holds; `weights` is the space's fingerprint."""
 
     space: AnyFeatureSpace
     weights: str
 
 
-class BankDescription(Spec):
+class BankDescription(BaseConfig):
     """What bank.json holds: item i of the bank is sample i of this seed."""
 
     seed: int = Field(ge=0)
     n: int = Field(ge=1)
 
 
-class AttributesDescription(Spec):
+class AttributesDescription(BaseConfig):
     """What attributes.json holds; `names` are those of the model's rows."""
 
     attributes: AnyAttributes
     names: tuple[str, ...]
 
 
-class ReachabilityDescription(Spec):
+class ReachabilityDescription(BaseConfig):
     """What reachability.json holds."""
 
     reachability: ReachabilityConfig
@@ -103,7 +103,7 @@ class ReachabilityDescription(Spec):
     judged: Judged
 
 
-class LikenessDescription(Spec):
+class LikenessDescription(BaseConfig):
     """What likeness.json holds: the settings, and how like real images a kept sample is."""
 
     likeness: LikenessConfig
@@ -158,7 +158,7 @@ def open_generator(folder: Path) -> tuple[AnyGenerator, str]:
     weights = open_artifact(folder) / GENERATOR
     if not weights.is_file():
         raise ArtifactMissing(f"{folder}: holds no generator; name an artifact of kind gan or map")
-    return load_generator(folder)[0], digest_of(weights)[:12]
+    return load_generator(folder)[0], sha256_of_file(weights)[:12]
 
 
 def open_critic(folder: Path) -> tuple[dict[str, Tensor], str] | None:
@@ -167,7 +167,7 @@ def open_critic(folder: Path) -> tuple[dict[str, Tensor], str] | None:
     A map's folder and a shipped model hold none. Raises ArtifactMissing, ArtifactCorrupt.
     """
     weights = open_artifact(folder) / CRITIC
-    return (load_tensors(weights), digest_of(weights)[:12]) if weights.is_file() else None
+    return (load_tensors(weights), sha256_of_file(weights)[:12]) if weights.is_file() else None
 
 
 def save_map(
@@ -290,7 +290,7 @@ def _same_generator(folder: Path, other: Path) -> None:
     path = other / GENERATOR
     if not path.is_file():
         raise ArtifactMissing(f"{other}: holds no generator; name an artifact of kind gan")
-    if digest_of(path) != digest_of(folder / GENERATOR):
+    if sha256_of_file(path) != sha256_of_file(folder / GENERATOR):
         raise Incompatible(
             f"{folder}: was fitted to another generator than {other}; fit a map to that one with "
             "`python -m flows.pipeline`, or leave --generator out"

@@ -33,7 +33,7 @@ from controlgen.images import generated
 from controlgen.networks import AnyGenerator
 from controlgen.regressors import Regressor
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
-from controlgen.utils.parallel import in_parts, one_thread
+from controlgen.utils.parallel import map_rows_deterministic, single_threaded_torch
 
 SAMPLES = "samples"  # the stream that sample i comes from
 
@@ -119,11 +119,11 @@ class Editor:
                 f"latents of shape {latents.shape}: this generator takes (n, {self.latent_size})"
             )
         rows = np.require(latents, np.float32, ["C", "W"])
-        return in_parts(lambda part: generated(self.generator, part), rows)
+        return map_rows_deterministic(lambda part: generated(self.generator, part), rows)
 
     def embed(self, pixels: Pixels) -> Features:
         """Pixels (n c h w) -> Features (n d), rows of unit length."""
-        return in_parts(self.space.embed, pixels)
+        return map_rows_deterministic(self.space.embed, pixels)
 
     def attribute(self, name: str, hold: str | Sequence[str] = ()) -> Direction:
         """The most likely change (d) worth one sigma of a measured attribute, `hold` left alone.
@@ -137,13 +137,13 @@ class Editor:
 
         Raises ConfigError for a blank text, and where the space has no text.
         """
-        with one_thread():
+        with single_threaded_torch():
             return contrast.of_texts(self.space, text)
 
     def invert(self, features: Features) -> Latents:
         """Features (n d) -> Latents (n z) by the map."""
         _check_features(features, self.space.size)
-        return np.asarray(in_parts(self.map.predict, features), np.float32)
+        return np.asarray(map_rows_deterministic(self.map.predict, features), np.float32)
 
     def answers(self, features: Features, k: int, seed: int = 0, refine: int = 0) -> Answers:
         """k answers of the map to each of n features (n d), ranked by round trip, best first.
@@ -153,10 +153,10 @@ class Editor:
         (controlgen.editing.inversion_residuals). `refine` steps descend from each answer as in `edit`. Raises
         Incompatible for features of another size, ConfigError for k below 1, or beyond 128 of such
         a map, and for `refine` below 0.
-        """  # noqa: E501
+        """
         _check_features(features, self.space.size)
         check_steps(refine)
-        with one_thread():
+        with single_threaded_torch():
             latents = latents_of(self.map, features, k, seed)
         if latents.shape[1] < k:
             tried = borrowing(latents[:, 0], self._left_out, k, seed)
@@ -178,7 +178,7 @@ class Editor:
         check_steps(steps)
         if steps == 0:
             return latents
-        with one_thread():
+        with single_threaded_torch():
             return refined(self.generator, self.space.embed_images, latents, asked, steps)
 
     def features_of_latents(self, latents: Tensor) -> Tensor:
@@ -302,7 +302,7 @@ class Editor:
         Raises Incompatible for a direction of another size, ConfigError for an amount or a
         direction's number that is not finite or beyond 1e6, `refine` or `corrections` below
         0, and `hold` where the map has no attributes or not those.
-        """  # noqa: E501
+        """
         move = (direction, amount, residual, hold, corrections, refine)
         return apply.in_features(self, source, *move)
 

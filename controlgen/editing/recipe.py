@@ -8,17 +8,17 @@ from PIL import Image
 from pydantic import Field
 
 from controlgen.artifacts.store import write_text
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.editing.expressions.files import Files, LocalFiles, digest
 from controlgen.errors import ConfigError, DataError, Incompatible
 from controlgen.image_io import UNREADABLE
-from controlgen.utils.files import check_file
+from controlgen.utils.files import ensure_writable_file
 
 CHUNK = "recipe"  # the PNG text chunk that holds it, as JSON
 LARGEST = 1_000_000  # bytes of a recipe file
 
 
-class Recipe(Spec):
+class Recipe(BaseConfig):
     """Model, expression and settings of one edit; the same picture byte for byte, made again.
 
     weights: fingerprint of the model. controlgen: the version that made it, which another one may
@@ -101,7 +101,7 @@ class Recipe(Spec):
 
 def check_name(path: Path) -> None:
     """Raise ConfigError where no recipe can be written to this path."""
-    check_file(path, "recipe", (".toml", ".json"))
+    ensure_writable_file(path, "recipe", (".toml", ".json"))
 
 
 def _chunk(path: Path) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from controlgen.errors import ConfigError
 from controlgen.types import Features, Latents
-from controlgen.utils.cancellation import look
+from controlgen.utils.cancellation import raise_if_cancelled
 
 LEARNING_RATE = 0.005  # of Adam on the latents, for a warm start
 PRIOR_WEIGHT = 10.0  # of leaving the start, beside 1 - cosine
@@ -94,7 +94,7 @@ def descend(
     targets = torch.from_numpy(np.array(asked, np.float32))
     adam = torch.optim.Adam([z], lr=learning_rate)
     while True:
-        look()
+        raise_if_cancelled()
         # Each row has a loss of its own, and Adam scales each number by itself.
         cosine = (features_of(z) * targets).sum(1)
         loss = 1 - cosine

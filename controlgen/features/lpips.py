@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
 from controlgen.features._download import digest, fetched
 from controlgen.features._torchvision import ensure_torchvision
@@ -29,7 +29,7 @@ SLICE = re.compile(r"slice(s\.)?\d+\.")
 LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # pixels a side
 
 
-class Lpips(Spec):
+class Lpips(BaseConfig):
     """LPIPS by `net`. `weights`: the folder that holds its file, named as in FILES.
 
     Left out, torch's cache is looked into, and what is not there is fetched into it once.

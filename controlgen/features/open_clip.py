@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import TorchSpace
@@ -50,7 +50,7 @@ class OpenClipSpace(TorchSpace):
         return np.concatenate(rows)
 
 
-class OpenClip(Spec):
+class OpenClip(BaseConfig):
     """Which CLIP.
 
     `model` is the name of a folder under a pretrained directory ("clip-mini"), a path to a folder

@@ -11,13 +11,13 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.images import tensor_to_channels
 
 Triple = tuple[float, float, float]
 
 
-class Preprocessing(Spec):
+class Preprocessing(BaseConfig):
     """How a feature space looks at an image; part of its fingerprint."""
 
     size: tuple[int, int] = Field(description="height and width the network sees")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import TorchSpace
@@ -29,7 +29,7 @@ WEIGHTS = "encoder.safetensors"
 KIND = "encoder"  # of the artifact, and of the folder of a store that holds such artifacts
 
 
-class EncoderDescription(Spec):
+class EncoderDescription(BaseConfig):
     """What encoder.json holds: the network beside its weights, and how images come in."""
 
     tower: str
@@ -69,7 +69,7 @@ class EncoderDescription(Spec):
         return TorchSpace(network, encode, self.preprocessing)
 
 
-class SelfSupervised(Spec):
+class SelfSupervised(BaseConfig):
     """Which encoder: its artifact's folder, or the name of one.
 
     A folder that is not where `path` says is looked for by its name: beside the map that uses it,

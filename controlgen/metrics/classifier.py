@@ -16,7 +16,7 @@ from controlgen.errors import Incompatible
 from controlgen.images import to_unit
 from controlgen.rng import torch_stream
 from controlgen.types import Dataset, Indices, Pixels
-from controlgen.utils.parallel import one_thread
+from controlgen.utils.parallel import single_threaded_torch
 
 WIDTHS = (16, 32, 64)
 HIDDEN = 128
@@ -92,7 +92,7 @@ def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJ
     Images are shifted by up to two pixels. The same seed gives the same judge on one machine, with
     any number of threads; the last bit in which these differ would grow over the steps.
     """
-    with one_thread():
+    with single_threaded_torch():
         return _taught(dataset, epochs, seed)
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 
 SLOPE = 0.2  # of the critic's leaky ReLUs
 BASE = 4  # resolution at which the generator starts and the critic ends
@@ -28,7 +28,7 @@ KERNEL = 4  # of the strided convolutions
 GAIN = math.sqrt(2)  # of layers before a ReLU
 
 
-class DCGANNetwork(Spec):
+class DCGANNetwork(BaseConfig):
     """Widths from the 4x4 stage up; each doubles the resolution once, the last on to the image."""
 
     kind: Literal["dcgan"] = "dcgan"

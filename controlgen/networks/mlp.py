@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
 
 
-class MLPNetwork(Spec):
+class MLPNetwork(BaseConfig):
     """`depth` hidden layers of `width` units each; a point of the plane is one pixel of two
     channels.
     """

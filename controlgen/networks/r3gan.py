@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.networks.resample import downsample, upsample
 
 SLOPE = 0.2  # of every leaky ReLU
@@ -21,7 +21,7 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))
 BASE = 4  # resolution at which the generator starts and the critic ends
 
 
-class R3GANNetwork(Spec):
+class R3GANNetwork(BaseConfig):
     """Widths from the 4x4 stage up; the number of stages and the patch fix the image size."""
 
     kind: Literal["r3gan"] = "r3gan"

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.schedules import Schedule
 
 Critic = Callable[[Tensor], Tensor]
@@ -47,7 +47,7 @@ class Objective(Protocol):
         """Act on the critic's weights once its optimiser has moved them."""
 
 
-class Game(Spec):
+class Game(BaseConfig):
     """What an objective asks of the training where it does not say otherwise."""
 
     @property

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.regressors._mlp import (
     Scaling,
     edited_targets,
@@ -172,7 +172,7 @@ class CycleMLPRegressor(MapEstimator):
         return self
 
 
-class CycleMLP(Spec):
+class CycleMLP(BaseConfig):
     """Settings of the map; steps are of `batch_size` items each."""
 
     kind: Literal["cycle-mlp"] = "cycle-mlp"

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen import rng
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.regressors._mlp import (
     Scaling,
     edited_targets,
@@ -235,7 +235,7 @@ class FlowRegressor(ManyEstimator):
         return self
 
 
-class Flow(Spec):
+class Flow(BaseConfig):
     """Settings of the map; `batch_size` is that of flow matching."""
 
     kind: Literal["flow"] = "flow"

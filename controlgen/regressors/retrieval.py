@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.regressors.base import MapEstimator, RoundTrip, Table
 
 
@@ -32,7 +32,7 @@ class RetrievalRegressor(MapEstimator):
         return int(self.features_.shape[1])
 
 
-class Retrieval(Spec):
+class Retrieval(BaseConfig):
     """No settings: the bank is the map."""
 
     kind: Literal["retrieval"] = "retrieval"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.regressors.base import MapEstimator, RoundTrip, Table, to_shell
 
 
@@ -42,7 +42,7 @@ class RidgeRegressor(MapEstimator):
         return int(self.weight_.shape[0])
 
 
-class Ridge(Spec):
+class Ridge(BaseConfig):
     """Settings of the linear map."""
 
     kind: Literal["ridge"] = "ridge"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from controlgen.errors import ControlGenError
 from controlgen.serve.limits import Limits
-from controlgen.utils.cancellation import stoppable
+from controlgen.utils.cancellation import cancellable
 
 T = TypeVar("T")
 SMOOTHING = 0.2  # weight of the newest job in the mean time of a job
@@ -119,7 +119,7 @@ class Work:
         begun = time.monotonic()
         deadline.check()
         try:
-            with stoppable(deadline.check):
+            with cancellable(deadline.check):
                 return job(deadline)
         finally:
             spent = time.monotonic() - begun

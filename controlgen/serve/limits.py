@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 
 
-class Limits(Spec):
+class Limits(BaseConfig):
     """Bounds that hold for every request; beyond one the answer is 4xx and says which."""
 
     body_bytes: int = Field(32_000_000, ge=1_000, description="of a whole request")

@@ -15,7 +15,7 @@ from controlgen.serve.limits import Limits
 from controlgen.serve.registry import Served
 from controlgen.serve.schemas import Moved, Npy, Numbers, Sources
 from controlgen.types import Direction, Features, Latents, Pixels
-from controlgen.utils.cancellation import look
+from controlgen.utils.cancellation import raise_if_cancelled
 
 Floats = NDArray[np.float32]
 
@@ -101,7 +101,7 @@ class Reading:
             raise ConfigError(f"{what}: {value} is more than the {most} of one request")
 
     def _image(self, text: str, what: str) -> bytes:
-        look()
+        raise_if_cancelled()
         content = serialization.checked_image(
             serialization.from_base64(text, what), what, self.limits
         )

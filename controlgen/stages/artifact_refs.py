@@ -3,8 +3,8 @@
 from typing import Any
 
 from controlgen._version import __version__
-from controlgen.artifacts import Ref
-from controlgen.base_config import Spec
+from controlgen.artifacts import ArtifactRef
+from controlgen.base_config import BaseConfig
 
 VERSION = {
     "gan": 1,
@@ -34,13 +34,13 @@ CLIP_LIMITS = (
 )
 
 
-def name_of(kind: str, name: str, config: Spec, *parents: str) -> Ref:
+def name_of(kind: str, name: str, config: BaseConfig, *parents: str) -> ArtifactRef:
     """The Ref of what this config makes of these parents (fingerprints)."""
     fingerprint = config.fingerprint(*parents, version=VERSION[kind])
-    return Ref(kind, f"{name}-{fingerprint}")
+    return ArtifactRef(kind, f"{name}-{fingerprint}")
 
 
-def provenance(ref: Ref, recipe: str, seed: int) -> dict[str, Any]:
+def provenance(ref: ArtifactRef, recipe: str, seed: int) -> dict[str, Any]:
     """What every PNG says about itself."""
     return {
         "synthetic": "true",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from controlgen import figures, rng
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import read_json, read_manifest, write_json, write_text
 from controlgen.config import CompareConfig
@@ -35,7 +35,7 @@ from controlgen.stages.artifact_refs import RESEARCH, VERSION, provenance
 from controlgen.stages.train_gan import gan_of, train_gan
 from controlgen.stages.training_monitor import read_evidence, signs_of
 from controlgen.types import Latents, Pixels
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "comparison"
 SHOWN = 14  # samples of each member in the picture
@@ -51,7 +51,7 @@ class Attempt(NamedTuple):
 
     member: str
     seed: int
-    gan: Ref
+    gan: ArtifactRef
     failure: str | None = None
     diverged: bool = False
 
@@ -64,7 +64,11 @@ class Judges(NamedTuple):
 
 
 def train_member(
-    config: CompareConfig, member: str, seed: int, store: Store, report: Reporter | None = None
+    config: CompareConfig,
+    member: str,
+    seed: int,
+    store: Store,
+    report: ProgressReporter | None = None,
 ) -> Attempt:
     """Train one member with one seed, or find it. What breaks there is told, and loses no other.
 
@@ -92,8 +96,8 @@ def compare(
     config: CompareConfig,
     attempts: Sequence[Attempt],
     store: Store,
-    report: Reporter | None = None,
-) -> Ref:
+    report: ProgressReporter | None = None,
+) -> ArtifactRef:
     """Score every GAN that was made, and write tables, curves, grids and verdicts side by side.
 
     A training that failed is a row of the tables; made good later, it makes another artifact. So
@@ -106,7 +110,7 @@ def compare(
         raise ConfigError(f"{config.name}: no member could be trained; the first said: {broken[0]}")
     marks = [f"{one.gan.name} {one.failure or ''}" for one in attempts]
     config = config.model_copy(update={"train": _pinned(config)})
-    ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
+    ref = ArtifactRef(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
     if store.has(ref):
         return ref
 
@@ -115,7 +119,9 @@ def compare(
     with store.making(ref, parents) as folder:
         (folder / "scores").mkdir(exist_ok=True)
         outcomes = []
-        with (report or Bars()).meter(f"score {ref.name}", len(attempts), unit="it") as meter:
+        with (report or TqdmReporter()).meter(
+            f"score {ref.name}", len(attempts), unit="it"
+        ) as meter:
             for done, attempt in enumerate(attempts, 1):
                 outcomes.append(_outcome(config, attempt, judges, store, folder))
                 meter.to(done, f"{attempt.member} {attempt.seed}")
@@ -238,7 +244,7 @@ def _write(
     outcomes: Sequence[Outcome],
     store: Store,
     folder: Path,
-    ref: Ref,
+    ref: ArtifactRef,
 ) -> None:
     write_json(folder / "config.json", config.effective())
     write_text(folder / "table1.md", table_of(outcomes) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from controlgen import figures
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import write_json, write_text
 from controlgen.config import SpacesConfig
@@ -17,7 +17,7 @@ from controlgen.errors import ControlGenError
 from controlgen.evaluation.feature_spaces import COLOUR, LARGEST, Examiner, Pictures, Sight
 from controlgen.evaluation.markdown import shown, table
 from controlgen.stages.artifact_refs import VERSION, provenance
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "spaces"
 ABSENT = "absent"  # stands for the fingerprint of a space that cannot be opened
@@ -43,7 +43,9 @@ LIMITS = (
 )
 
 
-def compare_spaces(config: SpacesConfig, store: Store, report: Reporter | None = None) -> Ref:
+def compare_spaces(
+    config: SpacesConfig, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """Judge every space of the config on the same pictures; one that cannot be opened is listed.
 
     Raises DataError over the data set, ConfigError where prompts do not fit its classes and
@@ -54,7 +56,7 @@ def compare_spaces(config: SpacesConfig, store: Store, report: Reporter | None =
     # been trained anew, is looked at then. One at a time is open, so that memory is bounded.
     found = {name: _fingerprint(space) for name, space in config.spaces.items()}
     marks = (ABSENT if isinstance(one, Exception) else one for one in found.values())
-    ref = Ref(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
+    ref = ArtifactRef(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
     if store.has(ref):
         return ref
 
@@ -63,7 +65,9 @@ def compare_spaces(config: SpacesConfig, store: Store, report: Reporter | None =
     examiner = Examiner(config, pictures)
     with store.making(ref, {}) as folder:
         seen = []
-        with (report or Bars()).meter(f"compare {ref.name}", 1 + len(found), unit="it") as meter:
+        with (report or TqdmReporter()).meter(
+            f"compare {ref.name}", 1 + len(found), unit="it"
+        ) as meter:
             if pictures.labels is not None:
                 seen.append(examiner.largest_class())
             seen.append(examiner.colour_alone())
@@ -122,7 +126,7 @@ def panels(seen: Sequence[Sight]) -> dict[str, dict[str, figures.Bar]]:
 
 
 def _write(
-    config: SpacesConfig, pictures: Pictures, seen: Sequence[Sight], folder: Path, ref: Ref
+    config: SpacesConfig, pictures: Pictures, seen: Sequence[Sight], folder: Path, ref: ArtifactRef
 ) -> None:
     values = {
         "data": {**pictures.facts, "classes": list(pictures.class_names)},

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.store import write_json
 from controlgen.config import RunConfig
@@ -16,17 +16,17 @@ from controlgen.features import EfficientNetLite0, FeatureSpace
 from controlgen.metrics.perceptual import open_distance
 from controlgen.regressors import Retrieval, Ridge
 from controlgen.stages.artifact_refs import name_of, provenance
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
 def evaluate(
     run: RunConfig,
-    map_ref: Ref,
-    bank: Ref,
-    features: Ref,
+    map_ref: ArtifactRef,
+    bank: ArtifactRef,
+    features: ArtifactRef,
     store: Store,
-    report: Reporter | None = None,
-) -> Ref:
+    report: ProgressReporter | None = None,
+) -> ArtifactRef:
     """Judge a map by the protocol. Labels, and a judge taught by them, exist only in here.
 
     Data without classes are reported on without a judge. Raises ConfigError where the data's
@@ -52,7 +52,7 @@ def evaluate(
     elif isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
         perceptual = open_distance(None, config.audit.image_size)
     with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
-        with (report or Bars()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
+        with (report or TqdmReporter()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
             found = judge_editor(
                 editor,
                 items,

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import (
     MANIFEST,
-    digest_of,
     finish,
     read_json,
     read_manifest,
+    sha256_of_file,
     write_json,
 )
 from controlgen.attributes import strokes
@@ -72,7 +72,12 @@ LEFT_OUT = "(A picture of real source images is left out of this folder: {}. It 
 
 
 def ship(
-    run: RunConfig, gan: Ref, map_ref: Ref, report_ref: Ref, store: Store, target: Path
+    run: RunConfig,
+    gan: ArtifactRef,
+    map_ref: ArtifactRef,
+    report_ref: ArtifactRef,
+    store: Store,
+    target: Path,
 ) -> None:
     """Make a pretrained folder of a run: all that an Editor needs, the report and a model card."""
     fitted, judged, trained = (store.open(ref) for ref in (map_ref, report_ref, gan))
@@ -182,7 +187,11 @@ def _target_line(one: Mapping[str, Any]) -> str:
 
 @contextmanager
 def shipping(
-    target: Path, kind: str, sources: Mapping[str, Path], store: Store, parents: Mapping[str, Ref]
+    target: Path,
+    kind: str,
+    sources: Mapping[str, Path],
+    store: Store,
+    parents: Mapping[str, ArtifactRef],
 ) -> Iterator[Path]:
     """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole.
 
@@ -197,7 +206,7 @@ def shipping(
     yield partial
     digest = hashlib.sha256()
     for path in sorted(partial.iterdir()):
-        digest.update(f"{path.name} {digest_of(path)}\n".encode())
+        digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
     seconds = sum(read_manifest(store.path(parent)).seconds for parent in parents.values())
     described = {role: str(parent) for role, parent in parents.items()}
     finish(partial, kind, target.name, digest.hexdigest()[:12], described, seconds)
@@ -205,7 +214,7 @@ def shipping(
     partial.rename(target)
 
 
-def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
+def ship_clip(config: ClipConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
     """Make a pretrained folder of an embedded CLIP, with a model card.
 
     Only here one taught on glyphs meets real digits: its card says how well it reads MNIST's test
@@ -240,7 +249,7 @@ def ship_clip(config: ClipConfig, ref: Ref, store: Store, target: Path) -> None:
 
 
 def ship_comparison(
-    config: SpacesConfig | CompareConfig, ref: Ref, store: Store, target: Path
+    config: SpacesConfig | CompareConfig, ref: ArtifactRef, store: Store, target: Path
 ) -> None:
     """Make a pretrained folder of a comparison: its report, without where data lay."""
     source = store.open(ref)
@@ -249,7 +258,7 @@ def ship_comparison(
         write_json(folder / "config.json", without_places(config.effective()))
 
 
-def ship_encoder(config: EncoderConfig, ref: Ref, store: Store, target: Path) -> None:
+def ship_encoder(config: EncoderConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
     """Make a pretrained folder of an encoder; settings find it by the folder's name.
 
     Images that belong to others are not passed on, and neither is where they lay.

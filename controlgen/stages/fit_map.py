@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from controlgen import rng
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.bank import Bank
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import write_json
@@ -37,17 +37,17 @@ from controlgen.regressors import RealTargets
 from controlgen.stages.artifact_refs import RESEARCH, name_of, provenance
 from controlgen.stages.fit_confidence import Believing
 from controlgen.training.state import pays_bf16
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
 def fit_map(
     run: RunConfig,
-    gan: Ref,
-    bank: Ref,
-    features: Ref,
+    gan: ArtifactRef,
+    bank: ArtifactRef,
+    features: ArtifactRef,
     store: Store,
-    report: Reporter | None = None,
-) -> Ref:
+    report: ProgressReporter | None = None,
+) -> ArtifactRef:
     """Fit the feature -> latent map; its folder holds all that an Editor needs."""
     config = run.fit
     ref = name_of("map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint)
@@ -72,7 +72,7 @@ def fit_map(
             np.array(items.latents[part]),
             Frozen(generator, space, _real_targets(run, space)),
         )
-        with (report or Bars()).meter(f"fit {ref.name}", 100, unit="%") as meter:
+        with (report or TqdmReporter()).meter(f"fit {ref.name}", 100, unit="%") as meter:
             for share in steps:
                 meter.to(math.floor(1000 * share) / 10)
 
@@ -144,11 +144,15 @@ def _real_targets(run: RunConfig, space: FeatureSpace) -> RealTargets | None:
 
 
 def _fit_attributes(
-    settings: AnyAttributes, items: Bank, statistics: Statistics, ref: Ref, report: Reporter | None
+    settings: AnyAttributes,
+    items: Bank,
+    statistics: Statistics,
+    ref: ArtifactRef,
+    report: ProgressReporter | None,
 ) -> AttributeModel:
     # Measured on the images that the map was fitted on; none is held in memory for long.
     part, rows = items.train, []
-    with (report or Bars()).meter(f"measure {ref.name}", part.stop, unit="images") as meter:
+    with (report or TqdmReporter()).meter(f"measure {ref.name}", part.stop, unit="images") as meter:
         for done, block in measured_in_blocks(settings, items.pixels[part]):
             rows.append(block)
             meter.to(done)
@@ -164,7 +168,7 @@ def _with_response(shown: AttributeModel, editor: Editor, items: Bank) -> Attrib
     return replace(shown, response=response)
 
 
-def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: Ref) -> None:
+def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: ArtifactRef) -> None:
     # Held-out bank images above what the map makes of their features.
     first = items.held_out.start
     asked = np.array(items.pixels[first : first + 16])

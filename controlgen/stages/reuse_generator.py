@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from controlgen import rng
-from controlgen.artifacts import Ref, Store, open_artifact
+from controlgen.artifacts import ArtifactRef, Store, open_artifact
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import read_manifest, write_json
 from controlgen.config import RunConfig
@@ -34,7 +34,7 @@ def check_generator(run: RunConfig) -> None:
         )
 
 
-def take_generator(run: RunConfig, folder: Path, store: Store) -> Ref:
+def take_generator(run: RunConfig, folder: Path, store: Store) -> ArtifactRef:
     """A GAN artifact with the generator of a GAN's, a map's or a shipped folder, byte for byte.
 
     Raises ArtifactMissing, ArtifactCorrupt, Incompatible.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from controlgen import rng
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.formats import create_mapped, open_mapped
 from controlgen.artifacts.store import write_json
 from controlgen.config import EmbedConfig, LikenessConfig, RunConfig
@@ -22,14 +22,16 @@ from controlgen.metrics.classifier import sources_of
 from controlgen.networks import AnyGenerator
 from controlgen.stages.artifact_refs import GRID, name_of, provenance
 from controlgen.types import Dataset, Features, Indices, Latents, Pixels
-from controlgen.utils.parallel import AT_ONCE, in_parts
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.parallel import CHUNK_ROWS, map_rows_deterministic
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 LOOKED_AT = 2048  # real images held at once
 SHOWN = 40  # samples of a part of the picture of likeness
 
 
-def draw_samples(run: RunConfig, gan: Ref, store: Store, report: Reporter | None = None) -> Ref:
+def draw_samples(
+    run: RunConfig, gan: ArtifactRef, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """Draw a bank of latents and images; item i depends on the seed and i alone.
 
     With `sample.likeness` those are kept that look like real images, to the steering feature space.
@@ -48,16 +50,18 @@ def draw_samples(run: RunConfig, gan: Ref, store: Store, report: Reporter | None
     with store.making(ref, {"gan": gan}) as folder:
         likeness = None
         if kept and space and dataset:
-            likeness = _learned(kept, space, dataset.open(), report or Bars(), ref)
+            likeness = _learned(kept, space, dataset.open(), report or TqdmReporter(), ref)
             save_likeness(folder, kept, likeness)
         # Every image is drawn among as many others, so that its last bit depends on nothing else.
-        step = math.ceil(config.batch_size / AT_ONCE) * AT_ONCE
+        step = math.ceil(config.batch_size / CHUNK_ROWS) * CHUNK_ROWS
         latents = create_mapped(folder / "latents.npy", (config.n, model.latent_size), np.float32)
         pixels = create_mapped(folder / "pixels.npy", (config.n, *shape), np.uint8)
-        with (report or Bars()).meter(f"sample {ref.name}", config.n, unit="images") as meter:
+        with (report or TqdmReporter()).meter(
+            f"sample {ref.name}", config.n, unit="images"
+        ) as meter:
             for start in range(0, config.n, step):
                 part = slice(start, min(start + step, config.n))
-                whole = start + math.ceil((part.stop - start) / AT_ONCE) * AT_ONCE
+                whole = start + math.ceil((part.stop - start) / CHUNK_ROWS) * CHUNK_ROWS
                 found = drawn(model, likeness, config.seed, SAMPLES, start, whole)
                 latents[part], pixels[part] = (rows[: part.stop - start] for rows in found)
                 meter.to(part.stop)
@@ -82,11 +86,11 @@ class _Drawing:
         return self._generator.latent_size
 
     def generate(self, latents: Latents) -> Pixels:
-        return in_parts(partial(generated, self._generator), latents)
+        return map_rows_deterministic(partial(generated, self._generator), latents)
 
     def embed(self, pixels: Pixels) -> Features:
         assert self._space is not None
-        return in_parts(self._space.embed, pixels)
+        return map_rows_deterministic(self._space.embed, pixels)
 
 
 def looked_at(config: LikenessConfig, dataset: Dataset) -> Indices:
@@ -96,20 +100,24 @@ def looked_at(config: LikenessConfig, dataset: Dataset) -> Indices:
 
 
 def _learned(
-    config: LikenessConfig, space: FeatureSpace, dataset: Dataset, report: Reporter, ref: Ref
+    config: LikenessConfig,
+    space: FeatureSpace,
+    dataset: Dataset,
+    report: ProgressReporter,
+    ref: ArtifactRef,
 ) -> Likeness:
     indices = looked_at(config, dataset)
     rows = []
     with report.meter(f"look at real images for {ref.name}", len(indices), unit="images") as meter:
         for start in range(0, len(indices), LOOKED_AT):
             part = indices[start : start + LOOKED_AT]
-            rows.append(in_parts(space.embed, dataset.pixels(part)))
+            rows.append(map_rows_deterministic(space.embed, dataset.pixels(part)))
             meter.to(start + len(part))
     return Likeness.of(np.concatenate(rows), sources_of(dataset, indices), config)
 
 
 def _picture_of_likeness(
-    model: _Drawing, likeness: Likeness, seed: int, folder: Path, ref: Ref
+    model: _Drawing, likeness: Likeness, seed: int, folder: Path, ref: ArtifactRef
 ) -> None:
     # Among the first draws of some samples, those that lie furthest from and nearest to real ones.
     first = drawn(model, None, seed, SAMPLES, 0, 10 * GRID).pixels
@@ -126,8 +134,12 @@ def _picture_of_likeness(
 
 
 def embed_images(
-    name: str, config: EmbedConfig, bank: Ref, store: Store, report: Reporter | None = None
-) -> Ref:
+    name: str,
+    config: EmbedConfig,
+    bank: ArtifactRef,
+    store: Store,
+    report: ProgressReporter | None = None,
+) -> ArtifactRef:
     """Embed every image of a bank in the steering feature space."""
     space: FeatureSpace = config.space.open()
     ref = name_of("features", name, config, bank.fingerprint, space.fingerprint)
@@ -136,7 +148,9 @@ def embed_images(
     pixels = open_mapped(store.open(bank) / "pixels.npy")
     with store.making(ref, {"bank": bank}) as folder:
         features = create_mapped(folder / "features.npy", (len(pixels), space.size), np.float32)
-        with (report or Bars()).meter(f"embed {ref.name}", len(pixels), unit="images") as meter:
+        with (report or TqdmReporter()).meter(
+            f"embed {ref.name}", len(pixels), unit="images"
+        ) as meter:
             for start in range(0, len(pixels), config.batch_size):
                 part = slice(start, min(start + config.batch_size, len(pixels)))
                 features[part] = space.embed(np.array(pixels[part]))

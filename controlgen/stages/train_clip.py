@@ -1,6 +1,6 @@
 """Train the embedded CLIP."""
 
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import write_json
@@ -8,10 +8,12 @@ from controlgen.config import ClipConfig
 from controlgen.images import grid, write_png
 from controlgen.stages.artifact_refs import CLIP_LIMITS, GRID, STATE, WHAT_CLIP, name_of, provenance
 from controlgen.training import clip
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
-def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None) -> Ref:
+def train_clip(
+    config: ClipConfig, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """Train the embedded CLIP on procedural captioned images only, resuming where it stopped."""
     ref = name_of("clip", config.name, config)
     if store.has(ref):
@@ -24,7 +26,7 @@ def train_clip(config: ClipConfig, store: Store, report: Reporter | None = None)
             save_tensors(folder / STATE, state.tensors())
         next_save = state.images_seen + config.checkpoint_images
         title, seen = f"train {ref.name}", state.images_seen
-        with (report or Bars()).meter(title, config.images, seen, "images") as meter:
+        with (report or TqdmReporter()).meter(title, config.images, seen, "images") as meter:
             for step in clip.train_clip(config, config.world, state):
                 meter.to(min(step.images_seen, config.images), f"loss {step.loss:.3f}")
                 if step.images_seen >= next_save:

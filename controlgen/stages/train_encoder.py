@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from controlgen import figures
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import write_json, write_text
@@ -24,7 +24,7 @@ from controlgen.rng import stream, torch_stream
 from controlgen.stages.artifact_refs import STATE, WHAT_ENCODER, name_of, provenance
 from controlgen.training import vicreg as training
 from controlgen.training.history import Row, mean_row, read_history, to_text
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 CURVES = ("loss", "invariance", "variance", "covariance")
 MOST = 1000  # images of the gallery
@@ -36,7 +36,9 @@ LIMITS = (
 )
 
 
-def train_encoder(config: EncoderConfig, store: Store, report: Reporter | None = None) -> Ref:
+def train_encoder(
+    config: EncoderConfig, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """Train an encoder on the images of `config.dataset`, resuming where it stopped. No labels.
 
     Raises DataError, Incompatible where the views do not fit the images, Diverged.
@@ -54,7 +56,7 @@ def train_encoder(config: EncoderConfig, store: Store, report: Reporter | None =
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
             save_tensors(folder / STATE, state.tensors())
-        _train_and_save(config, dataset, state, folder, ref, report or Bars())
+        _train_and_save(config, dataset, state, folder, ref, report or TqdmReporter())
         training.export(state, folder)
 
         # What a person looks at: the views that count as one image, and who is near whom.
@@ -103,8 +105,8 @@ def _train_and_save(
     dataset: Any,
     state: training.EncoderState,
     folder: Path,
-    ref: Ref,
-    report: Reporter,
+    ref: ArtifactRef,
+    report: ProgressReporter,
 ) -> None:
     # Rows later than the saved state belong to steps that are about to be made again.
     rows = read_history(folder / "history.jsonl", state.images_seen)
@@ -125,7 +127,9 @@ def _train_and_save(
     _checkpoint(state, rows, folder, ref)
 
 
-def _checkpoint(state: training.EncoderState, rows: list[Row], folder: Path, ref: Ref) -> None:
+def _checkpoint(
+    state: training.EncoderState, rows: list[Row], folder: Path, ref: ArtifactRef
+) -> None:
     # The state comes last: it decides how many rows of the history count.
     write_text(folder / "history.jsonl", to_text(rows))
     if rows:
@@ -164,7 +168,7 @@ def _views_sheet(path: Path, config: EncoderConfig, gallery: Gallery, origin: An
 
 
 def _neighbours_sheet(
-    path: Path, config: EncoderConfig, space: FeatureSpace, gallery: Gallery, ref: Ref
+    path: Path, config: EncoderConfig, space: FeatureSpace, gallery: Gallery, ref: ArtifactRef
 ) -> None:
     count = min(ROWS, len(gallery.pixels))
     queries = stream(config.seed, "shown queries").permutation(len(gallery.pixels))[:count]
@@ -183,5 +187,5 @@ def _neighbours_sheet(
     )
 
 
-def _real(ref: Ref, recipe: str) -> dict[str, Any]:
+def _real(ref: ArtifactRef, recipe: str) -> dict[str, Any]:
     return {**provenance(ref, recipe, 0), "synthetic": "no: real images"}

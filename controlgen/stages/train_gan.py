@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from controlgen import figures, rng
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.formats import load_tensors, save_tensors
 from controlgen.artifacts.model_card import write_card
 from controlgen.artifacts.store import write_json, write_text
@@ -23,10 +23,12 @@ from controlgen.stages.reuse_generator import take_generator
 from controlgen.stages.training_monitor import PICTURE, Watch
 from controlgen.training import Progress, TrainState, train
 from controlgen.training.history import Row, mean_row, read_history, to_text
-from controlgen.utils.progress import Bars, Reporter
+from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
-def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | None = None) -> Ref:
+def train_gan(
+    name: str, config: TrainConfig, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """Train a GAN, resuming where an earlier attempt stopped.
 
     Raises DataError, Diverged; ArtifactMissing and Incompatible where `start_from` does not serve.
@@ -43,7 +45,7 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
             save_tensors(folder / STATE, state.tensors())
-        found, told = _train_and_save(config, dataset, state, folder, ref, report or Bars())
+        found, told = _train_and_save(config, dataset, state, folder, ref, report or TqdmReporter())
 
         # What is kept: the averaged generator, the critic, the curves and the pictures.
         save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
@@ -72,7 +74,9 @@ def train_gan(name: str, config: TrainConfig, store: Store, report: Reporter | N
     return ref
 
 
-def train_run(config: RunConfig, store: Store, report: Reporter | None = None) -> Ref:
+def train_run(
+    config: RunConfig, store: Store, report: ProgressReporter | None = None
+) -> ArtifactRef:
     """The GAN of a run; what it has of warm-ups is trained first and gone on from.
 
     One whose generator is named takes that. Raises what `train_gan` and `take_generator` raise.
@@ -87,7 +91,7 @@ def train_run(config: RunConfig, store: Store, report: Reporter | None = None) -
     return ref
 
 
-def gan_of(name: str, config: TrainConfig) -> Ref:
+def gan_of(name: str, config: TrainConfig) -> ArtifactRef:
     """What `train_gan` makes of these settings, whether it is there or not.
 
     Raises DataError where the data set cannot be read, ArtifactMissing over `start_from`.
@@ -115,7 +119,12 @@ def _begin(config: TrainConfig, state: TrainState) -> bool:
 
 
 def _train_and_save(
-    config: TrainConfig, dataset: Any, state: TrainState, folder: Path, ref: Ref, report: Reporter
+    config: TrainConfig,
+    dataset: Any,
+    state: TrainState,
+    folder: Path,
+    ref: ArtifactRef,
+    report: ProgressReporter,
 ) -> tuple[Verdict | None, str]:
     # The verdict of a run that is watched, and its name as people are told it.
     # Rows later than the saved state belong to steps that are about to be made again.
@@ -145,7 +154,7 @@ def _train_and_save(
 
 
 def _steps(
-    config: TrainConfig, dataset: Any, state: TrainState, watch: Watch | None, ref: Ref
+    config: TrainConfig, dataset: Any, state: TrainState, watch: Watch | None, ref: ArtifactRef
 ) -> Iterator[Progress]:
     # The steps of training, watched; one that breaks off leaves its verdict in the folder.
     try:
@@ -160,7 +169,7 @@ def _steps(
 
 
 def _checkpoint(
-    state: TrainState, rows: list[Row], watch: Watch | None, folder: Path, ref: Ref
+    state: TrainState, rows: list[Row], watch: Watch | None, folder: Path, ref: ArtifactRef
 ) -> None:
     # The state comes last: it decides how many rows of the history count.
     write_text(folder / "history.jsonl", to_text(rows))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from controlgen import figures
-from controlgen.artifacts import Ref
+from controlgen.artifacts import ArtifactRef
 from controlgen.artifacts.store import write_json, write_text
 from controlgen.config import TrainConfig, WatchConfig
 from controlgen.evaluation.convergence import (
@@ -62,7 +62,7 @@ class Watch:
         """Write watch.jsonl."""
         write_text(self._folder / ROWS, to_text([row_of(one) for one in self.seen]))
 
-    def end(self, ref: Ref, stopped: str | None = None) -> Verdict:
+    def end(self, ref: ArtifactRef, stopped: str | None = None) -> Verdict:
         """Look once more, unless training broke off, and write the verdict and its picture.
 
         Signs of a wrong gamma stand among the reasons, and decide nothing.

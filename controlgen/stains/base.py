@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import DataError, Incompatible
 from controlgen.image_io import decode, read_bytes
 from controlgen.types import Pixels
@@ -22,7 +22,7 @@ Colours = NDArray[np.float64]  # (m 3), one row a pixel
 Triple = tuple[float, float, float]
 
 
-class StainProfile(Spec):
+class StainProfile(BaseConfig):
     """What a way of handling stain learned of one source; plain numbers, so JSON keeps it.
 
     `vectors` and `levels` mean what the way's own file says. No vectors: there was too little

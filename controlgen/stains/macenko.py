@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.stains.base import (
     LEAST_TISSUE,
     Colours,
@@ -32,7 +32,7 @@ REFERENCE = StainProfile(
 )
 
 
-class Macenko(Spec):
+class Macenko(BaseConfig):
     """Concentrations of two stains are kept; their colours and strengths become the reference's.
 
     A profile holds two unit vectors of optical density, first the one that absorbs more red

@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.stains.base import StainProfile
 from controlgen.types import Pixels
 
 
-class NoStain(Spec):
+class NoStain(BaseConfig):
     """Nothing is measured and nothing is changed; grey pixels are welcome too."""
 
     kind: Literal["none"] = "none"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.stains.base import (
     LEAST_TISSUE,
     Colours,
@@ -32,7 +32,7 @@ REFERENCE = StainProfile(
 FLAT = 1e-3  # a deviation below this is one flat colour: there is nothing to scale
 
 
-class Reinhard(Spec):
+class Reinhard(BaseConfig):
     """The tissue's mean and deviation in l-alpha-beta become the reference's.
 
     A profile holds the mean and the deviation. Only tissue is measured: pixels whose mean natural

@@ -19,7 +19,7 @@ _CHECK: ContextVar[Check] = ContextVar("check", default=_on)
 
 
 @contextmanager
-def stoppable(check: Check) -> Iterator[None]:
+def cancellable(check: Check) -> Iterator[None]:
     """Work within, in this thread, calls `check` between its steps; what that raises ends it."""
     token = _CHECK.set(check)
     try:
@@ -28,11 +28,11 @@ def stoppable(check: Check) -> Iterator[None]:
         _CHECK.reset(token)
 
 
-def check_of_work() -> Check:
+def current_check() -> Check:
     """What the work at hand looks at, to be handed to threads that it begins."""
     return _CHECK.get()
 
 
-def look() -> None:
+def raise_if_cancelled() -> None:
     """Raise where the work at hand is to stop."""
     _CHECK.get()()

@@ -8,7 +8,7 @@ from pathlib import Path
 from controlgen.errors import ConfigError
 
 
-def check_file(path: Path, said: str = "", suffixes: Sequence[str] = ()) -> None:
+def ensure_writable_file(path: Path, said: str = "", suffixes: Sequence[str] = ()) -> None:
     """Raise ConfigError where no file of this name can be written; one that is there is replaced.
 
     `said` is the option that named it, for the error; `suffixes` are those it may end in.
@@ -24,7 +24,7 @@ def check_file(path: Path, said: str = "", suffixes: Sequence[str] = ()) -> None
         _try(_partial(path))
 
 
-def check_folder(path: Path, said: str = "") -> None:
+def ensure_writable_dir(path: Path, said: str = "") -> None:
     """Raise ConfigError unless this is a folder that can be written to, or one that can be made.
 
     Only the folder itself is ever made: a missing parent is more likely a slip than a wish.
@@ -40,7 +40,7 @@ def check_folder(path: Path, said: str = "") -> None:
         _try(_partial(path))
 
 
-def command(*words: object, **options: object) -> str:
+def reproduction_command(*words: object, **options: object) -> str:
     """The command that writes a picture once more, but for -o: quoted for a shell.
 
     An option without a value is left out, and True is a flag.
@@ -55,7 +55,7 @@ def command(*words: object, **options: object) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to, which then replaces it; what fails leaves nothing."""
     partial = _partial(path)
     try:

@@ -8,7 +8,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 MEGABYTE = 2**20
 
 
-def keep_freed() -> bool:
+def retain_freed_memory() -> bool:
     """Let glibc keep what is freed, in blocks of up to 32 MB, instead of handing it back.
 
     Handed back, every page of every step's activations is cleared and mapped anew by the kernel,

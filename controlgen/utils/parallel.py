@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from controlgen.utils.cancellation import check_of_work
+from controlgen.utils.cancellation import current_check
 
-AT_ONCE = 32  # rows of a part
+CHUNK_ROWS = 32  # rows of a part
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded_torch() -> Iterator[None]:
     """Let torch work in one thread, here and in threads that are begun within."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -30,21 +30,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_parts(work: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
+def map_rows_deterministic(
+    work: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]
+) -> NDArray[Any]:
     """What `work` makes of n rows, row by row: the same bits with any number of threads.
 
     `work` is called from several threads at once, as many as torch is set to. Between two parts it
     can be stopped; see `stopping`.
     """
-    check = check_of_work()
+    check = current_check()
 
     def checked(part: NDArray[Any]) -> NDArray[Any]:
         check()
         return work(part)
 
-    parts = [rows[first : first + AT_ONCE] for first in range(0, max(len(rows), 1), AT_ONCE)]
+    parts = [rows[first : first + CHUNK_ROWS] for first in range(0, max(len(rows), 1), CHUNK_ROWS)]
     workers = min(len(parts), torch.get_num_threads())
-    with one_thread():
+    with single_threaded_torch():
         if workers == 1:
             return np.concatenate([checked(part) for part in parts])
         with ThreadPoolExecutor(workers) as pool:

@@ -6,7 +6,7 @@ from typing import Protocol, Self
 from tqdm import tqdm
 
 
-class Meter(Protocol):
+class ProgressBar(Protocol):
     """One piece of long work; `done` counts in the unit it was opened with."""
 
     def __enter__(self) -> Self: ...
@@ -21,13 +21,15 @@ class Meter(Protocol):
     def to(self, done: float, note: str = "") -> None: ...
 
 
-class Reporter(Protocol):
+class ProgressReporter(Protocol):
     """Opens meters."""
 
-    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> Meter: ...
+    def meter(
+        self, title: str, total: float, start: float = 0, unit: str = "it"
+    ) -> ProgressBar: ...
 
 
-class Bar:
+class TqdmBar:
     """A tqdm bar: share done, rate and time left."""
 
     def __init__(self, title: str, total: float, start: float, unit: str) -> None:
@@ -53,9 +55,9 @@ class Bar:
         self._bar.update(done - self._bar.n)
 
 
-class Bars:
+class TqdmReporter:
     """Reports on the terminal."""
 
-    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> Bar:
+    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> TqdmBar:
         """A new bar."""
-        return Bar(title, total, start, unit)
+        return TqdmBar(title, total, start, unit)

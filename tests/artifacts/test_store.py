@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlgen.artifacts import Ref, Store, open_artifact, read_manifest, verify
+from controlgen.artifacts import ArtifactRef, Store, open_artifact, read_manifest, verify
 from controlgen.artifacts.store import write_json
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
 
 ROOT = Path(__file__).parents[2]
-REF = Ref("gan", "toy-0123456789ab")
-PARENTS = {"bank": Ref("bank", "toy-ba9876543210")}
+REF = ArtifactRef("gan", "toy-0123456789ab")
+PARENTS = {"bank": ArtifactRef("bank", "toy-ba9876543210")}
 
 
 def fill(folder: Path) -> None:
@@ -238,8 +238,8 @@ def test_non_finite_numbers_never_reach_json(tmp_path: Path) -> None:
 
 
 def test_ref_parses_what_it_prints() -> None:
-    assert Ref.parse(str(REF)) == REF
-    assert Ref.parse(f"{REF}/") == REF
+    assert ArtifactRef.parse(str(REF)) == REF
+    assert ArtifactRef.parse(f"{REF}/") == REF
     assert REF.fingerprint == "0123456789ab"
 
 
@@ -248,4 +248,4 @@ def test_ref_parses_what_it_prints() -> None:
 )
 def test_what_is_no_ref_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="kind/name"):
-        Ref.parse(text)
+        ArtifactRef.parse(text)

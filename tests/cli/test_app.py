@@ -14,7 +14,7 @@ import pytest
 
 from command_lines import EIGHT, refused
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "tiny.toml")
@@ -45,8 +45,8 @@ def test_list_shows_whole_names_on_a_narrow_screen(
 ) -> None:
     """Names are copied from here into `show`."""
     monkeypatch.setenv("COLUMNS", "80")
-    store, parent = Store(tmp_path), Ref("gan", f"compare-mnist-{'hinge-' * 4}{'0' * 12}")
-    names = [Ref("map", f"{'long-' * 8}{at}-{'1' * 12}") for at in range(2)]
+    store, parent = Store(tmp_path), ArtifactRef("gan", f"compare-mnist-{'hinge-' * 4}{'0' * 12}")
+    names = [ArtifactRef("map", f"{'long-' * 8}{at}-{'1' * 12}") for at in range(2)]
     for ref in names:
         assert len(ref.name) > 40
         with store.making(ref, {"gan": parent, "bank": parent, "features": parent}):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from controlgen.editing import Editor
 from controlgen.images import write_png
-from controlgen.utils.files import command
+from controlgen.utils.files import reproduction_command
 
 EIGHT = 'text("a digit eight")-text("a digit three")'
 
@@ -66,7 +66,9 @@ def test_the_command_inside_a_picture_makes_it_again(
 
 
 def test_a_command_is_quoted_and_leaves_out_what_was_not_said() -> None:
-    made = command("sheet", Path("a b"), add="x - 'y'", seed=0, hold="", tiles=None, residual=True)
+    made = reproduction_command(
+        "sheet", Path("a b"), add="x - 'y'", seed=0, hold="", tiles=None, residual=True
+    )
     assert shlex.split(made) == [
         "controlgen",
         "sheet",
@@ -75,4 +77,4 @@ def test_a_command_is_quoted_and_leaves_out_what_was_not_said() -> None:
         "--seed=0",
         "--residual",
     ]
-    assert command("nearest", "m", plain=False) == "controlgen nearest m"
+    assert reproduction_command("nearest", "m", plain=False) == "controlgen nearest m"

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from controlgen.attributes import AnyAttributes
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 
 MEMBERS = get_args(get_args(AnyAttributes)[0])
 TILES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8)
@@ -18,7 +18,7 @@ each_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: memb
 @each_member
 def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     measured = member()
-    assert isinstance(measured, Spec)
+    assert isinstance(measured, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyAttributes)
     assert adapter.validate_python(measured.effective()) == measured
     assert [one().kind for one in MEMBERS].count(measured.kind) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.editing.directions.axes import FAMILIES, AnyAxes, Axes
 from controlgen.editing.feature_pca import Statistics
 from controlgen.networks import R3GANNetwork
@@ -31,7 +31,7 @@ def found(member: type[Any]) -> Axes:
 
 def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     family = member()
-    assert isinstance(family, Spec)
+    assert isinstance(family, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyAxes)
     assert adapter.validate_python(family.effective()) == family
     assert FAMILIES[family.kind] is member

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.datasets import AnyDataset
 from controlgen.datasets.mnist_files import default_cache
 from controlgen.errors import DataError
@@ -118,7 +118,7 @@ Source = Callable[[type[Any], Split], Any]
 @each_member
 def test_a_spec_of_the_union(member: type[Any], describe: Callable[[type[Any]], Any]) -> None:
     spec = describe(member)
-    assert isinstance(spec, Spec)
+    assert isinstance(spec, BaseConfig)
     assert spec.split == "train"
     assert spec.judging("test") == spec.model_copy(update={"split": "test"})
     assert spec.judging("test").fingerprint() != spec.fingerprint()

@@ -7,7 +7,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load, save
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.networks import AnyNetwork
 from controlgen.rng import torch_stream
 
@@ -39,7 +39,7 @@ def latents(spec: Any, n: int = 4) -> torch.Tensor:
 
 def test_every_family_has_a_small_member(family: type[Any]) -> None:
     spec = small(family)
-    assert isinstance(spec, Spec)
+    assert isinstance(spec, BaseConfig)
     assert family.parse(spec.effective()) == spec
     adapter: TypeAdapter[Any] = TypeAdapter(AnyNetwork)
     assert adapter.validate_python(spec.effective()) == spec

@@ -7,7 +7,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.objectives import AnyObjective, Normalised, Optimiser
 from controlgen.rng import torch_stream
 
@@ -47,7 +47,7 @@ REAL, FAKE = images(0), images(1)
 
 def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     objective = member()
-    assert isinstance(objective, Spec)
+    assert isinstance(objective, BaseConfig)
     assert objective.critic_steps >= 1
     assert objective.optimiser in get_args(Optimiser)
     assert objective.spectral_norm in get_args(Normalised)

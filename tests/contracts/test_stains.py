@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 from skimage import data
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import Incompatible
 from controlgen.stains import AnyStain, Macenko, NoStain, Reinhard, StainProfile
 
@@ -24,7 +24,7 @@ recolouring = pytest.mark.parametrize("member", [Macenko, Reinhard])
 @each_member
 def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     stain = member()
-    assert isinstance(stain, Spec)
+    assert isinstance(stain, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStain)
     assert adapter.validate_python(stain.effective()) == stain
     assert [one().kind for one in MEMBERS].count(stain.kind) == 1

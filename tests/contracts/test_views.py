@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from controlgen.augmentations import AnyViews, DigitViews, TissueViews
 from controlgen.augmentations.views import blurred
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.images import to_unit
 from controlgen.rng import torch_stream
@@ -37,7 +37,7 @@ def draws(index: int = 0) -> torch.Generator:
 @each_member
 def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     views = member()
-    assert isinstance(views, Spec)
+    assert isinstance(views, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyViews)
     assert adapter.validate_python(views.effective()) == views
     assert [one().kind for one in MEMBERS].count(views.kind) == 1

@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from controlgen.artifacts import Ref, Store, read_manifest
+from controlgen.artifacts import ArtifactRef, Store, read_manifest
 from controlgen.errors import ConfigError, ControlGenError, DataError
 from flows.cli import run_and_ship
 from flows.fit_map import Line
@@ -265,16 +265,16 @@ def test_any_answer_is_a_server() -> None:
             check_server()
 
 
-def shown_of(ref: Ref, store: Store) -> dict[str, Any]:
+def shown_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     """What a task publishes of an artifact, by what its key ends in."""
     from prefect import flow
 
     @stage
-    def show(ref: Ref) -> Ref:
+    def show(ref: ArtifactRef) -> ArtifactRef:
         return publish(ref, store)
 
     @flow(validate_parameters=False)
-    def showing(ref: Ref) -> Ref:
+    def showing(ref: ArtifactRef) -> ArtifactRef:
         return show(ref)
 
     with quiet_prefect():
@@ -287,7 +287,7 @@ def shown_of(ref: Ref, store: Store) -> dict[str, Any]:
 def test_a_comparison_shows_its_tables_beside_report_and_card(
     harness: None, tmp_path: Path
 ) -> None:
-    store, ref = Store(tmp_path), Ref("comparison", "two_toys-0123456789ab")
+    store, ref = Store(tmp_path), ArtifactRef("comparison", "two_toys-0123456789ab")
     with store.making(ref, {}) as folder:
         (folder / "report.md").write_text("the report")
         (folder / "README.md").write_text("the card")
@@ -304,7 +304,7 @@ def test_a_comparison_shows_its_tables_beside_report_and_card(
 def test_a_training_that_broke_off_shows_its_verdict_and_evidence(
     harness: None, tmp_path: Path
 ) -> None:
-    store, ref = Store(tmp_path), Ref("gan", "broken-0123456789ab")
+    store, ref = Store(tmp_path), ArtifactRef("gan", "broken-0123456789ab")
     assert shown_of(ref, store) == {}
     partial = store.path(ref).with_name(f"{store.path(ref).name}.partial")
     partial.mkdir(parents=True)
@@ -323,15 +323,15 @@ def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
     from prefect import flow
 
     @stage
-    def refuse(ref: Ref) -> Ref:
+    def refuse(ref: ArtifactRef) -> ArtifactRef:
         raise DataError(f"{ref}: no")
 
     @flow(validate_parameters=False)
-    def refusing(ref: Ref) -> Ref:
+    def refusing(ref: ArtifactRef) -> ArtifactRef:
         return refuse(ref)
 
     with quiet_prefect(), pytest.raises(DataError, match="gan/x-1: no"):
-        refusing(Ref("gan", "x-1"))
+        refusing(ArtifactRef("gan", "x-1"))
 
 
 def test_tasks_cache_nothing_and_persist_nothing() -> None:

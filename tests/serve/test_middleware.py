@@ -22,8 +22,8 @@ from controlgen.serve.client import Refused
 from controlgen.serve.job_queue import Busy, Deadline, TooSlow, Work
 from controlgen.serve.limits import Limits
 from controlgen.serve.schemas import GenerateRequest
-from controlgen.utils.cancellation import stoppable
-from controlgen.utils.parallel import AT_ONCE
+from controlgen.utils.cancellation import cancellable
+from controlgen.utils.parallel import CHUNK_ROWS
 from request_bodies import begun
 
 
@@ -244,10 +244,10 @@ def test_items_embedded_in_time_are_not_embedded_again(served: Any) -> None:
 
     def late() -> None:
         looks.append(1)
-        if len(looks) > 2 * BLOCK // AT_ONCE + 2:
+        if len(looks) > 2 * BLOCK // CHUNK_ROWS + 2:
             raise TimeoutError
 
-    with stoppable(late), pytest.raises(TimeoutError):
+    with cancellable(late), pytest.raises(TimeoutError):
         list(gallery.grow(2 * BLOCK))
     assert list(gallery.grow(2 * BLOCK)) == [2 * BLOCK]
 

@@ -18,7 +18,7 @@ from PIL import Image
 from controlgen.serve import serialization
 from controlgen.serve.limits import Limits
 from controlgen.serve.request_parsing import Reading
-from controlgen.utils.cancellation import stoppable
+from controlgen.utils.cancellation import cancellable
 from request_bodies import b64, file_of
 
 
@@ -116,7 +116,7 @@ def test_images_are_read_no_longer_than_a_request_may_take(served: Any) -> None:
         lambda: reading.files(served, {"a": images[0]}),
     ):
         read()
-        with stoppable(late), pytest.raises(TimeoutError):
+        with cancellable(late), pytest.raises(TimeoutError):
             read()
 
 

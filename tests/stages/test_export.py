@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.store import read_json, verify, write_json
 from controlgen.config import ClipConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST, AnyDataset
@@ -21,7 +21,7 @@ def test_a_clip_of_another_world_is_shipped_without_scores_of_digits(
         raise AssertionError("digits were opened for a model of tissue")
 
     monkeypatch.setattr(MNIST, "open", refused)
-    store, ref = Store(tmp_path / "store"), Ref("clip", "clip-tissue-0123456789ab")
+    store, ref = Store(tmp_path / "store"), ArtifactRef("clip", "clip-tissue-0123456789ab")
     with store.making(ref, {}) as folder:
         write_json(folder / "open_clip_config.json", {})
         (folder / "open_clip_model.safetensors").write_bytes(b"weights")
@@ -49,7 +49,7 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
         {"name": "toy", "train": {"dataset": dataset}, "about": "toy tiles", "limits": ["A toy."]}
     )
     store = Store(tmp_path / "store")
-    refs = [Ref(one, "toy-0123456789ab") for one in ("gan", "map", "report")]
+    refs = [ArtifactRef(one, "toy-0123456789ab") for one in ("gan", "map", "report")]
     with store.making(refs[0], {}) as folder:
         (folder / "losses.png").write_bytes(b"losses")
     with store.making(refs[1], {"gan": refs[0]}) as folder:
@@ -90,7 +90,7 @@ def test_a_comparison_is_shipped_without_where_the_data_lay(tmp_path: Path) -> N
         "dataset": {"kind": "folder", "root": str(tmp_path / "private" / "t")},
     }
     config = SpacesConfig.parse({**settings, "spaces": {"a": {"kind": "efficientnet-lite0"}}})
-    store, ref = Store(tmp_path / "store"), Ref("spaces", "toy-0123456789ab")
+    store, ref = Store(tmp_path / "store"), ArtifactRef("spaces", "toy-0123456789ab")
     with store.making(ref, {}) as folder:
         write_json(folder / "config.json", config.effective())
         write_json(folder / "report.json", {"spaces": []})

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from controlgen import Editor, stages
-from controlgen.artifacts import Ref, Store, read_manifest
+from controlgen.artifacts import ArtifactRef, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, RunConfig, SampleConfig, TrainConfig
 from controlgen.editing.checkpoint import load_generator
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
@@ -34,7 +34,7 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
-def stage_calls(line: Any, store: Store) -> list[tuple[Callable[[], Ref], Ref]]:
+def stage_calls(line: Any, store: Store) -> list[tuple[Callable[[], ArtifactRef], ArtifactRef]]:
     run = line.run
     return [
         (lambda: stages.train_gan(run.name, run.train, store), line.gan),
@@ -80,7 +80,7 @@ def test_a_changed_setting_makes_another_artifact_and_a_runtime_setting_does_not
         {"objective": train.objective.model_copy(update={"gamma": 0.7})},
     ]
 
-    def ref(**change: Any) -> Ref:
+    def ref(**change: Any) -> ArtifactRef:
         return name_of("gan", "tiny", train.model_copy(update=change))
 
     assert len({line.gan, *(ref(**change) for change in changed)}) == len(changed) + 1
@@ -164,7 +164,7 @@ def test_a_damaged_parent_is_refused_and_stays(line: Any, tmp_path: Path) -> Non
         flip(store.path(ref) / name)
     other_fit = run.model_copy(update={"fit": FitConfig(map=run.fit.map, held_out=150)})
     embed = EmbedConfig(space=run.evaluate.audit)
-    attempts: list[tuple[Callable[[], Ref], str]] = [
+    attempts: list[tuple[Callable[[], ArtifactRef], str]] = [
         (lambda: stages.draw_samples(sampling(line, n=16), line.gan, store), "generator"),
         (lambda: stages.embed_images("t", embed, line.bank, store), "pixels"),
         (

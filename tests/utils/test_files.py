@@ -11,7 +11,7 @@ from controlgen import Editor
 from controlgen.artifacts.store import write_text
 from controlgen.errors import ConfigError
 from controlgen.images import whole
-from controlgen.utils.files import check_file, check_folder, whole_file
+from controlgen.utils.files import atomic_write, ensure_writable_dir, ensure_writable_file
 
 LONG = "x" * 300
 CHANGE = 'text("a digit eight") - text("a digit three")'
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
 def test_what_fails_under_way_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("before")
-    for opened in (whole_file, whole):
+    for opened in (atomic_write, whole):
         with pytest.raises(RuntimeError), opened(path) as partial:
             Path(str(partial)).write_text("half")
             raise RuntimeError
@@ -82,11 +82,11 @@ def test_what_fails_under_way_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_only_the_folder_itself_is_made(tmp_path: Path) -> None:
-    check_folder(tmp_path / "new", "-o")
-    check_folder(tmp_path, "-o")
-    check_file(tmp_path / "new.png", "-o", (".png",))
+    ensure_writable_dir(tmp_path / "new", "-o")
+    ensure_writable_dir(tmp_path, "-o")
+    ensure_writable_file(tmp_path / "new.png", "-o", (".png",))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="-o .*: the folder .*no does not exist"):
-        check_folder(tmp_path / "no" / "new", "-o")
+        ensure_writable_dir(tmp_path / "no" / "new", "-o")
     with pytest.raises(ConfigError, match="cannot be written"):
-        check_folder(Path("/proc/new"))
+        ensure_writable_dir(Path("/proc/new"))

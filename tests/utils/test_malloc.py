@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from controlgen.utils.malloc import keep_freed
+from controlgen.utils.malloc import retain_freed_memory
 
 GLIBC = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
 # Thirty-two megabytes in eight blocks are written to and freed, as the activations of a step are.
@@ -50,4 +50,4 @@ def test_what_is_freed_is_not_mapped_anew() -> None:
 
 def test_another_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    assert not keep_freed()
+    assert not retain_freed_memory()

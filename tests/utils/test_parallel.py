@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from controlgen import Editor
-from controlgen.utils.cancellation import stoppable
-from controlgen.utils.parallel import AT_ONCE, in_parts, one_thread
+from controlgen.utils.cancellation import cancellable
+from controlgen.utils.parallel import CHUNK_ROWS, map_rows_deterministic, single_threaded_torch
 
 SHIPPED = Path(__file__).parents[2] / "artifacts/pretrained"
 
@@ -22,7 +22,7 @@ def as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("n", [1, AT_ONCE, AT_ONCE + 1, 70])
+@pytest.mark.parametrize("n", [1, CHUNK_ROWS, CHUNK_ROWS + 1, 70])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_rows_go_through_in_their_order_a_few_at_a_time(n: int, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -33,15 +33,15 @@ def test_rows_go_through_in_their_order_a_few_at_a_time(n: int, threads: int) ->
         return 2 * rows
 
     rows = np.arange(3 * n).reshape(n, 3)
-    np.testing.assert_array_equal(in_parts(doubled, rows), 2 * rows)
+    np.testing.assert_array_equal(map_rows_deterministic(doubled, rows), 2 * rows)
     assert sum(taken for taken, _ in seen) == n
-    assert max(taken for taken, _ in seen) <= AT_ONCE
+    assert max(taken for taken, _ in seen) <= CHUNK_ROWS
     assert {used for _, used in seen} == {1}
     assert torch.get_num_threads() == threads
 
 
 def test_no_rows_are_asked_for_their_shape() -> None:
-    assert in_parts(lambda rows: rows[:, :2], np.zeros((0, 5))).shape == (0, 2)
+    assert map_rows_deterministic(lambda rows: rows[:, :2], np.zeros((0, 5))).shape == (0, 2)
 
 
 def test_parts_share_out_the_cores() -> None:
@@ -52,7 +52,7 @@ def test_parts_share_out_the_cores() -> None:
         both.wait()  # passes only where two parts are at work at once
         return rows
 
-    assert len(in_parts(met, np.zeros((2 * AT_ONCE, 1)))) == 2 * AT_ONCE
+    assert len(map_rows_deterministic(met, np.zeros((2 * CHUNK_ROWS, 1)))) == 2 * CHUNK_ROWS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -66,19 +66,22 @@ def test_work_stops_between_two_parts_where_it_is_to(threads: int) -> None:
             raise TimeoutError
 
     done: list[int] = []
-    with pytest.raises(TimeoutError), stoppable(third):
-        in_parts(lambda rows: done.append(1) or rows, np.zeros((8 * AT_ONCE, 1)))
+    with pytest.raises(TimeoutError), cancellable(third):
+        map_rows_deterministic(lambda rows: done.append(1) or rows, np.zeros((8 * CHUNK_ROWS, 1)))
     assert len(done) == 2
-    assert len(in_parts(lambda rows: rows, np.zeros((8 * AT_ONCE, 1)))) == 8 * AT_ONCE
+    assert (
+        len(map_rows_deterministic(lambda rows: rows, np.zeros((8 * CHUNK_ROWS, 1))))
+        == 8 * CHUNK_ROWS
+    )
 
 
 def test_the_setting_is_left_as_it_was_after_a_mistake() -> None:
     torch.set_num_threads(3)
-    with pytest.raises(ZeroDivisionError), one_thread():
+    with pytest.raises(ZeroDivisionError), single_threaded_torch():
         assert torch.get_num_threads() == 1
         raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
-        in_parts(lambda rows: rows / (1 // 0), np.zeros((70, 1)))
+        map_rows_deterministic(lambda rows: rows / (1 // 0), np.zeros((70, 1)))
     assert torch.get_num_threads() == 3
 
 

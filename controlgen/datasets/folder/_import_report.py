@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.errors import ConfigError
 
 JSON, TABLE = "report.json", "report.md"
 
 
-class Seen(Spec):
+class Seen(BaseConfig):
     """One file: how many images it gives (0: left out, and `why`), and what was done to it."""
 
     file: str
@@ -21,7 +21,7 @@ class Seen(Spec):
     notes: tuple[str, ...] = ()
 
 
-class Survey(Spec):
+class Survey(BaseConfig):
     """Every file below a root, sorted by name; `listing` is the digest of names, sizes, times.
 
     `hidden` counts what was passed over because its name begins with a dot.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets._content_hash import pinned_identity
 from controlgen.datasets._tiling import Cut, pieces, pieces_of
 from controlgen.datasets.arrays import ArrayImages
@@ -29,13 +29,13 @@ from controlgen.errors import DataError
 from controlgen.image_io import decode, read_bytes
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Pixels
-from controlgen.utils.progress import Bars
+from controlgen.utils.progress import TqdmReporter
 
 CLASSLESS = "lies in no class folder"
 RULE = 1  # to be raised when the same file gives other pixels than before
 
 
-class ImageFolder(Spec):
+class ImageFolder(BaseConfig):
     """PNG, JPEG, TIFF and WebP files below `root`, told by content and sorted by relative path.
 
     `cut = "whole"` takes the centre square, resized with antialiasing (bicubic) to `size`;
@@ -141,7 +141,7 @@ class ImageFolder(Spec):
         survey = kept_survey(folder, listing)
         if survey is None:
             seen = [Seen(file=name, why=why) for name, why in unusable.items()]
-            with Bars().meter(f"look at {self.root}", len(names), 0, "files") as meter:
+            with TqdmReporter().meter(f"look at {self.root}", len(names), 0, "files") as meter:
                 for done, name in enumerate(names):
                     seen.append(self._look(name, table))
                     meter.to(done + 1)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from pydantic import Field
 
 from controlgen._version import __version__
-from controlgen.base_config import Spec, runtime_field
+from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.datasets._content_hash import pinned_identity
 from controlgen.datasets.arrays import ArrayImages
 from controlgen.datasets.cache import prepared, prepared_folder, write_whole
@@ -40,7 +40,7 @@ from controlgen.rng import stream
 from controlgen.stains import AnyStain, NoStain
 from controlgen.stains.base import StainProfile
 from controlgen.types import Indices, Pixels
-from controlgen.utils.progress import Bars
+from controlgen.utils.progress import TqdmReporter
 
 VERSION = 1  # of the rule by which tiles are cut; part of the cache's identity
 BLOCK = 64  # tiles that are in memory at a time
@@ -67,7 +67,7 @@ class SlideTiles(ArrayImages):
         return np.array(self._plan.shares[indices])
 
 
-class Slides(Spec):
+class Slides(BaseConfig):
     """One slide, or every slide under a folder, read through openslide.
 
     A tile is `size` pixels of `mpp` microns: read from the nearest finer level of the pyramid and
@@ -199,7 +199,7 @@ class Slides(Spec):
         grids: list[Grid] = []
         tiles, shares = [np.empty((0, 3), np.int64)], [np.empty(0)]
         without: dict[str, str] = {}
-        with Bars().meter("find tissue", len(chosen), 0, "slides") as meter:
+        with TqdmReporter().meter("find tissue", len(chosen), 0, "slides") as meter:
             for done, slide in enumerate(chosen, 1):
                 if slide.file in damaged:
                     continue

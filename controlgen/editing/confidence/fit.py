@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.config import ReachabilityConfig
 from controlgen.editing import feature_math
 from controlgen.editing.confidence.probe_targets import NEAR, Trials
@@ -51,7 +51,7 @@ class Trip(NamedTuple):
     audit: NDArray[np.float32]
 
 
-class KindRow(Spec):
+class KindRow(BaseConfig):
     """Judged targets of one kind: how many are near, what was said, how well they are ranked."""
 
     kind: str
@@ -62,7 +62,7 @@ class KindRow(Spec):
     auroc: Interval | None
 
 
-class WithoutRow(Spec):
+class WithoutRow(BaseConfig):
     """AUROC of regressions fitted without one input, and on it alone."""
 
     input: str
@@ -70,7 +70,7 @@ class WithoutRow(Spec):
     alone: float | None
 
 
-class Judged(Spec):
+class Judged(BaseConfig):
     """What the score is worth on targets whose sources it was not fitted on.
 
     `near_means` is the audit cosine from which an answer counts as near. `auroc_near` is among

@@ -11,7 +11,7 @@ out, nor as the round trip gets worse, all else equal. Of the feature obtained i
 nearer to the bank's mean than its target has fallen short, and one that lies too near says little,
 as a blurred tile does. How far the critic's output shifts was tried and left out: it added 0.002 to
 the AUROC.
-"""  # noqa: E501
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -18,11 +18,11 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from controlgen import rng
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.editing.feature_pca import Statistics
 from controlgen.errors import ConfigError
 from controlgen.types import Direction, Latents
-from controlgen.utils.cancellation import look
+from controlgen.utils.cancellation import raise_if_cancelled
 
 Rows = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Axes:
         return int(index) - 1
 
 
-class PrincipalComponents(Spec):
+class PrincipalComponents(BaseConfig):
     """Principal components of the bank's features, those that the map's statistics keep."""
 
     kind: Literal["pca"] = "pca"
@@ -84,7 +84,7 @@ class PrincipalComponents(Spec):
         return _sorted(self.kind, False, components, variances, np.sqrt(variances))
 
 
-class Sefa(Spec):
+class Sefa(BaseConfig):
     """Closed-form factorisation (Shen & Zhou 2021, arXiv:2007.06600, equation 5): eigenvectors of
     A^T A, for the generator's first affine map A of the latent.
     """
@@ -98,7 +98,7 @@ class Sefa(Spec):
         return _sorted(self.kind, True, columns.T, variances)
 
 
-class Ganspace(Spec):
+class Ganspace(BaseConfig):
     """Principal components of early activations, taken back to latents (Harkonen et al. 2020,
     arXiv:2004.02546, section 2.2: the generator whose latent is not mapped first).
     """
@@ -173,7 +173,7 @@ def _activations(layer: Callable[[Tensor], Tensor], latents: Latents) -> Floats:
     rows: Floats | None = None
     with torch.no_grad():
         for first in range(0, len(latents), AT_ONCE):
-            look()
+            raise_if_cancelled()
             part = layer(torch.from_numpy(latents[first : first + AT_ONCE])).flatten(1).cpu()
             if rows is None:
                 rows = np.empty((len(latents), part.shape[1]))

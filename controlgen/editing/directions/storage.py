@@ -17,12 +17,12 @@ from pydantic import Field, field_validator
 from safetensors import SafetensorError
 
 from controlgen._version import __version__
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.config import NAME
 from controlgen.editing.expressions.files import LocalFiles
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
 from controlgen.types import Direction
-from controlgen.utils.files import whole_file
+from controlgen.utils.files import atomic_write
 
 SUFFIX = ".safetensors"
 ENTRY = "controlgen"  # of the metadata
@@ -31,7 +31,7 @@ LARGEST_FILE = 1 << 20  # bytes; a direction of 4096 numbers has 16 kB
 AGAIN = "save the direction again"
 
 
-class DirectionNote(Spec):
+class DirectionNote(BaseConfig):
     """What is known of a direction. `share_inside` is its squared length inside the bank's span."""
 
     name: str = Field(pattern=NAME, max_length=100)
@@ -178,7 +178,7 @@ def _digest(note: DirectionNote, data: bytes) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        with whole_file(path) as partial, partial.open("wb") as opened:
+        with atomic_write(path) as partial, partial.open("wb") as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())

@@ -27,7 +27,7 @@ from controlgen.editing.protocols import Model
 from controlgen.errors import ConfigError, DataError
 from controlgen.image_io import LARGEST_BYTES, image_of
 from controlgen.types import Direction, Features, Latents, Pixels
-from controlgen.utils.cancellation import look
+from controlgen.utils.cancellation import raise_if_cancelled
 
 BLOCK = 256  # files read and embedded at once
 
@@ -128,7 +128,7 @@ class Reading:
         return np.concatenate(parts)
 
     def _pixels(self, name: str) -> Pixels:
-        look()
+        raise_if_cancelled()
         content = self._content(name)
         try:
             return image_of(content, PurePath(name).suffix, self.model.image_shape)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.synthetic.base import Captioned, Draws
 from controlgen.synthetic.digits._captions import NAMES, caption, prompts
 from controlgen.synthetic.digits._fonts import FONTS, draw_prints, prints
@@ -27,7 +27,7 @@ COLUMNS = 160
 BOX = 20.0  # pixels, the longer side of a digit's box
 
 
-class Glyphs(Spec):
+class Glyphs(BaseConfig):
     """Digits 0..9 by hand (pen strokes) and, now and then, in print (fonts)."""
 
     kind: Literal["glyphs"] = "glyphs"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from controlgen import rng
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.synthetic.base import Captioned, Draws
 from controlgen.synthetic.tissue._captions import MEASURED, caption, prompts
 from controlgen.synthetic.tissue._cells import SLOTS, Cells, Table, cells, glands_of
@@ -36,7 +36,7 @@ COLUMNS = 96
 CHUNK = 32  # tiles drawn at once, to stay in cache
 
 
-class Tissue(Spec):
+class Tissue(BaseConfig):
     """H&E-like tiles: glands, sheets of tumour, stroma and inflammation, in varied stains."""
 
     kind: Literal["tissue"] = "tissue"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from controlgen import Editor, stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.formats import load_arrays, save_arrays
 from controlgen.artifacts.store import finish
 from controlgen.config import FitConfig, ReachabilityConfig
@@ -142,5 +142,5 @@ def test_an_evaluation_is_told_where_the_map_has_it(
     assert described is not None
     for name, wanted in ((believed.name, described.judged), (line.map.name, None)):
         with pytest.raises(Told) as caught:
-            stages.evaluate(line.run, Ref("map", name), line.bank, line.features, store)
+            stages.evaluate(line.run, ArtifactRef("map", name), line.bank, line.features, store)
         assert caught.value.args == (wanted,)
