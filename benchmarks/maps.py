@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from controlgen import Editor
-from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.bank import SampleBank
 from controlgen.editing.candidates import latents_of
 from controlgen.evaluation.markdown import table
 from controlgen.features import EfficientNetLite0
@@ -53,12 +53,12 @@ HEAD = [
 SINGLES = 50  # edits timed one at a time
 
 
-def pairs_of(asked: argparse.Namespace, editor: Editor) -> Bank:
+def pairs_of(asked: argparse.Namespace, editor: Editor) -> SampleBank:
     """The bank named, or one drawn."""
     if asked.bank:
-        return Bank.open(asked.bank, asked.features, asked.held_out)
+        return SampleBank.open(asked.bank, asked.features, asked.held_out)
     samples = editor.sample(asked.pairs, seed=1)
-    return Bank(*samples, editor.embed(samples.pixels), asked.held_out)
+    return SampleBank(*samples, editor.embed(samples.pixels), asked.held_out)
 
 
 def quicker(settings, share: float):
@@ -74,7 +74,7 @@ def quicker(settings, share: float):
 class Trial:
     """Held-out targets, and what maps are judged by on them."""
 
-    def __init__(self, editor: Editor, bank: Bank, n: int, k: int) -> None:
+    def __init__(self, editor: Editor, bank: SampleBank, n: int, k: int) -> None:
         part = slice(bank.held_out.start, min(bank.held_out.stop, bank.held_out.start + n))
         self.editor, self.k = editor, k
         self.latents, pixels, self.asked = (

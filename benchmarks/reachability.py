@@ -12,13 +12,14 @@ from pydantic import TypeAdapter
 
 from controlgen import Editor
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.bank import Bank
-from controlgen.artifacts.store import open_artifact, read_json, read_manifest
+from controlgen.artifacts.bank import SampleBank
+from controlgen.artifacts.store import open_artifact, read_manifest
 from controlgen.config import ReachabilityConfig
 from controlgen.datasets import AnyDataset
 from controlgen.editing.confidence.fit import Judged
 from controlgen.evaluation.markdown import shown, table
 from controlgen.stages.fit_confidence import Believing
+from controlgen.utils.files import read_json
 
 
 def markdown(judged: Judged) -> str:
@@ -63,7 +64,7 @@ def main() -> None:
     bank, features = (
         store.open(ArtifactRef.parse(made_from[role])) for role in ("bank", "features")
     )
-    items = Bank.open(bank, features, settings["held_out"])
+    items = SampleBank.open(bank, features, settings["held_out"])
     gan = read_json(store.open(ArtifactRef.parse(made_from["gan"])) / "config.json")
     config = ReachabilityConfig(targets=given.targets, seed=given.seed)
     dataset: Any = TypeAdapter(AnyDataset).validate_python(gan["dataset"])

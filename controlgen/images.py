@@ -80,7 +80,7 @@ def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> Sheet:
 
 
 @contextmanager
-def whole(target: Target) -> Iterator[Target]:
+def atomic_target(target: Target) -> Iterator[Target]:
     """Where to write: a stream as it is, a path beside itself until all of it is written."""
     if not isinstance(target, Path):
         yield target
@@ -117,5 +117,5 @@ def write_png(target: Target, pixels: Pixels, provenance: dict[str, Any], zoom: 
     chunks = PngImagePlugin.PngInfo()
     for key, value in provenance.items():
         chunks.add_text(key, value if isinstance(value, str) else json.dumps(value))
-    with whole(target) as output:
+    with atomic_target(target) as output:
         picture.save(output, format="PNG", pnginfo=chunks)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlgen.artifacts.formats import open_mapped
 from controlgen.types import Features, Latents, Pixels
+from controlgen.utils.array_files import open_memmap
 
 
 @dataclass(frozen=True)
-class Bank:
+class SampleBank:
     """N items; the last `held_out_count` are kept from every map."""
 
     latents: Latents
@@ -17,12 +17,12 @@ class Bank:
     held_out_count: int
 
     @classmethod
-    def open(cls, bank: Path, features: Path, held_out_count: int) -> "Bank":
+    def open(cls, bank: Path, features: Path, held_out_count: int) -> "SampleBank":
         """From a bank folder and a features folder. Raises ArtifactMissing, ArtifactCorrupt."""
         return cls(
-            open_mapped(bank / "latents.npy"),
-            open_mapped(bank / "pixels.npy"),
-            open_mapped(features / "features.npy"),
+            open_memmap(bank / "latents.npy"),
+            open_memmap(bank / "pixels.npy"),
+            open_memmap(features / "features.npy"),
             held_out_count,
         )
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controlgen.artifacts.store import write_text
+from controlgen.utils.files import write_text
 
 
-def write_card(
+def write_model_card(
     folder: Path,
     title: str,
     what: str,

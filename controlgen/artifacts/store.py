@@ -1,11 +1,8 @@
 """The one place that touches disk: artifacts that exist whole or not at all, verified when read."""
 
-import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import time
@@ -13,15 +10,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from filelock import FileLock, Timeout
 
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
-from controlgen.utils.files import atomic_write
+from controlgen.utils.files import sha256_of_file, sync_to_disk, write_text
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 FORMAT = 1
-CHUNK = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -118,7 +116,7 @@ class Store:
         return open_artifact(self.path(ref))
 
     @contextmanager
-    def making(self, ref: ArtifactRef, parents: Mapping[str, ArtifactRef | str]) -> Iterator[Path]:
+    def create(self, ref: ArtifactRef, parents: Mapping[str, ArtifactRef | str]) -> Iterator[Path]:
         """Yield the `.partial` folder to fill; left without an error it becomes the artifact.
 
         What an earlier, killed attempt left is still in it, for resuming. Only one process at a
@@ -130,7 +128,7 @@ class Store:
             partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"store {self.root}: cannot be written ({error.strerror})") from None
-        with _locked(partial):
+        with _exclusive(partial):
             _refuse_made(final, partial)
             start = time.monotonic()
             before = _read_seconds(partial)
@@ -140,12 +138,12 @@ class Store:
                 seconds = before + time.monotonic() - start
                 _write_seconds(partial, seconds)
             described = {role: str(parent) for role, parent in parents.items()}
-            finish(partial, ref.kind, ref.name, ref.fingerprint, described, seconds)
+            write_manifest(partial, ref.kind, ref.name, ref.fingerprint, described, seconds)
             partial.rename(final)
-            _sync(final.parent)
+            sync_to_disk(final.parent)
 
 
-def finish(
+def write_manifest(
     folder: Path, kind: str, name: str, fingerprint: str, parents: dict[str, str], seconds: float
 ) -> Manifest:
     """Write the manifest over all files of `folder`, everything fsynced."""
@@ -154,7 +152,7 @@ def finish(
             hidden.unlink()
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, LOCK))
     for path in files:
-        _sync(path)
+        sync_to_disk(path)
     digests = {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files}
     manifest = Manifest(kind, name, fingerprint, parents, round(seconds, 1), _versions(), digests)
     write_text(folder / MANIFEST, manifest.to_text())
@@ -194,50 +192,15 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file, read in chunks."""
-    running = hashlib.sha256()
-    with path.open("rb") as opened:
-        while chunk := opened.read(CHUNK):
-            running.update(chunk)
-    return running.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically, fsynced."""
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises ArtifactMissing, ArtifactCorrupt."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactMissing(f"{path}: no such file") from None
-    except ValueError as error:
-        raise ArtifactCorrupt(f"{path}: not JSON ({error})") from None
-
-
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise ControlGenError(
-                f"{folder}: another process is making this artifact; wait for it or stop it"
-            ) from None
-        yield
+def _exclusive(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise ControlGenError(
+            f"{folder}: another process is making this artifact; wait for it or stop it"
+        ) from None
 
 
 def _refuse_made(final: Path, partial: Path) -> None:
@@ -281,11 +244,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

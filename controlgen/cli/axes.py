@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlgen._version import __version__
-from controlgen.artifacts.store import write_text
+from controlgen.utils.files import write_text
 from controlgen.editing import Editor
 from controlgen.editing.directions.axes import FAMILIES
 from controlgen.editing.directions.storage import SUFFIX, save_direction

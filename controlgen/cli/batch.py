@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen._version import __version__
-from controlgen.artifacts.store import write_text
+from controlgen.utils.files import write_text
 from controlgen.cli.sheet import parse_names
 from controlgen.editing import Editor, Recipe
 from controlgen.editing.apply import check_amount

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen._version import __version__
-from controlgen.artifacts.store import write_json
+from controlgen.utils.files import write_json
 from controlgen.cli.image_sources import Model, Source, Split, open_pair
 from controlgen.errors import ConfigError, DataError
 from controlgen.evaluation.class_scores import CLASSES, class_scores, shares_of

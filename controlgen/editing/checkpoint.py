@@ -23,14 +23,9 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from controlgen.artifacts.formats import load_arrays, load_tensors, save_arrays, save_tensors
-from controlgen.artifacts.store import (
-    open_artifact,
-    read_json,
-    read_manifest,
-    sha256_of_file,
-    write_json,
-)
+from controlgen.utils.array_files import load_arrays, load_tensors, save_arrays, save_tensors
+from controlgen.artifacts.store import open_artifact, read_manifest
+from controlgen.utils.files import read_json, sha256_of_file, write_json
 from controlgen.attributes import AnyAttributes
 from controlgen.base_config import BaseConfig
 from controlgen.config import LikenessConfig, ReachabilityConfig

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from PIL import Image
 from pydantic import Field
 
-from controlgen.artifacts.store import write_text
+from controlgen.utils.files import write_text
 from controlgen.base_config import BaseConfig
 from controlgen.editing.expressions.files import Files, LocalFiles, digest
 from controlgen.errors import ConfigError, DataError, Incompatible

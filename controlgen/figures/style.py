@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from controlgen.images import Target, grid, whole
+from controlgen.images import Target, grid, atomic_target
 from controlgen.types import Pixels
 
 INK, MUTED, PAPER = "#1f2933", "#7b8794", "#ffffff"
@@ -32,7 +32,7 @@ def save(figure: Figure, target: Target, provenance: Provenance) -> None:
     metadata = {"synthetic": "true"}
     for key, value in provenance.items():
         metadata[key] = value if isinstance(value, str) else json.dumps(value)
-    with whole(target) as output:
+    with atomic_target(target) as output:
         figure.savefig(output, format="png", metadata=metadata)
 
 

@@ -11,8 +11,8 @@ import torch
 
 from controlgen import figures, rng
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import read_json, read_manifest, write_json, write_text
+from controlgen.artifacts.model_card import write_model_card
+from controlgen.artifacts.store import read_manifest
 from controlgen.config import CompareConfig
 from controlgen.datasets import pinned
 from controlgen.editing.checkpoint import load_generator
@@ -35,6 +35,7 @@ from controlgen.stages.artifact_refs import RESEARCH, VERSION, provenance
 from controlgen.stages.train_gan import gan_of, train_gan
 from controlgen.stages.training_monitor import read_evidence, signs_of
 from controlgen.types import Latents, Pixels
+from controlgen.utils.files import read_json, write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "comparison"
@@ -116,7 +117,7 @@ def compare(
 
     judges = _judges(config)
     parents = {f"{one.member} {one.seed}": one.gan for one in attempts if one.failure is None}
-    with store.making(ref, parents) as folder:
+    with store.create(ref, parents) as folder:
         (folder / "scores").mkdir(exist_ok=True)
         outcomes = []
         with (report or TqdmReporter()).meter(
@@ -287,7 +288,7 @@ def _write(
         )
         + "\n",
     )
-    write_card(
+    write_model_card(
         folder,
         f"Comparison {ref.name}",
         f"Objectives on the same data, network and budget. {RESEARCH}",

@@ -9,14 +9,14 @@ import torch
 
 from controlgen import figures
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import write_json, write_text
+from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import SpacesConfig
 from controlgen.datasets import pinned
 from controlgen.errors import ControlGenError
 from controlgen.evaluation.feature_spaces import COLOUR, LARGEST, Examiner, Pictures, Sight
 from controlgen.evaluation.markdown import shown, table
 from controlgen.stages.artifact_refs import VERSION, provenance
+from controlgen.utils.files import write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "spaces"
@@ -63,7 +63,7 @@ def compare_spaces(
     train, test = (config.dataset.judging(split).open() for split in ("train", "test"))
     pictures = Pictures.gather(train, test, config.images, config.seed)
     examiner = Examiner(config, pictures)
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         seen = []
         with (report or TqdmReporter()).meter(
             f"compare {ref.name}", 1 + len(found), unit="it"
@@ -141,7 +141,7 @@ def _write(
     figures.space_bars(folder / PICTURE, opened, panels(seen), CONTROLS, origin)
     best = max(seen, key=lambda one: one.probe.mean if one.probe else -1.0)
     absent = [one.name for one in seen if one.size is None]
-    write_card(
+    write_model_card(
         folder,
         f"Spaces {ref.name}",
         "How well feature spaces see a data set: numbers only, no model. The tables are in "

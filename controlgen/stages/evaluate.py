@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.bank import Bank
-from controlgen.artifacts.store import write_json
+from controlgen.artifacts.bank import SampleBank
 from controlgen.config import RunConfig
 from controlgen.editing import Editor
 from controlgen.editing.checkpoint import read_reachability
@@ -16,6 +15,7 @@ from controlgen.features import EfficientNetLite0, FeatureSpace
 from controlgen.metrics.perceptual import open_distance
 from controlgen.regressors import Retrieval, Ridge
 from controlgen.stages.artifact_refs import name_of, provenance
+from controlgen.utils.files import write_json
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
@@ -38,7 +38,7 @@ def evaluate(
         return ref
     editor = Editor.load(store.open(map_ref))
     name: str = run.fit.map.kind
-    items = Bank.open(store.open(bank), store.open(features), run.fit.held_out)
+    items = SampleBank.open(store.open(bank), store.open(features), run.fit.held_out)
     maps = _maps_to_compare(editor, name, items)
     real = {split: run.train.dataset.judging(split).open() for split in ("train", "test")}
     prompts = [config.prompt.format(one) for one in config.class_names]
@@ -51,7 +51,7 @@ def evaluate(
         perceptual = open_distance(config.perceptual)
     elif isinstance(config.audit, EfficientNetLite0):  # whose weights it takes
         perceptual = open_distance(None, config.audit.image_size)
-    with store.making(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
+    with store.create(ref, {"map": map_ref, "bank": bank, "features": features}) as folder:
         with (report or TqdmReporter()).meter(f"evaluate {ref.name}", 100, unit="%") as meter:
             found = judge_editor(
                 editor,
@@ -74,7 +74,7 @@ def evaluate(
     return ref
 
 
-def _maps_to_compare(editor: Editor, name: str, items: Bank) -> dict[str, Any]:
+def _maps_to_compare(editor: Editor, name: str, items: SampleBank) -> dict[str, Any]:
     # The baselines see the same training part of the bank as the map did.
     features, latents = (np.array(rows[items.train]) for rows in (items.features, items.latents))
     baselines = (Retrieval(), Ridge())

@@ -10,15 +10,8 @@ from typing import Any
 import numpy as np
 
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import (
-    MANIFEST,
-    finish,
-    read_json,
-    read_manifest,
-    sha256_of_file,
-    write_json,
-)
+from controlgen.artifacts.model_card import write_model_card
+from controlgen.artifacts.store import MANIFEST, write_manifest, read_manifest
 from controlgen.attributes import strokes
 from controlgen.config import ClipConfig, CompareConfig, EncoderConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST
@@ -30,6 +23,7 @@ from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.artifact_refs import CLIP_LIMITS, RESEARCH, WHAT_CLIP
 from controlgen.stages.train_encoder import NEIGHBOURS, VIEWS, card
 from controlgen.synthetic import Glyphs, Tissue
+from controlgen.utils.files import read_json, sha256_of_file, write_json
 
 WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped
 WATCHED = (
@@ -102,7 +96,7 @@ def ship(
             space = read_json(folder / "space.json")
             write_json(folder / "space.json", without_places(space))
         targets = {one["name"]: _target_line(one) for one in report["targets"]}
-        write_card(
+        write_model_card(
             folder,
             f"Pretrained {target.name}",
             "Generator, feature space and map: `controlgen.Editor.load` takes this folder. "
@@ -209,7 +203,7 @@ def shipping(
         digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
     seconds = sum(read_manifest(store.path(parent)).seconds for parent in parents.values())
     described = {role: str(parent) for role, parent in parents.items()}
-    finish(partial, kind, target.name, digest.hexdigest()[:12], described, seconds)
+    write_manifest(partial, kind, target.name, digest.hexdigest()[:12], described, seconds)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
 
@@ -231,7 +225,7 @@ def ship_clip(config: ClipConfig, ref: ArtifactRef, store: Store, target: Path) 
             write_json(folder / "scores.json", scores)
         if isinstance(config.world, Tissue):
             limits += (BY_EYE,)
-        write_card(
+        write_model_card(
             folder,
             f"Embedded CLIP {target.name}",
             WHAT_CLIP,

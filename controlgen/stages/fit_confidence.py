@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.bank import SampleBank
 from controlgen.config import ReachabilityConfig
 from controlgen.datasets import AnyDataset
 from controlgen.editing import Editor
@@ -35,7 +35,7 @@ class Believing:
             return None
         return cls(config, config.audit.open(), dataset.judging("test").open())
 
-    def fit(self, editor: Editor, items: Bank, folder: Path) -> dict[str, Any]:
+    def fit(self, editor: Editor, items: SampleBank, folder: Path) -> dict[str, Any]:
         """Write reachability.json and .safetensors; what they are worth, for the card."""
         found, judged = self.learn(editor, items)
         save_reachability(folder, self.config, found, judged)
@@ -46,7 +46,7 @@ class Believing:
                 facts[f"reachability, AUROC among {name}"] = said
         return facts | {"reachability, calibration error": f"{judged.calibration_error:.3f}"}
 
-    def learn(self, editor: Editor, items: Bank) -> tuple[Reachability, Judged]:
+    def learn(self, editor: Editor, items: SampleBank) -> tuple[Reachability, Judged]:
         """Fit and judge.
 
         One half of the held-out bank images makes the scale; targets are made from the other half,

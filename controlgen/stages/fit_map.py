@@ -11,9 +11,8 @@ import torch
 
 from controlgen import rng
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.bank import Bank
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import write_json
+from controlgen.artifacts.bank import SampleBank
+from controlgen.artifacts.model_card import write_model_card
 from controlgen.attributes import AnyAttributes
 from controlgen.config import RunConfig
 from controlgen.editing import Editor
@@ -37,6 +36,7 @@ from controlgen.regressors import RealTargets
 from controlgen.stages.artifact_refs import RESEARCH, name_of, provenance
 from controlgen.stages.fit_confidence import Believing
 from controlgen.training.state import pays_bf16
+from controlgen.utils.files import write_json
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
@@ -53,7 +53,7 @@ def fit_map(
     ref = name_of("map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint)
     if store.has(ref):
         return ref
-    items = Bank.open(store.open(bank), store.open(features), config.held_out)
+    items = SampleBank.open(store.open(bank), store.open(features), config.held_out)
     if len(items.latents) < 2 * config.held_out:
         raise ConfigError(
             f"fit.held_out = {config.held_out} leaves less than half of sample.n = "
@@ -65,7 +65,7 @@ def fit_map(
     space: FeatureSpace = run.embed.space.open()
     estimator = config.map.build(config.seed)
     believing = Believing.of(config.reachability, run.train.dataset)
-    with store.making(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
+    with store.create(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
         part = items.train
         steps = estimator.fit_steps(
             np.array(items.features[part]),
@@ -101,7 +101,7 @@ def fit_map(
         if believing is not None:
             facts |= believing.fit(editor, items, folder)
         _picture_of_map(editor, items, folder, ref)
-        write_card(
+        write_model_card(
             folder,
             f"Map {ref.name}",
             f"Generator, feature space and feature-to-latent map: all an Editor needs. {RESEARCH}",
@@ -145,7 +145,7 @@ def _real_targets(run: RunConfig, space: FeatureSpace) -> RealTargets | None:
 
 def _fit_attributes(
     settings: AnyAttributes,
-    items: Bank,
+    items: SampleBank,
     statistics: Statistics,
     ref: ArtifactRef,
     report: ProgressReporter | None,
@@ -160,7 +160,7 @@ def _fit_attributes(
     return AttributeModel.fitted(settings, np.concatenate(rows), features, statistics)
 
 
-def _with_response(shown: AttributeModel, editor: Editor, items: Bank) -> AttributeModel:
+def _with_response(shown: AttributeModel, editor: Editor, items: SampleBank) -> AttributeModel:
     # How attributes answer to what is asked of them, on images that the map was fitted on.
     first = slice(0, min(MEASURED_ON, items.train.stop))
     latents, features = (np.array(rows[first]) for rows in (items.latents, items.features))
@@ -168,7 +168,7 @@ def _with_response(shown: AttributeModel, editor: Editor, items: Bank) -> Attrib
     return replace(shown, response=response)
 
 
-def _picture_of_map(editor: Editor, items: Bank, folder: Path, ref: ArtifactRef) -> None:
+def _picture_of_map(editor: Editor, items: SampleBank, folder: Path, ref: ArtifactRef) -> None:
     # Held-out bank images above what the map makes of their features.
     first = items.held_out.start
     asked = np.array(items.pixels[first : first + 16])

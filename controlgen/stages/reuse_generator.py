@@ -5,14 +5,15 @@ from pathlib import Path
 
 from controlgen import rng
 from controlgen.artifacts import ArtifactRef, Store, open_artifact
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import read_manifest, write_json
+from controlgen.artifacts.model_card import write_model_card
+from controlgen.artifacts.store import read_manifest
 from controlgen.config import RunConfig
 from controlgen.editing.checkpoint import CRITIC, GENERATOR, load_generator, open_generator
 from controlgen.editing.editor import SAMPLES
 from controlgen.errors import Incompatible
 from controlgen.images import generated, grid, write_png
 from controlgen.stages.artifact_refs import GRID, RESEARCH, name_of, provenance
+from controlgen.utils.files import write_json
 
 TAKEN = ("generator.json", GENERATOR, CRITIC, "losses.png")  # where they are there
 
@@ -46,7 +47,7 @@ def take_generator(run: RunConfig, folder: Path, store: Store) -> ArtifactRef:
     if store.has(ref):
         return ref
     named = f"{source.kind} {source.name}"
-    with store.making(ref, {"generator weights": weights}) as made:
+    with store.create(ref, {"generator weights": weights}) as made:
         for name in TAKEN:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, made / name)
@@ -54,7 +55,7 @@ def take_generator(run: RunConfig, folder: Path, store: Store) -> ArtifactRef:
         origin = provenance(ref, f"the generator of {named}", 0)
         write_png(made / "grid.png", grid(generated(generator, latents), 10), origin, zoom=2)
         write_json(made / "config.json", {"taken from": named, "generator weights": weights})
-        write_card(
+        write_model_card(
             made,
             f"GAN {ref.name}",
             f"An unconditional generator that was taken, not trained, here. {RESEARCH}",

@@ -9,8 +9,6 @@ import numpy as np
 
 from controlgen import rng
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.formats import create_mapped, open_mapped
-from controlgen.artifacts.store import write_json
 from controlgen.config import EmbedConfig, LikenessConfig, RunConfig
 from controlgen.datasets import pinned
 from controlgen.editing.checkpoint import load_generator, save_likeness
@@ -22,6 +20,8 @@ from controlgen.metrics.classifier import sources_of
 from controlgen.networks import AnyGenerator
 from controlgen.stages.artifact_refs import GRID, name_of, provenance
 from controlgen.types import Dataset, Features, Indices, Latents, Pixels
+from controlgen.utils.array_files import create_memmap, open_memmap
+from controlgen.utils.files import write_json
 from controlgen.utils.parallel import CHUNK_ROWS, map_rows_deterministic
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
@@ -47,15 +47,15 @@ def draw_samples(
         return ref
     generator, shape = load_generator(store.open(gan))
     model = _Drawing(generator, space)
-    with store.making(ref, {"gan": gan}) as folder:
+    with store.create(ref, {"gan": gan}) as folder:
         likeness = None
         if kept and space and dataset:
             likeness = _learned(kept, space, dataset.open(), report or TqdmReporter(), ref)
             save_likeness(folder, kept, likeness)
         # Every image is drawn among as many others, so that its last bit depends on nothing else.
         step = math.ceil(config.batch_size / CHUNK_ROWS) * CHUNK_ROWS
-        latents = create_mapped(folder / "latents.npy", (config.n, model.latent_size), np.float32)
-        pixels = create_mapped(folder / "pixels.npy", (config.n, *shape), np.uint8)
+        latents = create_memmap(folder / "latents.npy", (config.n, model.latent_size), np.float32)
+        pixels = create_memmap(folder / "pixels.npy", (config.n, *shape), np.uint8)
         with (report or TqdmReporter()).meter(
             f"sample {ref.name}", config.n, unit="images"
         ) as meter:
@@ -145,9 +145,9 @@ def embed_images(
     ref = name_of("features", name, config, bank.fingerprint, space.fingerprint)
     if store.has(ref):
         return ref
-    pixels = open_mapped(store.open(bank) / "pixels.npy")
-    with store.making(ref, {"bank": bank}) as folder:
-        features = create_mapped(folder / "features.npy", (len(pixels), space.size), np.float32)
+    pixels = open_memmap(store.open(bank) / "pixels.npy")
+    with store.create(ref, {"bank": bank}) as folder:
+        features = create_memmap(folder / "features.npy", (len(pixels), space.size), np.float32)
         with (report or TqdmReporter()).meter(
             f"embed {ref.name}", len(pixels), unit="images"
         ) as meter:

@@ -1,13 +1,13 @@
 """Train the embedded CLIP."""
 
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.formats import load_tensors, save_tensors
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import write_json
+from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import ClipConfig
 from controlgen.images import grid, write_png
 from controlgen.stages.artifact_refs import CLIP_LIMITS, GRID, STATE, WHAT_CLIP, name_of, provenance
 from controlgen.training import clip
+from controlgen.utils.array_files import load_tensors, save_tensors
+from controlgen.utils.files import write_json
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
@@ -19,7 +19,7 @@ def train_clip(
     if store.has(ref):
         return ref
     state = clip.ClipState(config)
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
@@ -40,7 +40,7 @@ def train_clip(
         write_png(folder / "world.png", grid(shown.pixels, 10), provenance(ref, recipe, 0), zoom=2)
         write_json(folder / "config.json", config.effective())
         (folder / STATE).unlink(missing_ok=True)
-        write_card(
+        write_model_card(
             folder,
             f"Embedded CLIP {ref.name}",
             WHAT_CLIP,

@@ -7,9 +7,7 @@ import numpy as np
 
 from controlgen import figures
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.formats import load_tensors, save_tensors
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import write_json, write_text
+from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import EncoderConfig
 from controlgen.datasets import pinned
 from controlgen.evaluation.encoder_retrieval import (
@@ -24,6 +22,8 @@ from controlgen.rng import stream, torch_stream
 from controlgen.stages.artifact_refs import STATE, WHAT_ENCODER, name_of, provenance
 from controlgen.training import vicreg as training
 from controlgen.training.history import Row, mean_row, read_history, to_text
+from controlgen.utils.array_files import load_tensors, save_tensors
+from controlgen.utils.files import write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 CURVES = ("loss", "invariance", "variance", "covariance")
@@ -51,7 +51,7 @@ def train_encoder(
     state = training.EncoderState(config, dataset.image_shape)
     held = config.dataset.judging("test").open()
     gallery = Gallery.draw(held, config.augment, MOST, config.seed)
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
@@ -79,7 +79,7 @@ def card(
         f"views known again, {name}": "{mean:.3f} ({low:.3f} to {high:.3f})".format(**value)
         for name, value in scores["recognised"].items()
     }
-    write_card(
+    write_model_card(
         folder,
         title,
         WHAT_ENCODER,

@@ -8,9 +8,7 @@ import torch
 
 from controlgen import figures, rng
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.formats import load_tensors, save_tensors
-from controlgen.artifacts.model_card import write_card
-from controlgen.artifacts.store import write_json, write_text
+from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import RunConfig, TrainConfig
 from controlgen.datasets import pinned
 from controlgen.editing.checkpoint import CRITIC, open_critic, open_generator, save_generator
@@ -23,6 +21,8 @@ from controlgen.stages.reuse_generator import take_generator
 from controlgen.stages.training_monitor import PICTURE, Watch
 from controlgen.training import Progress, TrainState, train
 from controlgen.training.history import Row, mean_row, read_history, to_text
+from controlgen.utils.array_files import load_tensors, save_tensors
+from controlgen.utils.files import write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 
@@ -40,7 +40,7 @@ def train_gan(
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
     critic_goes_on = _begin(config, state)
-    with store.making(ref, _parents(config)) as folder:
+    with store.create(ref, _parents(config)) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
         else:  # what is left should training diverge before its first checkpoint
@@ -52,7 +52,7 @@ def train_gan(
         save_tensors(folder / CRITIC, state.critic.state_dict())
         write_json(folder / "config.json", config.effective())
         (folder / STATE).unlink()
-        write_card(
+        write_model_card(
             folder,
             f"GAN {ref.name}",
             f"An unconditional generator trained on unlabelled images. {RESEARCH}",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from controlgen import figures
 from controlgen.artifacts import ArtifactRef
-from controlgen.artifacts.store import write_json, write_text
 from controlgen.config import TrainConfig, WatchConfig
 from controlgen.evaluation.convergence import (
     Evidence,
@@ -22,6 +21,7 @@ from controlgen.stages.artifact_refs import provenance
 from controlgen.training import TrainState
 from controlgen.training.history import read_history, to_text
 from controlgen.types import Dataset
+from controlgen.utils.files import write_json, write_text
 
 HISTORY = "history.jsonl"  # that training itself leaves
 ROWS, VERDICT, PICTURE = "watch.jsonl", "verdict.json", "convergence.png"

@@ -1,65 +1,75 @@
-"""Where a command writes: looked at before any work, and written whole or not at all."""
+"""Files: checks before work starts, atomic writes, JSON, SHA-256, reproduction commands."""
 
+import hashlib
+import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from controlgen.errors import ConfigError
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError
 
 
-def ensure_writable_file(path: Path, said: str = "", suffixes: Sequence[str] = ()) -> None:
-    """Raise ConfigError where no file of this name can be written; one that is there is replaced.
+def ensure_writable_file(path: Path, option: str = "", suffixes: Sequence[str] = ()) -> None:
+    """Raise ConfigError if no file of this name can be written; an existing one may be replaced.
 
-    `said` is the option that named it, for the error; `suffixes` are those it may end in.
+    `option` is the command-line option that names the file, for the message; `suffixes` are the
+    allowed endings.
     """
-    called, kinds = f"{said} {path}".lstrip(), " or ".join(suffixes)
-    wanted = f"name a file that ends in {kinds}" if suffixes else "name a file"
+    label, endings = f"{option} {path}".lstrip(), " or ".join(suffixes)
+    advice = f"name a file that ends in {endings}" if suffixes else "name a file"
     if suffixes and path.suffix.lower() not in suffixes:
-        raise ConfigError(f"{called}: {wanted}")
-    with _refused(called):
+        raise ConfigError(f"{label}: {advice}")
+    with _refuse_unwritable(label):
         if path.is_dir():
-            raise ConfigError(f"{called}: is a folder, {wanted}")
-        _check_parent(path, called)
-        _try(_partial(path))
+            raise ConfigError(f"{label}: is a folder, {advice}")
+        _check_parent(path, label)
+        _try_to_write(_partial(path))
 
 
-def ensure_writable_dir(path: Path, said: str = "") -> None:
-    """Raise ConfigError unless this is a folder that can be written to, or one that can be made.
+def ensure_writable_dir(path: Path, option: str = "") -> None:
+    """Raise ConfigError unless this folder can be written to or created.
 
-    Only the folder itself is ever made: a missing parent is more likely a slip than a wish.
+    Only the folder itself is ever created: a missing parent is more likely a typing mistake.
     """
-    called = f"{said} {path}".lstrip()
-    with _refused(called):
+    label = f"{option} {path}".lstrip()
+    with _refuse_unwritable(label):
         if path.is_dir():
-            _try(path / ".partial")
+            _try_to_write(path / ".partial")
             return
         if path.exists():
-            raise ConfigError(f"{called}: is no folder")
-        _check_parent(path, called)
-        _try(_partial(path))
+            raise ConfigError(f"{label}: is no folder")
+        _check_parent(path, label)
+        _try_to_write(_partial(path))
 
 
 def reproduction_command(*words: object, **options: object) -> str:
-    """The command that writes a picture once more, but for -o: quoted for a shell.
+    """The shell command that writes a picture again, without -o.
 
-    An option without a value is left out, and True is a flag.
+    Options without a value are omitted; True becomes a flag.
     """
-    said = [str(word) for word in words]
+    parts = [str(word) for word in words]
     for name, value in options.items():
         if value is True:
-            said.append(f"--{name}")
+            parts.append(f"--{name}")
         elif value is not None and value is not False and value != "":
-            said.append(f"--{name}={value}")
-    return shlex.join(["controlgen", *said])
+            parts.append(f"--{name}={value}")
+    return shlex.join(["controlgen", *parts])
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write to, which then replaces it; what fails leaves nothing."""
+    """Yield a temporary name next to `path`; it replaces `path` at the end, fsynced.
+
+    A failure leaves `path` as it was and no temporary file. Processes that write the same file
+    at the same time do not mix: the last one wins.
+    """
     partial = _partial(path)
     try:
         yield partial
+        sync_to_disk(partial)
         partial.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -67,24 +77,65 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file atomically."""
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a UTF-8 text file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically. Raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises ArtifactMissing, ArtifactCorrupt."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactMissing(f"{path}: no such file") from None
+    except ValueError as error:
+        raise ArtifactCorrupt(f"{path}: not JSON ({error})") from None
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file in hex digits, read in chunks."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def sync_to_disk(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
-def _check_parent(path: Path, called: str) -> None:
+def _check_parent(path: Path, label: str) -> None:
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"{called}: the folder {path.parent} does not exist")
+        raise ConfigError(f"{label}: the folder {path.parent} does not exist")
 
 
-def _try(path: Path) -> None:
-    # Only trying tells: rights, full or made-up file systems such as /proc, names too long.
+def _try_to_write(path: Path) -> None:
+    # Only an attempt reveals rights, full or virtual file systems such as /proc, and long names.
     path.open("ab").close()
     path.unlink()
 
 
 @contextmanager
-def _refused(called: str) -> Iterator[None]:
+def _refuse_unwritable(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"{called}: cannot be written ({error.strerror})") from None
+        raise ConfigError(f"{label}: cannot be written ({error.strerror})") from None

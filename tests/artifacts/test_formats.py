@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from controlgen.artifacts.bank import Bank
-from controlgen.artifacts.formats import (
-    create_mapped,
+from controlgen.artifacts.bank import SampleBank
+from controlgen.errors import ArtifactCorrupt, ArtifactMissing
+from controlgen.utils.array_files import (
+    create_memmap,
     load_arrays,
     load_tensors,
-    open_mapped,
+    open_memmap,
     save_arrays,
     save_tensors,
 )
-from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,10 +43,10 @@ def test_arrays_and_tensors_round_trip(tmp_path: Path) -> None:
 
 
 def test_mapped_arrays_round_trip_and_are_read_only(tmp_path: Path) -> None:
-    made = create_mapped(tmp_path / "x.npy", (4, 3), np.float32)
+    made = create_memmap(tmp_path / "x.npy", (4, 3), np.float32)
     made[:] = np.arange(12).reshape(4, 3)
     made.flush()
-    found = open_mapped(tmp_path / "x.npy")
+    found = open_memmap(tmp_path / "x.npy")
     np.testing.assert_array_equal(found, np.load(tmp_path / "x.npy"))
     with pytest.raises(ValueError, match="read-only"):
         found[0, 0] = 1
@@ -74,10 +74,10 @@ def test_a_truncated_npy_file_is_named(tmp_path: Path) -> None:
     for length in (0, 3, 9, 60, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(ArtifactCorrupt, match=r"x\.npy"):
-            open_mapped(path)
+            open_memmap(path)
     path.unlink()
     with pytest.raises(ArtifactMissing, match=r"x\.npy"):
-        open_mapped(path)
+        open_memmap(path)
 
 
 class Bomb:
@@ -91,15 +91,15 @@ def test_a_pickled_array_is_refused_unopened(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.array([Bomb()], dtype=object), allow_pickle=True)
     with pytest.raises(ArtifactCorrupt, match=r"x\.npy"):
-        open_mapped(path)
+        open_memmap(path)
     with pytest.raises(ArtifactCorrupt):
         load_arrays(path)
 
 
 def test_a_bank_splits_without_overlap(tmp_path: Path) -> None:
     for name, shape in {"latents": (10, 2), "pixels": (10, 1, 4, 4), "features": (10, 3)}.items():
-        create_mapped(tmp_path / f"{name}.npy", shape, np.float32).flush()
-    bank = Bank.open(tmp_path, tmp_path, held_out_count=3)
+        create_memmap(tmp_path / f"{name}.npy", shape, np.float32).flush()
+    bank = SampleBank.open(tmp_path, tmp_path, held_out_count=3)
     parts = [list(range(10))[part] for part in (bank.train, bank.held_out)]
     assert parts == [[0, 1, 2, 3, 4, 5, 6], [7, 8, 9]]
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlgen.artifacts import ArtifactRef, Store, open_artifact, read_manifest, verify
-from controlgen.artifacts.store import write_json
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, ControlGenError
+from controlgen.utils.files import write_json
 
 ROOT = Path(__file__).parents[2]
 REF = ArtifactRef("gan", "toy-0123456789ab")
@@ -32,7 +32,7 @@ def fill(folder: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "store")
-    with made.making(REF, PARENTS) as folder:
+    with made.create(REF, PARENTS) as folder:
         fill(folder)
     return made
 
@@ -63,25 +63,25 @@ def test_hashes_are_sha256_of_the_files(store: Store) -> None:
 
 def test_nothing_is_visible_when_the_body_raises_and_it_can_be_resumed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.making(REF, {}) as folder:
+    with pytest.raises(RuntimeError), store.create(REF, {}) as folder:
         (folder / "half.txt").write_text("half")
         raise RuntimeError
     assert not store.has(REF)
     assert store.refs() == []
     with pytest.raises(ArtifactMissing, match="no artifact there"):
         store.open(REF)
-    with store.making(REF, {}) as folder:
+    with store.create(REF, {}) as folder:
         assert (folder / "half.txt").read_text() == "half"
     assert store.has(REF)
 
 
 def child(tmp_path: Path, body: str) -> "subprocess.Popen[str]":
-    """A process that makes REF in tmp_path and then does `body` inside of making()."""
+    """A process that makes REF in tmp_path and then does `body` inside of create()."""
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from controlgen.artifacts import Ref, Store\n"
-        f"with Store({str(tmp_path)!r}).making(Ref({REF.kind!r}, {REF.name!r}), {{}}) as folder:\n"
+        "from controlgen.artifacts import ArtifactRef, Store\n"
+        f"with Store({str(tmp_path)!r}).create(ArtifactRef({REF.kind!r}, {REF.name!r}), {{}}) as folder:\n"
         f"    {body}\n"
     )
     return subprocess.Popen(
@@ -99,7 +99,7 @@ def test_sigkill_leaves_only_a_partial_and_two_makers_exclude_each_other(tmp_pat
         assert first.stdout.readline() == "in\n"
         store = Store(tmp_path)
         with pytest.raises(ControlGenError, match="another process is making this") as refused:
-            store.making(REF, {}).__enter__()
+            store.create(REF, {}).__enter__()
         assert "\n" not in str(refused.value)
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -107,7 +107,7 @@ def test_sigkill_leaves_only_a_partial_and_two_makers_exclude_each_other(tmp_pat
     assert not store.has(REF)
     assert store.refs() == []
     # The lock died with its holder; the work did not.
-    with store.making(REF, {}) as folder:
+    with store.create(REF, {}) as folder:
         assert (folder / "work").read_text() == "1"
     assert store.refs() == [REF]
 
@@ -116,7 +116,7 @@ def test_what_another_process_made_meanwhile_is_kept(store: Store) -> None:
     before = store.path(REF).stat().st_mtime_ns
     with (
         pytest.raises(ControlGenError, match="just made this artifact; run again"),
-        store.making(REF, {}),
+        store.create(REF, {}),
     ):
         pytest.fail("the body must not run")
     assert store.path(REF).stat().st_mtime_ns == before
@@ -125,10 +125,10 @@ def test_what_another_process_made_meanwhile_is_kept(store: Store) -> None:
 
 def test_seconds_add_up_over_attempts(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.making(REF, {}):
+    with pytest.raises(RuntimeError), store.create(REF, {}):
         time.sleep(0.15)
         raise RuntimeError
-    with store.making(REF, {}):
+    with store.create(REF, {}):
         time.sleep(0.15)
     assert read_manifest(store.open(REF)).seconds >= 0.3
 
@@ -169,7 +169,7 @@ def test_a_changed_byte_in_any_file_is_found(
     folder = tmp_path_factory.getbasetemp() / "flipped"
     if not folder.exists():
         store = Store(tmp_path_factory.mktemp("whole"))
-        with store.making(REF, {}) as partial:
+        with store.create(REF, {}) as partial:
             fill(partial)
         shutil.copytree(store.path(REF), folder)
     path = folder / data.draw(st.sampled_from(["weights.bin", "grids/one.txt", "config.json"]))
@@ -199,7 +199,7 @@ def test_a_deleted_file_is_found_and_the_rest_is_set_aside_not_deleted(
     assert (aside / "config.json").is_file()
     assert store.refs() == []
     # The name is free again, and a second damaged one does not overwrite the first.
-    with store.making(REF, {}) as folder:
+    with store.create(REF, {}) as folder:
         fill(folder)
     (store.path(REF) / "config.json").write_text("{}")
     assert not store.has(REF)
@@ -212,7 +212,7 @@ def test_a_deleted_file_is_found_and_the_rest_is_set_aside_not_deleted(
 def test_an_artifact_without_its_manifest_does_not_block_the_next_one(store: Store) -> None:
     (store.path(REF) / "manifest.json").unlink()
     assert not store.has(REF)
-    with store.making(REF, {}) as folder:
+    with store.create(REF, {}) as folder:
         fill(folder)
     assert store.has(REF)
 
@@ -228,7 +228,7 @@ def test_a_copied_manifest_of_another_artifact_is_found(store: Store, tmp_path: 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        Store(tmp_path / "file").making(REF, {}).__enter__()
+        Store(tmp_path / "file").create(REF, {}).__enter__()
 
 
 def test_non_finite_numbers_never_reach_json(tmp_path: Path) -> None:

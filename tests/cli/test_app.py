@@ -49,7 +49,7 @@ def test_list_shows_whole_names_on_a_narrow_screen(
     names = [ArtifactRef("map", f"{'long-' * 8}{at}-{'1' * 12}") for at in range(2)]
     for ref in names:
         assert len(ref.name) > 40
-        with store.making(ref, {"gan": parent, "bank": parent, "features": parent}):
+        with store.create(ref, {"gan": parent, "bank": parent, "features": parent}):
             pass
     told = controlgen("list", "--store", tmp_path)
     lines = told.out.splitlines()

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlgen import Editor
-from controlgen.artifacts.formats import load_arrays, save_arrays
 from controlgen.attributes import Strokes
 from controlgen.editing import Samples, attribute_feedback, feature_math
 from controlgen.editing.attribute_feedback import HELD_WEIGHT, STEP, goal, response_of
@@ -19,6 +18,7 @@ from controlgen.editing.attribute_model import AttributeModel
 from controlgen.editing.feature_pca import Statistics
 from controlgen.errors import ArtifactCorrupt
 from controlgen.rng import stream
+from controlgen.utils.array_files import load_arrays, save_arrays
 
 SIZE = 5  # of latents; features have one more
 MIXING = np.array([[1, 0.3, 0, 0, 0], [0.2, 1, 0.4, 0, 0], [0, 0, 1, 0.5, 0.2]])

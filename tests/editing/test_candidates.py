@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from controlgen import Editor, rng
-from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.bank import SampleBank
 from controlgen.editing import Answers
 from controlgen.editing.candidates import ranked
 from controlgen.editing.inversion_residuals import LENDERS
@@ -33,12 +33,12 @@ BELIEVED = {
 
 
 @pytest.fixture(scope="module")
-def bank(line: Any) -> Bank:
-    return Bank.open(line.store.path(line.bank), line.store.path(line.features), 160)
+def bank(line: Any) -> SampleBank:
+    return SampleBank.open(line.store.path(line.bank), line.store.path(line.features), 160)
 
 
 @pytest.fixture(scope="module")
-def editor(line: Any, bank: Bank) -> Editor:
+def editor(line: Any, bank: SampleBank) -> Editor:
     """The tiny run's editor with a map that gives many answers."""
     made = Editor.load(line.map_folder)
     train = np.array(bank.features[bank.train]), np.array(bank.latents[bank.train])
@@ -47,7 +47,7 @@ def editor(line: Any, bank: Bank) -> Editor:
 
 
 @pytest.fixture(scope="module")
-def asked(bank: Bank) -> Any:
+def asked(bank: SampleBank) -> Any:
     return np.array(bank.features[bank.held_out][:6])
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import controlgen
 from controlgen import Editor, stages
 from controlgen.artifacts import Store
-from controlgen.artifacts.store import finish
+from controlgen.artifacts.store import write_manifest
 from controlgen.editing import Samples, feature_math
 from controlgen.errors import (
     ArtifactCorrupt,
@@ -290,7 +290,7 @@ def test_the_maps_own_generator_is_accepted_and_any_other_refused(
 def resealed(folder: Path) -> Path:
     """Write the manifest anew, as if the folder had been made the way it is."""
     (folder / "manifest.json").unlink()
-    finish(folder, "map", folder.name, "0", {}, 0.0)
+    write_manifest(folder, "map", folder.name, "0", {}, 0.0)
     return folder
 
 

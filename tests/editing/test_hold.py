@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from controlgen import Editor, stages
 from controlgen.artifacts import Store
-from controlgen.artifacts.store import finish
+from controlgen.artifacts.store import write_manifest
 from controlgen.attributes import Strokes, Tissue
 from controlgen.editing import Samples
 from controlgen.editing.attribute_model import AttributeModel
@@ -300,7 +300,7 @@ def fitted(line: Any, store: Store, attributes: Any) -> Path:
 
 def sealed(folder: Path) -> Path:
     (folder / "manifest.json").unlink()
-    finish(folder, "map", folder.name, "0", {}, 0.0)
+    write_manifest(folder, "map", folder.name, "0", {}, 0.0)
     return folder
 
 

@@ -247,7 +247,7 @@ def test_pictures_depend_on_it_and_say_so(line: Any, choosing: Any) -> None:
 
 
 def test_a_damaged_one_is_refused(choosing: Any, tmp_path: Path) -> None:
-    from controlgen.artifacts.formats import save_arrays
+    from controlgen.utils.array_files import save_arrays
 
     _, store, (*_, fitted) = choosing
     for arrays in ({}, {"centres": np.zeros((3, 5), np.float16)}, {"centres": np.zeros(256)}):

@@ -288,7 +288,7 @@ def test_a_comparison_shows_its_tables_beside_report_and_card(
     harness: None, tmp_path: Path
 ) -> None:
     store, ref = Store(tmp_path), ArtifactRef("comparison", "two_toys-0123456789ab")
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         (folder / "report.md").write_text("the report")
         (folder / "README.md").write_text("the card")
         (folder / "report.json").write_text('{"outcomes": []}')

@@ -7,7 +7,8 @@ import pytest
 
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.store import read_json, verify, write_json
+from controlgen.artifacts.store import verify
+from controlgen.utils.files import read_json, write_json
 from controlgen.config import ClipConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST, AnyDataset
 from controlgen.stages.export import FREE
@@ -22,7 +23,7 @@ def test_a_clip_of_another_world_is_shipped_without_scores_of_digits(
 
     monkeypatch.setattr(MNIST, "open", refused)
     store, ref = Store(tmp_path / "store"), ArtifactRef("clip", "clip-tissue-0123456789ab")
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         write_json(folder / "open_clip_config.json", {})
         (folder / "open_clip_model.safetensors").write_bytes(b"weights")
     target = tmp_path / "pretrained" / "clip-tissue"
@@ -50,11 +51,11 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
     )
     store = Store(tmp_path / "store")
     refs = [ArtifactRef(one, "toy-0123456789ab") for one in ("gan", "map", "report")]
-    with store.making(refs[0], {}) as folder:
+    with store.create(refs[0], {}) as folder:
         (folder / "losses.png").write_bytes(b"losses")
-    with store.making(refs[1], {"gan": refs[0]}) as folder:
+    with store.create(refs[1], {"gan": refs[0]}) as folder:
         (folder / "map.safetensors").write_bytes(b"map")
-    with store.making(refs[2], {"map": refs[1]}) as folder:
+    with store.create(refs[2], {"map": refs[1]}) as folder:
         shown = ["inversion-real.png", "closest-pairs.png"]
         found = {"verdict": "no sign", "share": {"mean": 0.01, "low": 0, "high": 0.02}}
         copies = {"found": {**found, "samples": 100}} if audited else None
@@ -91,7 +92,7 @@ def test_a_comparison_is_shipped_without_where_the_data_lay(tmp_path: Path) -> N
     }
     config = SpacesConfig.parse({**settings, "spaces": {"a": {"kind": "efficientnet-lite0"}}})
     store, ref = Store(tmp_path / "store"), ArtifactRef("spaces", "toy-0123456789ab")
-    with store.making(ref, {}) as folder:
+    with store.create(ref, {}) as folder:
         write_json(folder / "config.json", config.effective())
         write_json(folder / "report.json", {"spaces": []})
     target = tmp_path / "pretrained" / "toy"

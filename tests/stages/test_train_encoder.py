@@ -12,7 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from controlgen import Editor, stages
 from controlgen.artifacts import Store
-from controlgen.artifacts.store import read_json, verify
+from controlgen.artifacts.store import verify
+from controlgen.utils.files import read_json
 from controlgen.augmentations import DigitViews
 from controlgen.config import EmbedConfig, EncoderConfig
 from controlgen.datasets.arrays import ArrayImages

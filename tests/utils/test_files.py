@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from controlgen import Editor
-from controlgen.artifacts.store import write_text
 from controlgen.errors import ConfigError
-from controlgen.images import whole
-from controlgen.utils.files import atomic_write, ensure_writable_dir, ensure_writable_file
+from controlgen.images import atomic_target
+from controlgen.utils.files import (
+    atomic_write,
+    ensure_writable_dir,
+    ensure_writable_file,
+    write_text,
+)
 
 LONG = "x" * 300
 CHANGE = 'text("a digit eight") - text("a digit three")'
@@ -71,7 +75,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
 def test_what_fails_under_way_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("before")
-    for opened in (atomic_write, whole):
+    for opened in (atomic_write, atomic_target):
         with pytest.raises(RuntimeError), opened(path) as partial:
             Path(str(partial)).write_text("half")
             raise RuntimeError

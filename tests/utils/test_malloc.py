@@ -15,9 +15,9 @@ GLIBC = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
 FAULTS = """
 import resource, sys
 import torch
-from controlgen.utils.malloc import keep_freed
+from controlgen.utils.malloc import retain_freed_memory
 if sys.argv[1] == "kept":
-    assert keep_freed()
+    assert retain_freed_memory()
 torch.set_num_threads(1)
 def step():
     blocks = [torch.ones(2**20) for _ in range(8)]

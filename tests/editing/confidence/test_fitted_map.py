@@ -10,12 +10,12 @@ import pytest
 
 from controlgen import Editor, stages
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.artifacts.formats import load_arrays, save_arrays
-from controlgen.artifacts.store import finish
+from controlgen.artifacts.store import write_manifest
 from controlgen.config import FitConfig, ReachabilityConfig
 from controlgen.editing.checkpoint import read_reachability
 from controlgen.editing.confidence.score import INPUTS
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
+from controlgen.utils.array_files import load_arrays, save_arrays
 
 
 def test_no_reachability_is_no_setting() -> None:
@@ -106,7 +106,7 @@ def test_files_that_do_not_fit_are_refused(believed: Path, tmp_path: Path) -> No
             (folder / "reachability.safetensors").write_bytes(
                 (folder / "statistics.safetensors").read_bytes()
             )
-        finish(folder, "map", folder.name, f"{index:012d}", {}, 0.0)
+        write_manifest(folder, "map", folder.name, f"{index:012d}", {}, 0.0)
         kind, said = ArtifactCorrupt, r"reachability\.safetensors: the reach"
         if spoil == "version":
             kind, said = Incompatible, "is of an earlier version.*fit the map again"

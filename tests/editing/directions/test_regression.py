@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from controlgen.artifacts.bank import Bank
+from controlgen.artifacts.bank import SampleBank
 from controlgen.attributes import Strokes
 from controlgen.attributes.strokes import NAMES
 from controlgen.editing import Editor
@@ -159,7 +159,7 @@ def test_the_values_of_a_known_attribute_give_its_own_direction(
 ) -> None:
     assert measuring.bank is not None and measuring.attributes is not None
     # The very images that the map's own attributes were fitted on, but for the tenth kept back.
-    train = Bank.open(line.store.path(line.bank), line.store.path(line.features), 160).train
+    train = SampleBank.open(line.store.path(line.bank), line.store.path(line.features), 160).train
     pixels = measuring.bank_items(0, measuring.bank.n).pixels[train]
     values = measuring.attributes.measure(pixels)[:, NAMES.index("ink")]
     found = measuring.direction(values=values, of=pixels)
