@@ -22,29 +22,29 @@ import numpy as np
 
 from controlgen import Editor
 from controlgen.artifacts.bank import SampleBank
-from controlgen.editing.candidates import latents_of
-from controlgen.evaluation.markdown import table
-from controlgen.features import EfficientNetLite0
+from controlgen.editing.candidates import sample_latents
+from controlgen.evaluation.markdown import markdown_table
+from controlgen.features import EfficientNetLite0Config
 from controlgen.metrics.diversity import euclidean, group_diversity
-from controlgen.metrics.inversion import latent_r2, paired_cosine, recall_at_1, shell_norm
+from controlgen.metrics.inversion import latent_r2, paired_cosine, recall_at_1, relative_latent_norm
 from controlgen.regressors import (
-    Answering,
-    CycleMLP,
-    Flow,
+    SupportsSampling,
+    CycleMLPConfig,
+    FlowConfig,
     Regressor,
-    Retrieval,
+    RetrievalConfig,
     RetrievalRegressor,
-    Ridge,
+    RidgeConfig,
 )
-from controlgen.stages.fit_map import Frozen
+from controlgen.stages.fit_map import FrozenRoundTrip
 
 ROOT = Path(__file__).parents[1]
 LADDER = {
-    "retrieval": Retrieval(),
-    "ridge": Ridge(),
-    "least squares": CycleMLP(cycle_steps=0),
-    "cycle-mlp": CycleMLP(),
-    "flow": Flow(),
+    "retrieval": RetrievalConfig(),
+    "ridge": RidgeConfig(),
+    "least squares": CycleMLPConfig(cycle_steps=0),
+    "cycle-mlp": CycleMLPConfig(),
+    "flow": FlowConfig(),
 }
 HEAD = [
     *("map", "seed", "fit s", "p95 ms", "cosine f1", "R@1", "cosine f2", "latent R2"),
@@ -80,7 +80,7 @@ class Trial:
         self.latents, pixels, self.asked = (
             np.array(rows[part]) for rows in (bank.latents, bank.pixels, bank.features)
         )
-        self.audit = EfficientNetLite0().open()
+        self.audit = EfficientNetLite0Config().open()
         self.audit_asked = self.audit.embed(pixels)
 
     def of(self, fitted: Regressor, seed: int) -> list[float]:
@@ -88,8 +88,8 @@ class Trial:
         taken = []
         for i in range(SINGLES + 1):
             began = time.perf_counter()
-            one = self.asked[i % len(self.asked)][None]
-            self.editor.generate(np.asarray(fitted.predict(one), np.float32))
+            single = self.asked[i % len(self.asked)][None]
+            self.editor.generate(np.asarray(fitted.predict(single), np.float32))
             taken.append(1000 * (time.perf_counter() - began))
         latents = np.asarray(fitted.predict(self.asked), np.float32)
         pixels = self.editor.generate(latents)
@@ -100,7 +100,7 @@ class Trial:
             recall_at_1(self.asked, obtained).mean(),
             paired_cosine(self.audit_asked, self.audit.embed(pixels)).mean(),
             latent_r2(self.latents, latents),
-            shell_norm(latents).mean(),
+            relative_latent_norm(latents).mean(),
             *self.many(fitted, seed),
         ]
 
@@ -110,16 +110,16 @@ class Trial:
             # The floor for many answers: the k nearest of the bank.
             order = np.argsort(-(self.asked @ fitted.features_.T), axis=1)[:, : self.k]
             latents = np.asarray(fitted.latents_[order], np.float32)
-        elif isinstance(fitted, Answering):
-            latents = latents_of(fitted, self.asked, self.k, seed)
+        elif isinstance(fitted, SupportsSampling):
+            latents = sample_latents(fitted, self.asked, self.k, seed)
         else:
             seen_with = (self.editor.statistics, self.editor.image_shape)
-            made = Editor(self.editor.generator, self.editor.space, fitted, *seen_with)
-            latents = made.answers(self.asked, self.k, seed).latents
-        seen = self.audit.embed(self.editor.generate(latents.reshape(-1, latents.shape[2])))
+            result = Editor(self.editor.generator, self.editor.space, fitted, *seen_with)
+            latents = result.candidates(self.asked, self.k, seed).latents
+        recorded = self.audit.embed(self.editor.generate(latents.reshape(-1, latents.shape[2])))
         groups = np.repeat(np.arange(len(self.asked)), self.k)
-        spread = group_diversity(seen, groups, euclidean, seed).mean
-        return spread, paired_cosine(self.audit_asked[groups], seen).mean()
+        spread = group_diversity(recorded, groups, euclidean, seed).mean
+        return spread, paired_cosine(self.audit_asked[groups], recorded).mean()
 
 
 def main() -> None:
@@ -148,18 +148,18 @@ def main() -> None:
         for name in asked.maps:
             fitted = quicker(LADDER[name], asked.share).build(seed)
             began = time.process_time()
-            fitted.fit(features, latents, Frozen(editor.generator, editor.space))
+            fitted.fit(features, latents, FrozenRoundTrip(editor.generator, editor.space))
             rows[name, seed] = [time.process_time() - began, *trial.of(fitted, seed)]
     lines = []
     for (name, seed), numbers in rows.items():
-        one = rows.get(("cycle-mlp", seed))
-        loss = 1 - numbers[-1] / one[4] if one else np.nan
-        shown = [f"{number:.3f}" for number in (*numbers, loss)]
-        lines.append([name, str(seed), *("-" if text == "nan" else text for text in shown)])
+        single = rows.get(("cycle-mlp", seed))
+        loss = 1 - numbers[-1] / single[4] if single else np.nan
+        displayed = [f"{number:.3f}" for number in (*numbers, loss)]
+        lines.append([name, str(seed), *("-" if text == "nan" else text for text in displayed)])
     steps = f"{asked.share:g} of the usual steps"
     text = (
         f"{len(features):,} pairs, {len(trial.asked)} targets, k = {asked.k}, {steps}\n\n"
-        f"{table(HEAD, lines)}\n"
+        f"{markdown_table(HEAD, lines)}\n"
     )
     print(text)
     if asked.output:

@@ -63,12 +63,12 @@ def ours(metric: str) -> Action:
         return inception_score.inception_score(probabilities).mean
 
     def shares(a: Any, b: Any, draws: int = 1) -> list[float]:
-        found = precision_recall.precision_recall(a, b, 0, NEIGHBOURS, draws)
-        return [one.mean for one in found]
+        actual = precision_recall.precision_recall(a, b, 0, NEIGHBOURS, draws)
+        return [item.mean for item in actual]
 
     def balls(a: Any, b: Any, draws: int = 1) -> list[float]:
-        found = precision_recall.density_coverage(a, b, 0, NEIGHBOURS, draws)
-        return [one.mean for one in found]
+        actual = precision_recall.density_coverage(a, b, 0, NEIGHBOURS, draws)
+        return [item.mean for item in actual]
 
     return {
         "FD": frechet.frechet_distance,
@@ -132,7 +132,7 @@ def torchmetrics(metric: str) -> Action:
 
     def frechet(a: Any, b: Any) -> Any:
         sides = [torch.from_numpy(rows) for rows in (a, b)]
-        return fid._compute_fid(*(one for x in sides for one in (x.mean(0), x.T.cov())))
+        return fid._compute_fid(*(item for x in sides for item in (x.mean(0), x.T.cov())))
 
     def score(logits: Any) -> Any:
         measure = inception.InceptionScore(feature=torch.nn.Identity(), splits=1)
@@ -149,7 +149,7 @@ def torchmetrics(metric: str) -> Action:
     class Generator(torch.nn.Module):
         def __init__(self, *latents: Any) -> None:
             super().__init__()
-            self.latents = [torch.from_numpy(one) for one in latents]
+            self.latents = [torch.from_numpy(latent) for latent in latents]
 
         def sample(self, n: int) -> Any:
             return self.latents.pop(0)[:n]
@@ -178,11 +178,11 @@ def torch_fidelity(metric: str) -> Action:
         return metric_fid.fid_statistics_to_metric(*sides, False)[metric_fid.KEY_METRIC_FID]
 
     def subsets(a: Any, b: Any) -> Any:
-        found = metric_kid.kid_features_to_metric(
+        actual = metric_kid.kid_features_to_metric(
             torch.from_numpy(a), torch.from_numpy(b), kid_subsets=SUBSETS,
             kid_subset_size=min(SUBSET, len(a)), verbose=False,
         )  # fmt: skip
-        return found[metric_kid.KEY_METRIC_KID_MEAN]
+        return actual[metric_kid.KEY_METRIC_KID_MEAN]
 
     def gaussian(a: Any, b: Any) -> Any:
         a, b = unit(a), unit(b)
@@ -191,8 +191,8 @@ def torch_fidelity(metric: str) -> Action:
         return 1000 * metric_kid.mmd2(*tables, mmd_est="biased")
 
     def score(logits: Any) -> Any:
-        found = metric_isc.isc_features_to_metric(torch.from_numpy(logits), 1, shuffle=False)
-        return found[metric_isc.KEY_METRIC_ISC_MEAN]
+        actual = metric_isc.isc_features_to_metric(torch.from_numpy(logits), 1, shuffle=False)
+        return actual[metric_isc.KEY_METRIC_ISC_MEAN]
 
     def shares(a: Any, b: Any) -> Any:
         sides = torch.from_numpy(b), torch.from_numpy(a)
@@ -217,7 +217,7 @@ def clean_fid(metric: str) -> Action:
 
     def frechet(a: Any, b: Any) -> Any:
         sides = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a, b))
-        return fid.frechet_distance(*(one for side in sides for one in side))
+        return fid.frechet_distance(*(item for side in sides for item in side))
 
     return {"FD": frechet}[metric]
 
@@ -226,8 +226,8 @@ def prdc(metric: str) -> Action:
     from prdc import compute_prdc
 
     def shares(a: Any, b: Any) -> list[float]:
-        found = compute_prdc(a, b, NEIGHBOURS)
-        return [found[name] for name in metric.split(", ")]
+        actual = compute_prdc(a, b, NEIGHBOURS)
+        return [actual[name] for name in metric.split(", ")]
 
     return shares
 

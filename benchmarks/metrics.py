@@ -90,9 +90,9 @@ def child(library: str, metric: str, n: int, d: int, dtype: str) -> None:
     stood, start = resident(), time.process_time()
     answer = action(*given)
     seconds = time.process_time() - start
-    numbers = [float(one) for one in np.atleast_1d(answer)]
-    found = {"seconds": seconds, "rise_mb": peak() - stood, "peak_mb": peak(), "answer": numbers}
-    print(json.dumps(found))
+    numbers = [float(item) for item in np.atleast_1d(answer)]
+    actual = {"seconds": seconds, "rise_mb": peak() - stood, "peak_mb": peak(), "answer": numbers}
+    print(json.dumps(actual))
 
 
 def resident() -> float:
@@ -123,7 +123,9 @@ def measured(library: str, metric: str, n: int, d: int, dtype: str = "float64") 
 def difference(theirs: list[float], own: list[float]) -> float:
     """Largest relative difference of the numbers."""
     pairs = zip(theirs, own, strict=True)
-    return max(abs(one - other) / max(abs(one), abs(other), 1e-300) for one, other in pairs)
+    return max(
+        abs(single - other) / max(abs(single), abs(other), 1e-300) for single, other in pairs
+    )
 
 
 def compared(metric: str, n: int, d: int, repeats: int, missing: set[str]) -> Iterator[dict]:
@@ -186,15 +188,15 @@ def line(row: dict[str, Any]) -> str:
 
 def large(n: int, d: int) -> dict[str, Any]:
     """CMMD by blocks where dense tables do not fit."""
-    found = measured("ours", "CMMD", n, d, "float32")
+    actual = measured("ours", "CMMD", n, d, "float32")
     dense = 3 * 8 * n**2 / 2**20
     print(f"\nCMMD, {n} x {d} float32 features a side, in blocks\n")
     print("| seconds | rise, MB | peak, MB | three dense tables, MB | ratio |")
     print("| --- | --- | --- | --- | --- |")
-    figures = *(found[what] for what in ("seconds", "rise_mb", "peak_mb")), dense
-    ratio = dense / max(found["rise_mb"], 1)
+    figures = *(actual[what] for what in ("seconds", "rise_mb", "peak_mb")), dense
+    ratio = dense / max(actual["rise_mb"], 1)
     print(f"| {' | '.join(f'{figure:.0f}' for figure in figures)} | {ratio:.0f} |", flush=True)
-    return {"metric": "CMMD", "n": n, "d": d, **found, "dense_mb": dense}
+    return {"metric": "CMMD", "n": n, "d": d, **actual, "dense_mb": dense}
 
 
 def asked() -> argparse.Namespace:

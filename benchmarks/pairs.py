@@ -17,13 +17,13 @@ import numpy as np
 from maps import LADDER, ROOT, quicker
 
 from controlgen import Editor, __version__
-from controlgen.evaluation.markdown import shown, table
-from controlgen.features import EfficientNetLite0
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.features import EfficientNetLite0Config
 from controlgen.figures import Point, quality_curves
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 from controlgen.metrics.inversion import paired_cosine, pixel_error, recall_at_1
 from controlgen.regressors import Regressor
-from controlgen.stages.fit_map import Frozen
+from controlgen.stages.fit_map import FrozenRoundTrip
 from controlgen.types import Pixels
 from controlgen.utils.progress import TqdmReporter
 
@@ -37,12 +37,12 @@ SEED = 1  # of the pairs
 def pairs_of(editor: Editor, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Latents (n z) and the features (n d) of their images."""
     latents, features = [], []
-    with TqdmReporter().meter("pairs", n, unit="pairs") as meter:
+    with TqdmReporter().start("pairs", n, unit="pairs") as meter:
         for first in range(0, n, AT_ONCE):
             samples = editor.sample(min(AT_ONCE, n - first), SEED, first)
             latents.append(samples.latents)
             features.append(editor.embed(samples.pixels))
-            meter.to(min(first + AT_ONCE, n))
+            meter.update_to(min(first + AT_ONCE, n))
     return np.concatenate(latents), np.concatenate(features)
 
 
@@ -52,18 +52,18 @@ class Targets:
     def __init__(self, editor: Editor, pixels: Pixels) -> None:
         self.editor, self.pixels = editor, pixels
         self.asked = editor.embed(self.pixels)
-        self.audit = EfficientNetLite0().open()
+        self.audit = EfficientNetLite0Config().open()
         self.audit_asked = self.audit.embed(self.pixels)
 
     def of(self, fitted: Regressor) -> dict[str, np.ndarray]:
         """Each measure of each target (n)."""
-        made = self.editor.generate(np.asarray(fitted.predict(self.asked), np.float32))
-        obtained = self.editor.embed(made)
+        result = self.editor.generate(np.asarray(fitted.predict(self.asked), np.float32))
+        obtained = self.editor.embed(result)
         return {
             "cosine f1": paired_cosine(self.asked, obtained),
-            "cosine f2": paired_cosine(self.audit_asked, self.audit.embed(made)),
+            "cosine f2": paired_cosine(self.audit_asked, self.audit.embed(result)),
             "R@1": recall_at_1(self.asked, obtained),
-            "pixel error": pixel_error(self.pixels, made),
+            "pixel error": pixel_error(self.pixels, result),
         }
 
 
@@ -82,35 +82,37 @@ def main() -> None:
     editor = Editor.load(asked.map)
     latents, features = pairs_of(editor, max(asked.pairs))
     targets = Targets(editor, editor.sample(asked.n, SEED + 1).pixels)
-    found: dict[tuple[str, int], dict[str, Interval]] = {}
-    with TqdmReporter().meter("fits", len(asked.maps) * len(asked.pairs), unit="fits") as meter:
+    actual: dict[tuple[str, int], dict[str, Interval]] = {}
+    with TqdmReporter().start("fits", len(asked.maps) * len(asked.pairs), unit="fits") as meter:
         for name in asked.maps:
             for budget in asked.pairs:
-                tried = []
+                attempts = []
                 for seed in asked.seeds:
                     fitted = quicker(LADDER[name], asked.share).build(seed)
                     fitted.fit(
-                        features[:budget], latents[:budget], Frozen(editor.generator, editor.space)
+                        features[:budget],
+                        latents[:budget],
+                        FrozenRoundTrip(editor.generator, editor.space),
                     )
-                    tried.append(targets.of(fitted))
-                found[name, budget] = {
-                    measure: interval(np.mean([one[measure] for one in tried], 0), SEED)
+                    attempts.append(targets.of(fitted))
+                actual[name, budget] = {
+                    measure: mean_interval(np.mean([item[measure] for item in attempts], 0), SEED)
                     for measure in MEASURES
                 }
-                meter.to(len(found))
+                meter.update_to(len(actual))
 
     lines = [
-        [name, f"{budget:,}", *(shown(row[measure]) for measure in MEASURES)]
-        for (name, budget), row in found.items()
+        [name, f"{budget:,}", *(format_interval(row[measure]) for measure in MEASURES)]
+        for (name, budget), row in actual.items()
     ]
     text = f"{asked.n} targets, seeds {asked.seeds}, {asked.share:g} of the usual steps\n\n"
-    text += table(["map", "pairs", *MEASURES], lines) + "\n"
+    text += markdown_table(["map", "pairs", *MEASURES], lines) + "\n"
     print(text)
     if asked.output:
         asked.output.mkdir(parents=True, exist_ok=True)
         (asked.output / "pairs.md").write_text(text, encoding="utf-8")
         origin = {"model": Path(asked.map).name, "seed": SEED, "version": __version__}
-        draw(asked.output / "pairs.png", found, origin | {"recipe": "quality against pairs"})
+        draw(asked.output / "pairs.png", actual, origin | {"recipe": "quality against pairs"})
 
 
 def draw(

@@ -16,34 +16,48 @@ from controlgen.artifacts.bank import SampleBank
 from controlgen.artifacts.store import open_artifact, read_manifest
 from controlgen.config import ReachabilityConfig
 from controlgen.datasets import AnyDataset
-from controlgen.editing.confidence.fit import Judged
-from controlgen.evaluation.markdown import shown, table
-from controlgen.stages.fit_confidence import Believing
+from controlgen.editing.confidence.fit import ConfidenceReport
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.stages.fit_confidence import ConfidenceFit
 from controlgen.utils.files import read_json
 
 
-def markdown(judged: Judged) -> str:
+def markdown(judged: ConfidenceReport) -> str:
     """All that was judged, as tables."""
     bins = [
-        [f"{b.low:.1f} to {b.high:.1f}", str(b.n), shown(b.predicted), shown(b.observed)]
+        [
+            f"{b.low:.1f} to {b.high:.1f}",
+            str(b.n),
+            format_interval(b.predicted),
+            format_interval(b.observed),
+        ]
         for b in judged.bins
     ]
     kinds = [
-        [k.kind, str(k.n), shown(k.near), shown(k.score), shown(k.warned), shown(k.auroc)]
+        [
+            k.kind,
+            str(k.n),
+            format_interval(k.near),
+            format_interval(k.score),
+            format_interval(k.warned),
+            format_interval(k.auroc),
+        ]
         for k in judged.kinds
     ]
-    inputs = [[i.input, shown(i.without), shown(i.alone)] for i in judged.inputs]
+    inputs = [
+        [i.input, format_interval(i.without), format_interval(i.alone)] for i in judged.inputs
+    ]
     lines = [
         f"near: audit cosine at least {judged.near_means:.3f}; fitted on {judged.fitted}, judged "
         f"on {judged.judged}, of which {judged.share:.1%} are near",
-        f"AUROC {shown(judged.auroc)}; among likely kinds {shown(judged.auroc_near)}; among "
-        f"held-out samples {shown(judged.auroc_bank)}",
+        f"AUROC {format_interval(judged.auroc)}; among likely kinds {format_interval(judged.auroc_near)}; among "
+        f"held-out samples {format_interval(judged.auroc_bank)}",
         f"Brier {judged.brier:.3f} (constant {judged.brier_constant:.3f}); calibration error "
-        f"{judged.calibration_error:.3f}; of answers not near {shown(judged.failures_warned)} are "
-        f"warned; of warnings {shown(judged.warnings_right)} are right",
-        table(["score", "n", "predicted", "observed"], bins),
-        table(["kind", "n", "near", "mean score", "warned", "AUROC within"], kinds),
-        table(["input", "AUROC without", "AUROC alone"], inputs),
+        f"{judged.calibration_error:.3f}; of answers not near {format_interval(judged.failures_warned)} are "
+        f"warned; of warnings {format_interval(judged.warnings_right)} are right",
+        markdown_table(["score", "n", "predicted", "observed"], bins),
+        markdown_table(["kind", "n", "near", "mean score", "warned", "AUROC within"], kinds),
+        markdown_table(["input", "AUROC without", "AUROC alone"], inputs),
     ]
     return "\n\n".join(lines)
 
@@ -68,13 +82,13 @@ def main() -> None:
     gan = read_json(store.open(ArtifactRef.parse(made_from["gan"])) / "config.json")
     config = ReachabilityConfig(targets=given.targets, seed=given.seed)
     dataset: Any = TypeAdapter(AnyDataset).validate_python(gan["dataset"])
-    believing = Believing.of(config, dataset)
+    believing = ConfidenceFit.of(config, dataset)
     assert believing is not None
-    found, judged = believing.learn(Editor.load(folder), items)
-    print(f"warnings below {found.warn_below:.3f}\n")
+    actual, judged = believing.learn(Editor.load(folder), items)
+    print(f"warnings below {actual.warn_below:.3f}\n")
     print(markdown(judged))
     if given.json:
-        given.json.write_text(json.dumps(judged.effective(), indent=1) + "\n")
+        given.json.write_text(json.dumps(judged.to_dict(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from pairs import MEASURES, SEED, Targets, pairs_of
 
 from controlgen import Editor
 from controlgen.config import RunConfig
-from controlgen.datasets import pinned
-from controlgen.evaluation.markdown import shown, table
-from controlgen.images import to_unit
-from controlgen.metrics.bootstrap import interval
-from controlgen.metrics.classifier import sources_of
+from controlgen.datasets import with_content_hash
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.images import to_signed_float
+from controlgen.metrics.bootstrap import mean_interval
+from controlgen.metrics.classifier import source_ids
 from controlgen.regressors import RealTargets
 from controlgen.rng import stream
-from controlgen.stages.fit_map import Frozen
+from controlgen.stages.fit_map import FrozenRoundTrip
 from controlgen.utils.progress import TqdmReporter
 
 
@@ -46,41 +46,51 @@ def main() -> None:
     asked = parser.parse_args()
 
     editor = Editor.load(asked.map)
-    data = pinned(RunConfig.load(asked.config, asked.overrides).train.dataset)
-    train, test = data.open(), data.judging("test").open()
+    data = with_content_hash(RunConfig.load(asked.config, asked.overrides).train.dataset)
+    train, test = data.open(), data.with_split("test").open()
     some = np.sort(stream(SEED, "real targets").permutation(len(train))[: asked.real])
     held = np.sort(stream(SEED, "real test").permutation(len(test))[: asked.n])
     pixels = train.pixels(some)
-    real = RealTargets(torch.from_numpy(editor.embed(pixels)), to_unit(pixels))
+    real = RealTargets(torch.from_numpy(editor.embed(pixels)), to_signed_float(pixels))
     latents, features = pairs_of(editor, asked.pairs)
     targets = {
-        "real": (Targets(editor, test.pixels(held)), sources_of(test, held)),
+        "real": (Targets(editor, test.pixels(held)), source_ids(test, held)),
         "generated": (Targets(editor, editor.sample(asked.n, SEED + 1).pixels), None),
     }
     ways = {"pairs alone": None, f"and {len(some):,} real images": real}
-    found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
+    actual: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
     fits = [(seed, name) for seed in asked.seeds for name in ways]
-    with TqdmReporter().meter("fits", len(fits), unit="fits") as meter:
+    with TqdmReporter().start("fits", len(fits), unit="fits") as meter:
         for done, (seed, name) in enumerate(fits, 1):
             fitted = quicker(LADDER["cycle-mlp"], asked.share).build(seed)
-            fitted.fit(features, latents, Frozen(editor.generator, editor.space, ways[name]))
-            for kind, (tried, _) in targets.items():
-                found.setdefault((kind, name), []).append(tried.of(fitted))
-            meter.to(done)
+            fitted.fit(
+                features, latents, FrozenRoundTrip(editor.generator, editor.space, ways[name])
+            )
+            for kind, (attempts, _) in targets.items():
+                actual.setdefault((kind, name), []).append(attempts.of(fitted))
+            meter.update_to(done)
 
     lines = []
     for kind, (_, sources) in targets.items():
         means = [
-            {one: np.mean([run[one] for run in found[kind, name]], 0) for one in MEASURES}
+            {
+                measure: np.mean([run[measure] for run in actual[kind, name]], 0)
+                for measure in MEASURES
+            }
             for name in ways
         ]
         rows = dict(zip(ways, means, strict=True))
-        rows["difference"] = {one: means[1][one] - means[0][one] for one in MEASURES}
+        rows["difference"] = {
+            measure: means[1][measure] - means[0][measure] for measure in MEASURES
+        }
         for name, row in rows.items():
-            cells = (shown(interval(row[one], SEED, 1000, sources)) for one in MEASURES)
+            cells = (
+                format_interval(mean_interval(row[measure], SEED, 1000, sources))
+                for measure in MEASURES
+            )
             lines.append([kind, name, str(len(row["R@1"])), *cells])
     text = f"{len(features):,} pairs, seeds {asked.seeds}, {asked.share:g} of the usual steps\n\n"
-    text += table(["targets", "fitted on", "n", *MEASURES], lines) + "\n"
+    text += markdown_table(["targets", "fitted on", "n", *MEASURES], lines) + "\n"
     print(text)
     if asked.output:
         (asked.output / "real.md").write_text(text, encoding="utf-8")

@@ -16,12 +16,12 @@ import numpy as np
 
 from controlgen import Editor, __version__
 from controlgen.editing import feature_math
-from controlgen.evaluation.inversion import optimise
-from controlgen.evaluation.markdown import shown, table
-from controlgen.features import EfficientNetLite0
+from controlgen.evaluation.inversion import optimise_latents
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.features import EfficientNetLite0Config
 from controlgen.figures import Point, quality_curves
-from controlgen.metrics.bootstrap import Interval, interval
-from controlgen.metrics.inversion import paired_cosine, recall_at_1, shell_norm
+from controlgen.metrics.bootstrap import Interval, mean_interval
+from controlgen.metrics.inversion import paired_cosine, recall_at_1, relative_latent_norm
 from controlgen.rng import normals
 from controlgen.types import Features, Latents
 
@@ -50,10 +50,11 @@ def measured(
         "cosine f1": paired_cosine(asked, obtained),
         "cosine audit": None if seen is None else paired_cosine(seen, audit.embed(pixels)),
         "R@1": recall_at_1(asked, obtained),
-        "norm over sqrt(z)": shell_norm(latents),
+        "norm over sqrt(z)": relative_latent_norm(latents),
     }
     return {
-        name: None if one is None else interval(one, SEED, 1000) for name, one in values.items()
+        name: None if value is None else mean_interval(value, SEED, 1000)
+        for name, value in values.items()
     }
 
 
@@ -70,36 +71,36 @@ def timed(editor: Editor, asked: Features, steps: int) -> float:
 
 def rows_of(editor: Editor, given: argparse.Namespace) -> list[Row]:
     """Every number of steps on both kinds of target, and the long descent on the first few."""
-    n, audit = given.targets, EfficientNetLite0().open()
+    n, audit = given.targets, EfficientNetLite0Config().open()
     pixels = editor.sample(3 * n, seed=SEED, start=100_000).pixels
     features = editor.embed(pixels)
     plain, a, b = features[:n], features[n : 2 * n], features[2 * n :]
-    targets = {"sample": plain, "edited, c + (a - b)": feature_math.unit(plain + (a - b))}
+    targets = {"sample": plain, "edited, c + (a - b)": feature_math.normalize_rows(plain + (a - b))}
     few, rows = min(given.cold, n), []
     for kind, asked in targets.items():
-        seen = audit.embed(pixels[:n]) if kind == "sample" else None
+        recorded = audit.embed(pixels[:n]) if kind == "sample" else None
         start = editor.invert(asked)
         for steps in given.steps:
-            found = editor.refine(start, asked, steps)
+            actual = editor.refine(start, asked, steps)
             rows.append(
                 Row(
                     kind,
                     f"{steps}",
                     steps,
-                    measured(editor, found, asked, audit, seen),
+                    measured(editor, actual, asked, audit, recorded),
                     timed(editor, asked, steps),
                 )
             )
         # R@1 of few is among few, so the map is shown on the same ones.
         if few:
             cold = normals(SEED, "optimisation start", 0, few, editor.latent_size)
-            found = optimise(editor, asked[:few], cold, given.cold_steps)
+            actual = optimise_latents(editor, asked[:few], cold, given.cold_steps)
             began = time.perf_counter()
-            optimise(editor, asked[:1], cold[:1], TIMED)
+            optimise_latents(editor, asked[:1], cold[:1], TIMED)
             spent = 1000 * (time.perf_counter() - began) / TIMED * given.cold_steps
-            some = asked[:few], audit, None if seen is None else seen[:few]
+            some = asked[:few], audit, None if recorded is None else recorded[:few]
             name = f"{given.cold_steps} cold, {few} targets"
-            rows.append(Row(kind, name, -1, measured(editor, found, *some), spent))
+            rows.append(Row(kind, name, -1, measured(editor, actual, *some), spent))
             rows.append(Row(kind, f"0, same {few}", -2, measured(editor, start[:few], *some), None))
     return rows
 
@@ -127,9 +128,11 @@ def main() -> None:
         times = ["-", "-"]
         if spent is not None:
             times = [f"{spent:.1f}", f"{spent / (base[row.kind] or 1):.1f}"]
-        lines.append([row.kind, row.name, *(shown(row.values[m]) for m in MEASURES), *times])
+        lines.append(
+            [row.kind, row.name, *(format_interval(row.values[m]) for m in MEASURES), *times]
+        )
     head = ["targets", "steps", *MEASURES, "ms an edit", "times as long as the map"]
-    text = f"n = {given.targets}, seed {SEED}\n\n{table(head, lines)}\n"
+    text = f"n = {given.targets}, seed {SEED}\n\n{markdown_table(head, lines)}\n"
     print(text)
     if given.output:
         given.output.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from controlgen.evaluation.markdown import shown, table
-from controlgen.evaluation.objective_table import over_seeds
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.evaluation.objective_table import mean_over_seeds
 from controlgen.evaluation.slider_results import CORRECTED, HELD, PLAIN, PLAIN_CORRECTED
 
 Rows = list[dict[str, Any]]
@@ -52,10 +52,10 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 
 def rows_at(report: dict[str, Any], path: tuple[str, ...]) -> Rows:
     """The rows of a table; none where a report lacks it."""
-    found: Any = report
+    actual: Any = report
     for key in path:
-        found = (found or {}).get(key)
-    return found or []
+        actual = (actual or {}).get(key)
+    return actual or []
 
 
 def number(value: Any) -> float | None:
@@ -66,52 +66,61 @@ def number(value: Any) -> float | None:
 def protocol(reports: list[dict[str, Any]]) -> list[str]:
     """Every table over the reports, those rows that all of them have."""
     parts = []
-    for title, (path, named, measured) in TABLES.items():
+    for title, (path, by_name, measured) in TABLES.items():
         tables = [
-            {tuple(row[key] for key in named): row for row in rows_at(one, path)} for one in reports
+            {tuple(row[key] for key in by_name): row for row in rows_at(report, path)}
+            for report in reports
         ]
-        shared = [name for name in tables[0] if all(name in one for one in tables)]
+        shared = [name for name in tables[0] if all(name in report for report in tables)]
         lines = []
         for name in shared:
             cells = []
             for key in measured:
-                values = [number(one[name].get(key)) for one in tables]
-                known = [value for value in values if value is not None]
-                cells.append(shown(over_seeds(known)) if len(known) == len(values) else "-")
+                values = [number(report[name].get(key)) for report in tables]
+                reference = [value for value in values if value is not None]
+                cells.append(
+                    format_interval(mean_over_seeds(reference))
+                    if len(reference) == len(values)
+                    else "-"
+                )
             lines.append([*name, *cells])
         if lines:
-            parts += [f"## {title}", table([*named, *measured], lines)]
+            parts += [f"## {title}", markdown_table([*by_name, *measured], lines)]
     return parts
 
 
 def goal(name: str) -> str:
     """A target's name without the way of moving a slider, of which a report counts the better."""
     ways = (PLAIN, PLAIN_CORRECTED, HELD, CORRECTED)
-    return next((name.removesuffix(f", {way}") for way in ways if name.endswith(f", {way}")), name)
+    return next(
+        (name.removesuffix(f", {mode}") for mode in ways if name.endswith(f", {mode}")), name
+    )
 
 
 def targets(reports: list[dict[str, Any]]) -> str:
     """Every target that a report has, and what each of those measured."""
-    found: dict[str, Rows] = {}
+    actual: dict[str, Rows] = {}
     for report in reports:
-        for one in report["targets"]:
-            found.setdefault(goal(one["name"]), []).append(one)
+        for target in report["targets"]:
+            actual.setdefault(goal(target["name"]), []).append(target)
     lines = []
-    for name, same in found.items():
-        values = [one["measured"] for one in same]
-        met = f"{sum(one['met'] for one in same)} of {len(same)}"
+    for name, same in actual.items():
+        values = [target["measured"] for target in same]
+        met = f"{sum(target['met'] for target in same)} of {len(same)}"
         each = ", ".join("-" if value is None else f"{value:.3f}" for value in values)
-        spread = "-" if None in values else shown(over_seeds(values))
-        names = {one["name"] for one in same}
+        spread = "-" if None in values else format_interval(mean_over_seeds(values))
+        names = {target["name"] for target in same}
         called = names.pop() if len(names) == 1 else f"{name}, the better way of each"
         lines.append([called, same[0]["wanted"], spread, each, met])
-    return table(["target", "wanted", "measured", "of each", "met"], lines)
+    return markdown_table(["target", "wanted", "measured", "of each", "met"], lines)
 
 
 def differing(reports: list[dict[str, Any]]) -> set[str]:
     """Names of settings of the evaluation that are not the same in all reports."""
     settings = [report["config"] for report in reports]
-    return {name for one in settings for name in one if one[name] != settings[0].get(name)}
+    return {
+        name for setting in settings for name in setting if setting[name] != settings[0].get(name)
+    }
 
 
 def main() -> None:
@@ -120,7 +129,7 @@ def main() -> None:
     parser.add_argument("reports", type=Path, nargs="+", help="folders that hold a report.json")
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
-    reports = [json.loads((one / "report.json").read_text("utf-8")) for one in asked.reports]
+    reports = [json.loads((report / "report.json").read_text("utf-8")) for report in asked.reports]
     if others := differing(reports) - {"seed"}:
         parser.error(f"the reports differ in {', '.join(sorted(others))}, not in a seed alone")
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from controlgen import Client, Editor
 from controlgen.editing import Recipe
-from controlgen.editing.rendering import draw_edit
+from controlgen.editing.rendering import render_edit
 from controlgen.serve import responses
 
 CLIENTS = (1, 8, 32)
@@ -46,8 +46,8 @@ def words(editor: Editor, at: int) -> str:
 def megabytes(process: int) -> float:
     """Resident memory of a process."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found.group(1)) / 1000 if found else float("nan")
+    actual = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(actual.group(1)) / 1000 if actual else float("nan")
 
 
 def told(name: str, taken: list[float]) -> None:
@@ -58,11 +58,11 @@ def told(name: str, taken: list[float]) -> None:
 
 def drawn(editor: Editor, asked: str) -> None:
     """An edit with its measurements, as the PNG that the API sends."""
-    query = editor.query(asked)
+    query = editor.resolve(asked)
     about = {"model": "bench", "weights": editor.weights, "picture": "result"}
     recipe = Recipe.parse({**about, "expression": query.expression})
-    edit = draw_edit(editor, query, recipe, BytesIO())
-    responses.picture(edit, 0, "", recipe.amount, query.hold, recipe)
+    edit = render_edit(editor, query, recipe, BytesIO())
+    responses.picture_response(edit, 0, "", recipe.amount, query.hold, recipe)
 
 
 def overhead(editor: Editor, client: Client) -> dict[str, float]:
@@ -72,7 +72,7 @@ def overhead(editor: Editor, client: Client) -> dict[str, float]:
     alone, and all that the API tells.
     """
     calls = {
-        "Editor.answer": editor.answer,
+        "Editor.answer": editor.apply,
         "the same, measured and drawn": lambda asked: drawn(editor, asked),
         "POST /v1/edit": client.answer,
     }
@@ -94,21 +94,23 @@ def rounds(map_folder: str, n: int) -> None:
         ("one core for both", [{cores[at % len(cores)]} for at in range(n)]),
         (f"{len(cores)} cores", [set(cores)] * n),
     ):
-        found = []
+        actual = []
         for use in sets:
             with only(use), served(map_folder) as (_, url):
                 command = [sys.executable, __file__, map_folder, "--beside", url]
-                told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            found.append(list(json.loads(told).values()))
-            print(f"{where}:", ", ".join(f"{one:.1f}" for one in found[-1]), "ms", flush=True)
-        alone, whole, asked = np.array(found).T
+                process = subprocess.run(
+                    command, stdout=subprocess.PIPE, text=True, check=True
+                ).stdout
+            actual.append(list(json.loads(process).values()))
+            print(f"{where}:", ", ".join(f"{item:.1f}" for item in actual[-1]), "ms", flush=True)
+        alone, full, asked = np.array(actual).T
         for name, values in (
             ("Editor.answer", alone),
-            ("the same, measured and drawn", whole),
+            ("the same, measured and drawn", full),
             ("POST /v1/edit", asked),
         ):
             print(f"{where}: {name}: {spread(values, 1)} ms, {n} rounds of {EDITS}")
-        for name, direct in (("the answer alone", alone), ("all that it tells", whole)):
+        for name, direct in (("the answer alone", alone), ("all that it tells", full)):
             over = spread(100 * (asked / direct - 1), 0)
             print(f"{where}: overhead of the API at one client, over {name}: {over} %")
 

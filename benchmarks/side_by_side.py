@@ -14,7 +14,7 @@ from typing import Any
 
 from readme import spread
 
-from controlgen.evaluation.markdown import table
+from controlgen.evaluation.markdown import markdown_table
 
 # What may differ between reports that are compared: none of it is a target or a budget.
 FREE = ("seed", "exemplars_by", "optimisation_targets", "optimisation_steps")
@@ -58,7 +58,7 @@ def inversion(reports: dict[str, Report]) -> str:
             row = row_of(report["inversion"], targets=targets, map=report["map_name"])
             if row:
                 rows.append([targets, name, str(row["n"]), *cells(row, INVERTED)])
-    return table(["images", "map", "n", *(SAID[key] for key in INVERTED)], rows)
+    return markdown_table(["images", "map", "n", *(SAID[key] for key in INVERTED)], rows)
 
 
 def edits(reports: dict[str, Report]) -> str:
@@ -70,10 +70,10 @@ def edits(reports: dict[str, Report]) -> str:
             continue
         best = row_of(figure["best"], method="feature arithmetic")
         real = row_of((figure["realism"] or {}).get("rows"), method="feature arithmetic")
-        told = [name, figure["exemplars_by"], f"{best['amount']:g}", str(best["n"])]
-        rows.append([*told, *cells(best, EDITED), *cells(real, ("kernel", "recall"))])
+        text = [name, figure["exemplars_by"], f"{best['amount']:g}", str(best["n"])]
+        rows.append([*text, *cells(best, EDITED), *cells(real, ("kernel", "recall"))])
     head = ["map", "exemplars by", "amount", "edits", *(SAID[key] for key in EDITED)]
-    return table([*head, "KD edited minus unedited", "recall"], rows)
+    return markdown_table([*head, "KD edited minus unedited", "recall"], rows)
 
 
 def sliders(reports: dict[str, Report]) -> str:
@@ -81,12 +81,12 @@ def sliders(reports: dict[str, Report]) -> str:
     names = next(iter(reports.values()))["sliders"]["names"]
     rows = []
     for name, report in reports.items():
-        found = report["sliders"]
-        moved = [row_of(found["rows"], attribute=one, way=WAYS[0]) for one in names]
-        shares = [row_of(found["leakage"], way=way) for way in WAYS]
-        told = [spread(row.get("spearman")) or "-" for row in moved]
-        rows.append([name, *told, *(spread(row.get("share")) or "-" for row in shares)])
-    return table(["map", *names, *(f"diagonal share, {way}" for way in WAYS)], rows)
+        actual = report["sliders"]
+        shifted = [row_of(actual["rows"], attribute=item, way=WAYS[0]) for item in names]
+        shares = [row_of(actual["leakage"], way=mode) for mode in WAYS]
+        text = [spread(row.get("spearman")) or "-" for row in shifted]
+        rows.append([name, *text, *(spread(row.get("share")) or "-" for row in shares)])
+    return markdown_table(["map", *names, *(f"diagonal share, {mode}" for mode in WAYS)], rows)
 
 
 def analogies(reports: dict[str, Report]) -> str:
@@ -101,7 +101,7 @@ def analogies(reports: dict[str, Report]) -> str:
         ]
         for name, report in reports.items()
     ]
-    return table(["map", *(SAID[key] for key in keys)], rows)
+    return markdown_table(["map", *(SAID[key] for key in keys)], rows)
 
 
 def variety(reports: dict[str, Report]) -> str:
@@ -113,22 +113,25 @@ def variety(reports: dict[str, Report]) -> str:
         for row in (report["variety"] or {}).get("rows", [])
         if "bank" not in row["images"]
     ]
-    return table(["map", "answers", "k", "cosine, own space", "cosine, audit", "diversity"], rows)
+    return markdown_table(
+        ["map", "answers", "k", "cosine, own space", "cosine, audit", "diversity"], rows
+    )
 
 
 def targets(reports: dict[str, Report]) -> str:
     """Every target that all have, and what each measured; those missed are in brackets."""
     first = next(iter(reports.values()))["targets"]
     rows = []
-    for one in first:
-        same = [row_of(report["targets"], name=one["name"]) for report in reports.values()]
+    for item in first:
+        same = [row_of(report["targets"], name=item["name"]) for report in reports.values()]
         if all(row and row["measured"] is not None for row in same):
-            shown = [f"{row['measured']:.3f}" for row in same]
-            told = [
-                text if row["met"] else f"({text})" for text, row in zip(shown, same, strict=True)
+            displayed = [f"{row['measured']:.3f}" for row in same]
+            reported = [
+                text if row["met"] else f"({text})"
+                for text, row in zip(displayed, same, strict=True)
             ]
-            rows.append([one["name"], one["wanted"], *told])
-    return table(["target (missed in brackets)", "wanted", *reports], rows)
+            rows.append([item["name"], item["wanted"], *reported])
+    return markdown_table(["target (missed in brackets)", "wanted", *reports], rows)
 
 
 TABLES = {
@@ -144,8 +147,10 @@ TABLES = {
 def differing(reports: dict[str, Report]) -> set[str]:
     """Names of settings of the evaluation that are not the same in all reports."""
     settings = [report["config"] for report in reports.values()]
-    names = {name for one in settings for name in one}
-    return {name for name in names for one in settings if one.get(name) != settings[0].get(name)}
+    names = {name for setting in settings for name in setting}
+    return {
+        name for name in names for setting in settings if setting.get(name) != settings[0].get(name)
+    }
 
 
 def main() -> None:
@@ -155,15 +160,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     reports = {}
-    for one in asked.reports:
-        name, _, folder = one.partition("=")
+    for item in asked.reports:
+        name, _, folder = item.partition("=")
         reports[name] = json.loads((Path(folder) / "report.json").read_text("utf-8"))
     if others := differing(reports) - set(FREE):
         parser.error(f"the reports differ in {', '.join(sorted(others))}")
     samples = {json.dumps(report["quality"]["confident"]) for report in reports.values()}
     if len(samples) > 1:
         parser.error("the reports are of different generators: their samples are not judged alike")
-    parts = [f"**{title}**\n\n{told(reports)}" for title, told in TABLES.items()]
+    parts = [f"**{title}**\n\n{table(reports)}" for title, table in TABLES.items()]
     text = "\n\n".join(parts)
     print(text)
     if asked.output:

@@ -51,9 +51,9 @@ def memory() -> None:
     """
     rates: dict[str, list[float]] = {KEPT: [], GIVEN_BACK: []}
     for _ in range(ROUNDS):
-        for how, found in rates.items():
+        for how, actual in rates.items():
             command = [sys.executable, __file__, how]
-            found.append(float(subprocess.check_output(command, text=True)))
+            actual.append(float(subprocess.check_output(command, text=True)))
     ratios = np.divide(rates[KEPT], rates[GIVEN_BACK])
     print(
         f"training, freed memory kept {np.median(rates[KEPT]):.0f}, given back "
@@ -67,10 +67,10 @@ def edits(folder: str) -> None:
     editor = Editor.load(folder)
     samples = editor.sample(64, seed=1)
     features = editor.embed(samples.pixels)
-    one = features[:1]
-    by_map = 1000 * seconds(lambda: editor.generate(editor.invert(one)), 200)
+    single = features[:1]
+    by_map = 1000 * seconds(lambda: editor.generate(editor.invert(single)), 200)
 
-    target = torch.from_numpy(one)
+    target = torch.from_numpy(single)
     latents = torch.zeros(1, editor.latent_size, requires_grad=True)
     adam = torch.optim.Adam([latents], lr=0.05)
 

@@ -21,11 +21,11 @@ from controlgen.config import TrainConfig
 from controlgen.datasets import MNIST
 from controlgen.editing.checkpoint import load_generator
 from controlgen.errors import Diverged
-from controlgen.evaluation.markdown import shown, table
-from controlgen.evaluation.objective_table import over_seeds
-from controlgen.images import generated
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.evaluation.objective_table import mean_over_seeds
+from controlgen.images import generate_pixels
 from controlgen.metrics.classifier import Judge, train_judge
-from controlgen.metrics.mode_coverage import ModeCoverage, mode_coverage, stacked_calls
+from controlgen.metrics.mode_coverage import ModeCoverage, mode_coverage, stacked_mnist_modes
 from controlgen.rng import normals
 
 OBJECTIVES = {
@@ -62,9 +62,9 @@ def modes_of(gan: Path, judge: Judge) -> ModeCoverage:
     calls = []
     for first in range(0, SAMPLES, BATCH):
         latents = normals(0, "stacked samples", first, first + BATCH, generator.latent_size)
-        pixels = generated(generator, latents)
+        pixels = generate_pixels(generator, latents)
         digits = judge.probabilities(pixels.reshape(-1, 1, 32, 32)).argmax(1)
-        calls.append(stacked_calls(digits.reshape(-1, 3)))
+        calls.append(stacked_mnist_modes(digits.reshape(-1, 3)))
     return mode_coverage(np.concatenate(calls), seed=0)
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     images = int(sys.argv[1]) if len(sys.argv) > 1 else 40_000
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     store = Store(Path(sys.argv[3] if len(sys.argv) > 3 else "artifacts"))
-    judge, found = train_judge(MNIST().open(), 3, 0), {name: [] for name in OBJECTIVES}
+    judge, actual = train_judge(MNIST().open(), 3, 0), {name: [] for name in OBJECTIVES}
     for seed in range(seeds):
         for name, objective in OBJECTIVES.items():
             try:
@@ -81,23 +81,25 @@ def main() -> None:
             except Diverged as error:
                 print(f"{name}, seed {seed}: {error}", file=sys.stderr)
                 continue
-            found[name].append(modes_of(store.path(ref), judge))
+            actual[name].append(modes_of(store.path(ref), judge))
     rows = [
         [
             name,
             f"{len(runs)} of {seeds}",
-            shown(over_seeds([one.seen for one in runs]), 0) if runs else "-",
-            shown(over_seeds([one.kl.mean for one in runs])) if runs else "-",
+            format_interval(mean_over_seeds([item.seen for item in runs]), 0) if runs else "-",
+            format_interval(mean_over_seeds([item.kl.mean for item in runs])) if runs else "-",
         ]
-        for name, runs in found.items()
+        for name, runs in actual.items()
     ]
-    any_run = next(run for runs in found.values() for run in runs)
+    any_run = next(run for runs in actual.values() for run in runs)
     perfect = ["a perfect generator", "-", f"{any_run.perfect_seen:.0f}"]
     rows.append([*perfect, f"{any_run.perfect_kl:.3f}"])
-    told = (
+    reported = (
         f"{images:,} images, {seeds} seeds, {SAMPLES:,} samples, Student's 95 % interval over seeds"
     )
-    text = f"{told}\n\n{table(['objective', 'finished', 'modes of 1000', 'KL'], rows)}\n"
+    text = (
+        f"{reported}\n\n{markdown_table(['objective', 'finished', 'modes of 1000', 'KL'], rows)}\n"
+    )
     print(text)
     if len(sys.argv) > 4:
         (Path(sys.argv[4]) / "stacked-mnist.md").write_text(text, encoding="utf-8")

@@ -62,14 +62,14 @@ PAGES = {"mnist": digits, "histology": tissue}
 def told(path: Path, name: str, steps: Callable[[Any], None]) -> None:
     """Write a screenshot again in fewer colours, with what every picture says of itself."""
     chunks = PngImagePlugin.PngInfo()
-    said = {
+    message = {
         "synthetic": "true",
         "model": f"artifacts/pretrained/{name}",
         "seed": SEEDS[name],
         "recipe": f"the studio's page in a browser: {steps.__doc__}",
         "version": __version__,
     }
-    for key, value in said.items():
+    for key, value in message.items():
         chunks.add_text(key, value)
     with Image.open(path) as opened:
         few = opened.convert("RGB").quantize(256, dither=Image.Dither.NONE)

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gaussian_mixtures import GaussianMixtureDataset, fourier_features, to_points
 
 from controlgen import __version__, figures
 from controlgen.config import TrainConfig
-from controlgen.datasets.gaussian_mixtures import Toy, points_of, toy_features
 from controlgen.errors import Diverged
-from controlgen.evaluation.convergence import Watcher, qualified, verdict
-from controlgen.evaluation.markdown import table
+from controlgen.evaluation.convergence import TrainingObserver, verdict_label, classify_run
+from controlgen.evaluation.markdown import markdown_table
 from controlgen.images import to_pixels
-from controlgen.metrics.mode_coverage import blob_calls
+from controlgen.metrics.mode_coverage import mixture_modes
 from controlgen.rng import normals, torch_stream
 from controlgen.training import TrainState, train
 
@@ -57,26 +57,26 @@ def settings(objective: dict, steps: int) -> TrainConfig:
     )
 
 
-def outcome(toy: Toy, config: TrainConfig) -> tuple[np.ndarray, str]:
+def outcome(toy: GaussianMixtureDataset, config: TrainConfig) -> tuple[np.ndarray, str]:
     """Points of the averaged generator (n 2) and the verdict on its training."""
     state = TrainState(config, toy.image_shape)
     size = config.network.latent_size
     untrained = config.network.generator(2, torch_stream(0, "untrained weights"))
-    watcher = Watcher(toy, toy_features, untrained, size, 500, 0)
-    seen, stopped = [], None
+    watcher = TrainingObserver(toy, fourier_features, untrained, size, 500, 0)
+    recorded, stopped = [], None
     due = 0
     try:
         for step in train(config, toy, state):
             if step.images_seen >= due:
                 due += config.total_images // LOOKS
-                seen.append(
-                    watcher.look(step.images_seen, state.generator, state.average, state.critic)
+                recorded.append(
+                    watcher.observe(step.images_seen, state.generator, state.average, state.critic)
                 )
     except Diverged as error:
         stopped = str(error)
     with torch.no_grad():
-        drawn = state.average(torch.from_numpy(normals(1, "toy samples", 0, DRAWN, size)))
-    return points_of(to_pixels(drawn)), qualified(verdict(seen, stopped), seen)
+        samples = state.average(torch.from_numpy(normals(1, "toy samples", 0, DRAWN, size)))
+    return to_points(to_pixels(samples)), verdict_label(classify_run(recorded, stopped), recorded)
 
 
 def main() -> None:
@@ -86,17 +86,19 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)  # before, for what is drawn takes long
     clouds, rows = {}, []
     for layout in LAYOUTS:
-        toy = Toy(layout)
-        clouds[layout] = {"real points": points_of(toy.pixels(np.arange(DRAWN)))}
+        toy = GaussianMixtureDataset(layout)
+        clouds[layout] = {"real points": to_points(toy.pixels(np.arange(DRAWN)))}
         for name, objective in OBJECTIVES.items():
-            points, told = outcome(toy, settings(objective, steps))
-            calls = blob_calls(points, toy.centres, toy.spread)
+            points, reported = outcome(toy, settings(objective, steps))
+            calls = mixture_modes(points, toy.centres, toy.spread)
             reached, modes = len(set(calls[calls >= 0].tolist())), len(toy.centres)
-            clouds[layout][f"{name}: {told}"] = points
-            rows.append([layout, name, f"{reached} of {modes}", f"{(calls >= 0).mean():.2f}", told])
+            clouds[layout][f"{name}: {reported}"] = points
+            rows.append(
+                [layout, name, f"{reached} of {modes}", f"{(calls >= 0).mean():.2f}", reported]
+            )
             print(rows[-1], file=sys.stderr, flush=True)
     head = ["toy", "objective", "blobs reached", "within 3 deviations", "verdict"]
-    text = f"{steps:,} steps of the generator, {DRAWN:,} samples, one seed\n\n{table(head, rows)}\n"
+    text = f"{steps:,} steps of the generator, {DRAWN:,} samples, one seed\n\n{markdown_table(head, rows)}\n"
     print(text)
     (out / "toys.md").write_text(text, encoding="utf-8")
     recipe = f"benchmarks/toys.py {steps}"

@@ -1,4 +1,4 @@
-"""Spec: a frozen description, read from TOML, that refuses what it does not know; fingerprints."""
+"""BaseConfig: frozen settings read from TOML, with unknown keys refused, and their fingerprint."""
 
 import copy
 import hashlib
@@ -14,12 +14,12 @@ from controlgen.errors import ConfigError
 
 
 def runtime_field(default: Any, **constraints: Any) -> Any:
-    """A field that changes how a result is made but not what it is: left out of the fingerprint."""
+    """A field that changes how a result is computed but not the result: not in the fingerprint."""
     return Field(default, json_schema_extra={"identity": False}, **constraints)
 
 
 class BaseConfig(BaseModel):
-    """Frozen configuration with a little behaviour. Unknown keys are refused by name."""
+    """Frozen settings. Unknown keys are refused by name."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
@@ -28,7 +28,7 @@ class BaseConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        # A section that names no kind is of the default kind: `--set train.objective.gamma=1`.
+        # A section without a kind has the default kind: `--set train.objective.gamma=1`.
         if not isinstance(values, dict):
             return values
         filled = dict(values)
@@ -51,18 +51,22 @@ class BaseConfig(BaseModel):
         """Read a TOML file and apply `dotted.key=value` overrides. Raises ConfigError."""
         return cls.parse(apply_overrides(read_toml(path), overrides), str(path))
 
-    def effective(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Every setting, defaults included, as JSON values."""
         return self.model_dump(mode="json")
 
+    def effective(self) -> dict[str, Any]:
+        """The same as `to_dict`."""
+        return self.to_dict()
+
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result: `effective()` without the runtime fields."""
-        kept = {}
+        """The settings that decide the result: `to_dict()` without the runtime fields."""
+        settings = {}
         for name, field in type(self).model_fields.items():
             extra = field.json_schema_extra
             if not (isinstance(extra, dict) and extra.get("identity") is False):
-                kept[name] = _identity_of(getattr(self, name))
-        return kept
+                settings[name] = _identity_of(getattr(self, name))
+        return settings
 
     def fingerprint(self, *parents: str, version: int = 1) -> str:
         """SHA-256 (12 hex digits) of the identity, the parents' fingerprints and a version."""
@@ -71,7 +75,7 @@ class BaseConfig(BaseModel):
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises ConfigError where it is missing or not TOML."""
+    """Parse a TOML file. Raises ConfigError if it is missing or not TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -83,7 +87,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return a copy of `values` with each `dotted.key=value` applied; values are read as TOML.
 
-    `dotted.key=` takes the setting away, as if the file did not name it.
+    `dotted.key=` removes the setting, as if the file did not contain it.
     """
     result: dict[str, Any] = copy.deepcopy(values)
     for override in overrides:
@@ -91,15 +95,15 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {override}: write it as section.key=value")
         *sections, leaf = key.strip().split(".")
-        place = result
+        target = result
         for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
                 raise ConfigError(f"--set {override}: {section} is a value, not a section")
         if text.strip():
-            place[leaf] = _toml_value(text.strip())
+            target[leaf] = _toml_value(text.strip())
         else:
-            place.pop(leaf, None)
+            target.pop(leaf, None)
     return result
 
 

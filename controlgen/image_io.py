@@ -1,4 +1,4 @@
-"""Image files read: one policy for what is trained on and for what is given to be edited."""
+"""Reading image files: one policy for training images and for images to edit."""
 
 import io
 import warnings
@@ -12,10 +12,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from controlgen.errors import DataError
 from controlgen.types import Pixels, Shape
 
-LARGEST_FILE = 64_000_000  # pixels of an image file that is still decoded; Pillow warns above 89 M
-LARGEST_BYTES = 1 << 30  # an image file beyond this is not read into memory
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # what Pillow is asked to recognise; an MPO is a JPEG
-USUAL = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")  # suffixes that are looked for
+MAX_PIXELS = 64_000_000  # pixels; larger files are not decoded. Pillow warns above 89 M
+MAX_BYTES = 1 << 30  # larger image files are not read into memory
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")  # formats that Pillow may recognise; an MPO is a JPEG
+IMAGE_SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # suffixes of image files in a folder
 SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -23,24 +30,24 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-# The first bytes of what is met beside the formats that are read.
+# The first bytes of files that cannot be read, and what they are.
 MAGIC = {
-    b"\x89PNG": "a PNG that cannot be read, damaged or of a kind Pillow does not know",
-    b"\xff\xd8": "a JPEG that cannot be read, damaged or of a kind Pillow does not know",
-    b"II*\0": "a TIFF that cannot be read, damaged or of a kind Pillow does not know",
-    b"MM\0*": "a TIFF that cannot be read, damaged or of a kind Pillow does not know",
-    b"RIFF": "a RIFF file that is no readable WebP",
+    b"\x89PNG": "an unreadable PNG: damaged or of a kind that Pillow does not support",
+    b"\xff\xd8": "an unreadable JPEG: damaged or of a kind that Pillow does not support",
+    b"II*\0": "an unreadable TIFF: damaged or of a kind that Pillow does not support",
+    b"MM\0*": "an unreadable TIFF: damaged or of a kind that Pillow does not support",
+    b"RIFF": "a RIFF file, not a readable WebP",
     b"GIF8": "a GIF; save it as PNG",
     b"BM": "a BMP; save it as PNG",
     b"%PDF": "a PDF, not an image",
     b"PK": "a zip archive, not an image",
 }
-PLAIN = ("1", "L", "RGB")
-SAMPLE_FORMAT = 339  # TIFF: 1 unsigned, 4 not said
+PLAIN_MODES = ("1", "L", "RGB")
+SAMPLE_FORMAT = 339  # TIFF: 1 unsigned, 4 undefined
 SIGNED = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
-# What opening a file that is no image, or a damaged one, raises.
-UNREADABLE = (
+# Raised by opening a damaged file or one that is not an image.
+DECODE_ERRORS = (
     OSError,
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -50,33 +57,33 @@ UNREADABLE = (
 Picture = UInt8[np.ndarray, "c h w"]
 
 
-class Decoded(NamedTuple):
-    """A picture (c h w) and what had to be done to it, in words; nothing said, nothing done."""
+class DecodedImage(NamedTuple):
+    """A picture (c h w) and the conversions that were applied to it, in words."""
 
     picture: Picture
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def read_image(path: str | Path, shape: Shape) -> Pixels:
-    """Read an image file as Pixels (1 c h w) of `shape` (c h w), as a training image is read.
+    """Read an image file as Pixels (1 c h w) of `shape` (c h w), exactly as training images.
 
-    Raises DataError where the file is missing, no image, not clear, or too large to be trusted.
+    Raises DataError if the file is missing, not an image, ambiguous or too large.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
         content = read_bytes(path)
-        return image_of(content, path.suffix, shape)
+        return decode_and_resize(content, path.suffix, shape)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def image_of(content: bytes, suffix: str, shape: Shape) -> Pixels:
-    """The content of an image file as Pixels (1 c h w) of `shape` (c h w).
+def decode_and_resize(content: bytes, suffix: str, shape: Shape) -> Pixels:
+    """Decode an image file as Pixels (1 c h w) of `shape` (c h w).
 
-    Decoded as `decode` says; the largest centred part of that shape's proportions is resized
-    bicubically with antialiasing. Raises DataError with the reason alone.
+    The largest centred crop with the proportions of `shape` is resized bicubically with
+    antialiasing. Raises DataError with the reason alone.
     """
     channels, height, width = shape
     picture = decode(content, suffix, channels).picture
@@ -93,80 +100,79 @@ def image_of(content: bytes, suffix: str, shape: Shape) -> Pixels:
     return part[None]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder by name, not of those below it. Raises DataError where none."""
+def list_image_files(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted; subfolders are ignored. Raises DataError if none."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; name one that holds image files")
-    files = sorted(one for one in folder.iterdir() if one.suffix.lower() in USUAL)
+        raise DataError(f"{folder}: no such folder; name a folder of image files")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise DataError(f"{folder}: holds no image file ({', '.join(USUAL)})")
+        raise DataError(f"{folder}: holds no image file ({', '.join(IMAGE_SUFFIXES)})")
     return files
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of an image file. Raises DataError whose message is the reason alone."""
+    """The content of an image file. Raises DataError with the reason alone."""
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise DataError(f"larger than {LARGEST_BYTES >> 20} MiB; slides are of kind slides")
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"larger than {MAX_BYTES >> 20} MiB; slides are of kind slides")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
 
 
-def decode(content: bytes, suffix: str, channels: int) -> Decoded:
-    """The picture (c h w) of an image file's content, upright, in 1 or 3 channels of 8 bits.
+def decode(content: bytes, suffix: str, channels: int) -> DecodedImage:
+    """Decode an image file to an upright picture (c h w) of 1 or 3 channels of 8 bits.
 
-    What has one meaning in 8 bits is converted and noted: palettes, two-level and grey pictures
-    become colours, transparency is laid on white, CMYK becomes RGB without a colour profile, an
-    EXIF orientation is applied, and a suffix that lies is named. Embedded colour profiles are not
-    applied. What has no such meaning raises DataError with the reason alone: 16 bits or floats
-    (their white is not said), several pages or frames, other colour spaces, too many pixels,
-    damage of any sort.
+    Unambiguous content is converted with a warning: palettes, bilevel and grey become RGB,
+    transparency is composited on white, CMYK becomes RGB without a colour profile, the EXIF
+    orientation is applied, a wrong suffix is reported. Embedded colour profiles are ignored.
+    Raises DataError with the reason alone for ambiguous content (16 bits or floats, whose white
+    is undefined; several pages or frames; other colour spaces), too many pixels and damage.
     """
     if not content:
         raise DataError("empty")
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as pillow_warnings:
         warnings.simplefilter("always")
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                _refuse_unclear(opened, content)
-                upright, notes = _upright(opened)
-                picture, changes = _coloured(upright, channels)
-                notes += changes
+                _refuse_ambiguous(opened, content)
+                upright, notes = _apply_orientation(opened)
+                picture, conversions = _convert_mode(upright, channels)
+                notes += conversions
                 kind = opened.format or ""
         except DataError:
             raise
         except UnidentifiedImageError:
-            raise DataError(_what_else(content)) from None
+            raise DataError(_identify(content)) from None
         except Image.DecompressionBombError:
             raise DataError(_too_large("it has too many pixels")) from None
         except Exception as error:  # damaged files make decoders raise nearly anything
             raise DataError(f"damaged ({' '.join(str(error).split())[:100]})") from None
     if suffix.lower() not in SUFFIXES[kind]:
-        notes.append(f"is a {'JPEG' if kind == 'MPO' else kind} in spite of its name")
+        notes.append(f"is a {'JPEG' if kind == 'MPO' else kind} despite its name")
     notes += sorted(
-        {f"Pillow warns: {' '.join(str(item.message).split())[:100]}" for item in heard}
+        {f"Pillow warns: {' '.join(str(item.message).split())[:100]}" for item in pillow_warnings}
     )
     plane = np.asarray(picture, np.uint8)
-    return Decoded(plane[None] if channels == 1 else plane.transpose(2, 0, 1), tuple(notes))
+    return DecodedImage(plane[None] if channels == 1 else plane.transpose(2, 0, 1), tuple(notes))
 
 
-def _too_large(found: str) -> str:
-    return f"{found}, it could be a decompression bomb; at most {LARGEST_FILE} pixels are decoded"
+def _too_large(reason: str) -> str:
+    return f"{reason}, it could be a decompression bomb; at most {MAX_PIXELS} pixels are decoded"
 
 
-def _refuse_unclear(opened: Image.Image, content: bytes) -> None:
-    """Look at the header alone: nothing is decoded before this has passed."""
-    if opened.width * opened.height > LARGEST_FILE:
+def _refuse_ambiguous(opened: Image.Image, content: bytes) -> None:
+    """Check the header before anything is decoded."""
+    if opened.width * opened.height > MAX_PIXELS:
         raise DataError(_too_large(f"{opened.width}x{opened.height}"))
     frames = getattr(opened, "n_frames", 1)
     if frames > 1 and opened.format != "MPO":
-        raise DataError(f"{frames} frames or pages; save the one that is meant")
+        raise DataError(f"{frames} frames or pages; save a single page")
     if opened.mode == "F":
         values = np.asarray(opened)
         raise DataError(
             f"floating point{'' if np.isfinite(values).all() else ' with NaN or infinity'}; "
-            "whether 1 or 255 is white is not said, convert to 8 bits"
+            "its white level is undefined, convert to 8 bits"
         )
     bits = [8]
     if opened.format == "PNG":
@@ -174,58 +180,58 @@ def _refuse_unclear(opened: Image.Image, content: bytes) -> None:
     elif opened.format == "TIFF":
         tags = getattr(opened, "tag_v2", {})
         bits = list(tags.get(258, (1,)))
-        # Pillow reads signed bytes as if they were not: what is below 0 would come out white.
+        # Pillow reads signed bytes as unsigned: negative values would become white.
         formats = tags.get(SAMPLE_FORMAT, (1,))
         signs = set(formats if isinstance(formats, tuple) else (formats,))
         if max(bits) <= 8 and not signs <= {1, 4}:
             raise DataError(
-                f"a TIFF of {SIGNED.get(max(signs), 'unknown')} numbers; what is black and what is "
-                "white is not said, convert to unsigned 8 bits"
+                f"a TIFF of {SIGNED.get(max(signs), 'unknown')} numbers; its black and white "
+                "levels are undefined, convert to unsigned 8 bits"
             )
     if max(bits) > 8 or opened.mode.startswith("I"):
         raise DataError(
-            f"{max(bits)} bits a channel; which value is white is not said, convert to 8 bits"
+            f"{max(bits)} bits per channel; its white level is undefined, convert to 8 bits"
         )
     if opened.mode in ("LAB", "HSV"):
         raise DataError(f"colour space {opened.mode}; convert to RGB")
 
 
-def _upright(opened: Image.Image) -> tuple[Image.Image, list[str]]:
+def _apply_orientation(opened: Image.Image) -> tuple[Image.Image, list[str]]:
     turned = opened.getexif().get(0x0112, 1) not in (0, 1)
     opened.load()
     upright = ImageOps.exif_transpose(opened)
-    notes = ["turned upright as its EXIF orientation says"] if turned else []
+    notes = ["rotated by its EXIF orientation"] if turned else []
     if opened.format == "MPO":
-        notes.append("holds several pictures, the first was taken")
+        notes.append("holds several pictures, the first is used")
     return upright, notes
 
 
-def _coloured(picture: Image.Image, channels: int) -> tuple[Image.Image, list[str]]:
+def _convert_mode(picture: Image.Image, channels: int) -> tuple[Image.Image, list[str]]:
     notes = []
     if picture.mode in ("P", "PA"):
-        notes.append("palette turned into colours")
+        notes.append("palette converted to colours")
     if picture.has_transparency_data:
-        notes.append("transparency laid on white")
+        notes.append("transparency composited on white")
         clear = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     elif picture.mode == "CMYK":
-        notes.append("CMYK turned into RGB without a colour profile, colours are approximate")
-    elif picture.mode not in (*PLAIN, "P", "PA"):
-        notes.append(f"{picture.mode} turned into RGB")
+        notes.append("CMYK converted to RGB without a colour profile, colours are approximate")
+    elif picture.mode not in (*PLAIN_MODES, "P", "PA"):
+        notes.append(f"{picture.mode} converted to RGB")
     elif picture.mode in ("1", "L") and channels == 3:
         notes.append("grey repeated in three channels")
-    # RGB first, so that a palette or CMYK comes out grey by the same luma as everything else.
-    if picture.mode not in PLAIN:
+    # RGB first, so that palettes and CMYK become grey by the same luma as all others.
+    if picture.mode not in PLAIN_MODES:
         picture = picture.convert("RGB")
     return picture.convert("L" if channels == 1 else "RGB"), notes
 
 
-def _what_else(content: bytes) -> str:
+def _identify(content: bytes) -> str:
     for magic, meaning in MAGIC.items():
         if content.startswith(magic):
             return meaning
     try:
         content[:512].decode()
     except UnicodeDecodeError:
-        return "not an image of a format that is read (PNG, JPEG, TIFF, WebP)"
+        return "not an image of a supported format (PNG, JPEG, TIFF, WebP)"
     return "text, not an image"

@@ -1,4 +1,4 @@
-"""The only place that knows pixel ranges: bytes 0..255, floats -1..1; grids, grey and RGB, PNG."""
+"""Pixel conversions (uint8 0..255 <-> float -1..1), grids and PNG writing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from torch import Tensor
 from controlgen.types import Latents, Pixels
 from controlgen.utils.files import atomic_write
 
-Recoloured = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
-Target = Path | BytesIO  # where a PNG is written
-Sheet = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
-LARGE = 400_000  # bytes of a PNG from which fewer colours are worth it
+RecolouredPixels = UInt8[np.ndarray, "n k h w"]  # Pixels with another number of channels
+PngTarget = Path | BytesIO  # where a PNG is written
+ImageGrid = UInt8[np.ndarray, "1 c H W"]  # one image laid out from many
+LARGE = 400_000  # bytes of a PNG above which fewer colours save enough
 
 
-def to_unit(pixels: Pixels) -> Tensor:
+def to_signed_float(pixels: Pixels) -> Tensor:
     """Pixels uint8 (n c h w) -> Images float32 in -1..1."""
     # Read-only arrays (a decoded file, a memory map) are copied: torch takes writable ones only.
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).float() / 127.5 - 1
@@ -34,20 +34,17 @@ def to_pixels(images: Tensor) -> Pixels:
     return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).numpy())
 
 
-def generated(
+def generate_pixels(
     generator: Callable[[Tensor], Tensor], latents: Tensor | Latents, at_once: int = 256
 ) -> Pixels:
-    """What a generator makes of latents (n z), one or more: Pixels (n c h w), some at a time.
-
-    Latents are on the generator's device; Pixels are in memory.
-    """
+    """Generate Pixels (n c h w) from latents (n z) on the generator's device, in batches."""
     rows = torch.as_tensor(latents)
     with torch.no_grad():
         return np.concatenate([to_pixels(generator(part)) for part in rows.split(at_once)])
 
 
-def to_channels(pixels: Pixels, channels: int) -> Recoloured:
-    """Pixels with 1 or 3 channels: grey is repeated, RGB is weighed by ITU-R 601 luma."""
+def to_channels(pixels: Pixels, channels: int) -> RecolouredPixels:
+    """Pixels with 1 or 3 channels: grey is repeated, RGB becomes ITU-R 601 luma."""
     if pixels.shape[1] == channels:
         return pixels
     if pixels.shape[1] == 1:
@@ -66,7 +63,7 @@ def tensor_to_channels(images: Tensor, channels: int) -> Tensor:
     return (images * weights[:, None, None]).sum(1, keepdim=True)
 
 
-def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> Sheet:
+def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> ImageGrid:
     """Lay n images out row by row as one image: Pixels (n c h w) -> (1 c H W)."""
     n, channels, height, width = pixels.shape
     rows = -(-n // columns)
@@ -80,8 +77,8 @@ def grid(pixels: Pixels, columns: int, gap: int = 2, paper: int = 255) -> Sheet:
 
 
 @contextmanager
-def atomic_target(target: Target) -> Iterator[Target]:
-    """Where to write: a stream as it is, a path beside itself until all of it is written."""
+def atomic_target(target: PngTarget) -> Iterator[PngTarget]:
+    """Yield where to write: a stream itself, or a temporary file that then replaces the path."""
     if not isinstance(target, Path):
         yield target
         return
@@ -90,9 +87,9 @@ def atomic_target(target: Target) -> Iterator[Target]:
 
 
 def shrink_png(source: Path, target: Path) -> None:
-    """Write a large PNG again with the 256 colours that suit it best, text chunks kept.
+    """Copy a PNG; reduce a large one to its best 256 colours and keep its text chunks.
 
-    A small one (below LARGE bytes), or one that would not shrink, is copied as it is.
+    A PNG below LARGE bytes, or one that would not shrink, is copied unchanged.
     """
     content = source.read_bytes()
     if len(content) >= LARGE:
@@ -101,16 +98,16 @@ def shrink_png(source: Path, target: Path) -> None:
             for key, value in picture.info.items():
                 if isinstance(value, str):
                     chunks.add_text(str(key), value)
-            few, smaller = picture.convert("RGB").quantize(256), BytesIO()
-        few.save(smaller, format="PNG", pnginfo=chunks, optimize=True)
+            reduced, smaller = picture.convert("RGB").quantize(256), BytesIO()
+        reduced.save(smaller, format="PNG", pnginfo=chunks, optimize=True)
         content = min(content, smaller.getvalue(), key=len)
     target.write_bytes(content)
 
 
-def write_png(target: Target, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:
-    """Write one image (1 c h w) with its provenance as PNG text chunks, whole or not at all.
+def write_png(target: PngTarget, pixels: Pixels, provenance: dict[str, Any], zoom: int = 1) -> None:
+    """Write an image (1 c h w) with its provenance as PNG text chunks, atomically.
 
-    Every PNG says `synthetic`, the model and how it was made (seed, recipe, version).
+    Every PNG carries `synthetic`, the model and how to reproduce it (seed, recipe, version).
     """
     plane = pixels[0].transpose(1, 2, 0).repeat(zoom, 0).repeat(zoom, 1)
     picture = Image.fromarray(plane[..., 0] if plane.shape[2] == 1 else plane)

@@ -1,4 +1,4 @@
-"""Every random number comes from here: streams keyed by (seed, purpose, index), nothing global."""
+"""The source of all random numbers: streams keyed by (seed, purpose, index), no global state."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-BLOCK = 1024  # normals() draws this many rows from one stream
+BLOCK = 1024  # rows per stream in normals()
 
 
 def key(seed: int, purpose: str, index: int = 0) -> int:
@@ -16,19 +16,19 @@ def key(seed: int, purpose: str, index: int = 0) -> int:
 
 
 def stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
-    """A NumPy generator of its own for this seed, purpose and index."""
+    """A NumPy generator for this seed, purpose and index."""
     return np.random.Generator(np.random.Philox(key=key(seed, purpose, index)))
 
 
 def torch_stream(seed: int, purpose: str, index: int = 0) -> torch.Generator:
-    """A CPU torch generator of its own for this seed, purpose and index."""
+    """A CPU torch generator for this seed, purpose and index."""
     return torch.Generator().manual_seed(key(seed, purpose, index))
 
 
 def normals(seed: int, purpose: str, start: int, stop: int, size: int) -> NDArray[np.float32]:
-    """Rows start..stop of one endless standard normal table, float32 (stop - start, size).
+    """Rows start..stop of an endless standard normal table, float32 (stop - start, size).
 
-    Row i depends on (seed, purpose, i, size) alone, never on how many rows are asked for at once.
+    Row i depends on (seed, purpose, i, size) alone, not on the number of rows per call.
     """
     rows = [np.empty((0, size), np.float32)]
     for block in range(start // BLOCK, -(-stop // BLOCK)):

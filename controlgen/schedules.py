@@ -8,7 +8,7 @@ from pydantic import model_validator
 from controlgen.base_config import BaseConfig
 
 
-class Schedule(BaseConfig):
+class CosineSchedule(BaseConfig):
     """`start` at burn-in 0, `end` at burn-in 1 and ever after; a bare number means both."""
 
     start: float

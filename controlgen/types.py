@@ -1,4 +1,4 @@
-"""Names for arrays and what crosses module borders.
+"""Types of arrays, and the interface of data sets.
 
 n items, c channels, h x w pixels, z latent size, d feature size.
 """
@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-Pixels = UInt8[np.ndarray, "n c h w"]  # what is stored and seen, 0..255
+Pixels = UInt8[np.ndarray, "n c h w"]  # stored images, 0..255
 Latents = Float32[np.ndarray, "n z"]  # standard normal for a sample
 Features = Float32[np.ndarray, "n d"]  # rows of unit length
-Direction = Float32[np.ndarray, "d"]  # a change in feature space
+Direction = Float32[np.ndarray, "d"]  # a direction in feature space
 Indices = NDArray[np.int64]
 Shape = tuple[int, int, int]  # c h w
 
 
 class Dataset(Protocol):
-    """Images by index. Labels, where a source has them, only ever judge."""
+    """Images by index. Labels, if a source has them, are used for evaluation only."""
 
     @property
     def image_shape(self) -> Shape: ...

@@ -1,7 +1,7 @@
-"""What the flows' command lines share: a config, overrides, a store, errors in one line."""
+"""The command line of every flow: config, overrides, store, errors in one line."""
 
 import json
-import os
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from controlgen.base_config import BaseConfig
 from controlgen.config import RunConfig
 from controlgen.errors import ControlGenError
 from controlgen.utils.malloc import retain_freed_memory
-from flows.prefect_ui import check_server, quiet_prefect
+from flows.prefect_ui import check_server, describe_start_failure, quiet_prefect
 
 ConfigArgument = Annotated[Path, typer.Argument(help="TOML file, e.g. configs/mnist-quick.toml.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="Override: train.objective.gamma=0.5; nothing after = takes the setting away"
+        "--set", help="Override a setting: train.objective.gamma=0.5; an empty value removes it."
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder for the artifacts.")]
@@ -36,7 +36,7 @@ DryOption = Annotated[bool, typer.Option("--dry-run", help="Show the effective c
 
 
 def run(action: Callable[[Any, Store], None], kind: type[BaseConfig] = RunConfig) -> None:
-    """Give a flow its command line and run it; a user's mistake is one line and exit 2."""
+    """Run a flow from the command line; a user's mistake is one line and exit 2."""
 
     def command(
         config: ConfigArgument,
@@ -44,15 +44,15 @@ def run(action: Callable[[Any, Store], None], kind: type[BaseConfig] = RunConfig
         store: StoreOption = Path("artifacts"),
         dry_run: DryOption = False,
     ) -> None:
-        start(action, kind, config, overrides, store, dry_run)
+        load_and_run(action, kind, config, overrides, store, dry_run)
 
-    serve(command, action.__doc__)
+    main(command, action.__doc__)
 
 
-def run_and_ship(
+def run_with_export(
     action: Callable[[Any, Store, Path | None], None], kind: type[BaseConfig] = RunConfig
 ) -> None:
-    """`run` for a flow whose result may become a pretrained folder."""
+    """`run` for a flow that can also export its result as a pretrained folder."""
 
     def command(
         config: ConfigArgument,
@@ -62,7 +62,7 @@ def run_and_ship(
         dry_run: DryOption = False,
     ) -> None:
         target = store / "pretrained" / ship if ship else None
-        start(
+        load_and_run(
             lambda settings, opened: action(settings, opened, target),
             kind,
             config,
@@ -71,10 +71,10 @@ def run_and_ship(
             dry_run,
         )
 
-    serve(command, action.__doc__)
+    main(command, action.__doc__)
 
 
-def start(
+def load_and_run(
     action: Callable[[Any, Store], None],
     kind: type[BaseConfig],
     config: Path,
@@ -82,10 +82,10 @@ def start(
     store: Path,
     dry_run: bool,
 ) -> None:
-    """Read the settings; show them, or act on them."""
+    """Load the settings, then show them or run the flow."""
     settings = kind.load(config, overrides or ())
     if dry_run:
-        Console().print_json(json.dumps(settings.effective()))
+        Console().print_json(json.dumps(settings.to_dict()))
         return
     check_server()
     retain_freed_memory()
@@ -93,48 +93,51 @@ def start(
         action(settings, Store(store))
 
 
-def serve(command: Callable[..., None], description: str | None) -> None:
-    """Run a command line. Ctrl-C and SIGTERM are one line and exit 130 and 143."""
+def main(command: Callable[..., None], description: str | None) -> None:
+    """Run a command line; Ctrl-C and SIGTERM print one line and exit with 130 and 143."""
     command.__doc__ = description
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    with _stoppable() as received:
+    with _handle_stop_signals() as received:
         try:
             app()
         except ControlGenError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)
-        except BaseException:
-            # What a stop becomes on its way through Prefect and typer is theirs to decide.
+        except BaseException as error:
+            # Prefect and typer turn a stop into exceptions of their own.
             if not received:
+                if isinstance(error, RuntimeError) and "ephemeral Prefect" in str(error):
+                    print(f"ControlGenError: {describe_start_failure(error)}", file=sys.stderr)
+                    sys.exit(2)
                 raise
             print(STOPPED, file=sys.stderr)
             sys.exit(128 + received[0])
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Let SIGTERM stop as Ctrl-C does; yields the numbers of the signals that came.
+def _handle_stop_signals() -> Iterator[list[int]]:
+    """Stop on SIGTERM as on Ctrl-C; yield the list of received signal numbers.
 
-    A signal that is ignored, as in the background of a script, stays so. Prefect takes SIGTERM for
-    the time of a flow and hands it on to the handler that was there. A second signal ends the
-    process at once: nothing is ever half-written, and the temporary server ends by itself.
+    Ignored signals, as in the background of a script, stay ignored. Prefect handles SIGTERM during
+    a flow and then calls the previous handler. Further signals are ignored while the run stops, so
+    that the temporary Prefect server is stopped, too.
     """
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) > 1:
-            os.write(2, f"\n{STOPPED}\n".encode())
-            os._exit(128 + received[0])
-        raise KeyboardInterrupt
+        if len(received) == 1:
+            # Prefect logs connections that end with its server; they are no news to the user.
+            logging.disable(logging.CRITICAL)
+            raise KeyboardInterrupt
 
-    known = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = {number: handler for number, handler in known.items() if handler != signal.SIG_IGN}
-    for number in heard:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: old for number, old in previous.items() if old != signal.SIG_IGN}
+    for number in handled:
         signal.signal(number, stop)
     try:
         yield received
     finally:
-        for number, handler in heard.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)

@@ -7,13 +7,13 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import CompareConfig
-from controlgen.stages import Attempt
-from flows.cli import run_and_ship
-from flows.prefect_ui import FlowReporter, publish, stage
+from controlgen.stages import TrainingAttempt
+from flows.cli import run_with_export
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
-def train_member_task(config: CompareConfig, member: str, seed: int, store: str) -> Attempt:
+@uncached_task
+def train_member_task(config: CompareConfig, member: str, seed: int, store: str) -> TrainingAttempt:
     """Train one member with one seed, or return what is there, or say why it failed."""
     opened = Store(store)
     attempt = stages.train_member(config, member, seed, opened, FlowReporter())
@@ -21,8 +21,8 @@ def train_member_task(config: CompareConfig, member: str, seed: int, store: str)
     return attempt
 
 
-@stage
-def compare_task(config: CompareConfig, attempts: list[Attempt], store: str) -> ArtifactRef:
+@uncached_task
+def compare_task(config: CompareConfig, attempts: list[TrainingAttempt], store: str) -> ArtifactRef:
     """Judge what was made, or return the report that is there."""
     opened = Store(store)
     return publish(stages.compare(config, attempts, opened, FlowReporter()), opened)
@@ -43,10 +43,10 @@ def main(config: CompareConfig, store: Store, target: Path | None) -> None:
     """Train every objective of the config on the same images and budget, and compare them."""
     ref = compare(config, str(store.root))
     if target:
-        stages.ship_comparison(config, ref, store, target)
+        stages.export_comparison(config, ref, store, target)
         print(f"shipped: {target}")
     print(f"report: {store.path(ref) / 'report.md'}")
 
 
 if __name__ == "__main__":
-    run_and_ship(main, CompareConfig)
+    run_with_export(main, CompareConfig)

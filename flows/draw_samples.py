@@ -6,11 +6,11 @@ from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 from flows.train_gan import train_gan_task
 
 
-@stage
+@uncached_task
 def draw_samples_task(config: RunConfig, gan: ArtifactRef, store: str) -> ArtifactRef:
     """Draw, or return what is there."""
     opened = Store(store)

@@ -7,10 +7,10 @@ from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import EmbedConfig, RunConfig
 from flows.cli import run
 from flows.draw_samples import draw_samples
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
+@uncached_task
 def embed_images_task(name: str, config: EmbedConfig, bank: ArtifactRef, store: str) -> ArtifactRef:
     """Embed, or return what is there."""
     opened = Store(store)

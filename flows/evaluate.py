@@ -6,18 +6,18 @@ from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
-from flows.fit_map import Line, fit_map
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.fit_map import RunArtifacts, fit_map
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
+@uncached_task
 def check_evaluation_task(config: RunConfig) -> None:
     """Refuse what an evaluation would refuse, before anything is trained."""
-    stages.check_evaluation(config)
+    stages.preflight_evaluation(config)
 
 
-@stage
-def evaluate_task(config: RunConfig, line: Line, store: str) -> ArtifactRef:
+@uncached_task
+def evaluate_task(config: RunConfig, line: RunArtifacts, store: str) -> ArtifactRef:
     """Evaluate, or return what is there."""
     opened = Store(store)
     judged = stages.evaluate(config, line.map, line.bank, line.features, opened, FlowReporter())

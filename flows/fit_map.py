@@ -10,11 +10,11 @@ from controlgen.config import RunConfig
 from flows.cli import run
 from flows.draw_samples import draw_samples_task
 from flows.embed_images import embed_images_task
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 from flows.train_gan import train_gan_task
 
 
-class Line(NamedTuple):
+class RunArtifacts(NamedTuple):
     """The artifacts of a run, from the GAN to the map."""
 
     gan: ArtifactRef
@@ -23,13 +23,13 @@ class Line(NamedTuple):
     map: ArtifactRef
 
 
-@stage
+@uncached_task
 def check_fit_task(config: RunConfig) -> None:
     """Refuse what a fit would refuse, before anything is trained."""
-    stages.check_fit(config)
+    stages.preflight_fit(config)
 
 
-@stage
+@uncached_task
 def fit_map_task(
     config: RunConfig, gan: ArtifactRef, bank: ArtifactRef, features: ArtifactRef, store: str
 ) -> ArtifactRef:
@@ -40,14 +40,14 @@ def fit_map_task(
 
 
 @flow(name="fit-map", validate_parameters=False)
-def fit_map(config: RunConfig, store: str) -> Line:
+def fit_map(config: RunConfig, store: str) -> RunArtifacts:
     """Everything up to the map of a run."""
     check_fit_task(config)
     gan = train_gan_task(config, store)
     bank = draw_samples_task(config, gan, store)
     features = embed_images_task(config.name, config.embed, bank, store)
     fitted = fit_map_task(config, gan, bank, features, store)
-    return Line(gan, bank, features, fitted)
+    return RunArtifacts(gan, bank, features, fitted)
 
 
 def main(config: RunConfig, store: Store) -> None:

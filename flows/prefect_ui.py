@@ -1,4 +1,4 @@
-"""What a run shows: bars on the terminal and, where a Prefect server runs, artifacts in its UI."""
+"""Progress bars on the terminal and, if a Prefect server runs, artifacts in its UI."""
 
 import csv
 import json
@@ -29,6 +29,7 @@ from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_LOGGING_LEVEL,
+    PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -36,7 +37,7 @@ from prefect.settings import (
 
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.errors import ConfigError
-from controlgen.stages.training_monitor import PICTURE, read_evidence
+from controlgen.stages.training_monitor import PICTURE, load_observations
 from controlgen.utils.progress import TqdmBar
 
 P = ParamSpec("P")
@@ -45,53 +46,47 @@ RUN_LOGS = ("prefect.flow_runs", "prefect.task_runs")
 SECONDS_BETWEEN = 5.0  # a progress artifact costs about 50 ms
 
 
-def stage(function: Callable[P, R]) -> Callable[P, R]:
-    """A Prefect task around one stage; the artifact store is the only cache."""
-    made: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(function)
-    return made
+def uncached_task(function: Callable[P, R]) -> Callable[P, R]:
+    """A Prefect task without a cache of its own: the artifact store is the only cache."""
+    wrapped: Callable[P, R] = task(cache_policy=NO_CACHE, persist_result=False)(function)
+    return wrapped
 
 
 @contextmanager
 def quiet_prefect() -> Iterator[None]:
-    """Flows without the heartbeat thread (a second a flow), patient with a busy machine, silent.
-
-    Where no server is configured, the temporary one that Prefect starts outlives a Ctrl-C.
-    """
-    if not server_runs():
-        from flows.server import LastingServer
-
-        LastingServer()
+    """Run flows silently, without the heartbeat thread (1 s a flow), with a long start-up timeout."""
     settings = {
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_LOGGING_LEVEL: "WARNING",
+        PREFECT_LOGGING_TO_API_ENABLED: server_runs(),  # a temporary server's logs are lost
     }
-    # A run logs an exception with its traceback before letting it rise; told once is enough.
+    # Prefect logs an exception with its traceback and then raises it; once is enough.
     handlers = logging.getLogger().handlers
     for handler in handlers:
-        handler.addFilter(_not_risen)
+        handler.addFilter(_is_not_traceback)
     try:
         with temporary_settings(settings):
             yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_not_risen)
+            handler.removeFilter(_is_not_traceback)
 
 
-def _not_risen(record: logging.LogRecord) -> bool:
+def _is_not_traceback(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR or not record.name.startswith(RUN_LOGS)
 
 
 def server_runs() -> bool:
-    """Whether a Prefect server is configured; without one nothing is sent anywhere."""
+    """Whether a Prefect server is configured; without one nothing is published."""
     return bool(PREFECT_API_URL.value())
 
 
 def check_server() -> None:
-    """Raise ConfigError where a Prefect server is configured and nothing answers there.
+    """Raise ConfigError if a Prefect server is configured but does not answer.
 
-    Where none is, the temporary one needs a folder of its own to write to.
+    Without a configured server, the folder of the temporary one must be writable.
     """
     url = PREFECT_API_URL.value()
     if not url:
@@ -101,12 +96,21 @@ def check_server() -> None:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):
             pass
     except urllib.error.HTTPError:
-        return  # something answers
+        return  # a server answers, even if not on this path
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"PREFECT_API_URL = {url}: no Prefect server answers there ({error}); start one with "
             "`make ui`, or unset PREFECT_API_URL to run without"
         ) from None
+
+
+def describe_start_failure(error: RuntimeError) -> str:
+    """One line on why Prefect's temporary server did not start."""
+    last = (str(error).strip().splitlines() or ["no reason given"])[-1]
+    return (
+        f"Prefect's temporary server did not start: {last.strip()} (its records are in "
+        "PREFECT_HOME, by default ~/.prefect; `make ui` starts a permanent server)"
+    )
 
 
 def _check_home(home: Path) -> None:
@@ -116,13 +120,13 @@ def _check_home(home: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"PREFECT_HOME = {home}: cannot be written ({error.strerror}), and Prefect keeps its "
-            "notes of a run there; name another folder"
+            f"PREFECT_HOME = {home}: cannot be written ({error.strerror}); Prefect stores "
+            "its records of a run there; name another folder"
         ) from None
 
 
-class _Meter(TqdmBar):
-    """A bar and, at most every few seconds, a progress artifact."""
+class _PublishedBar(TqdmBar):
+    """A progress bar that also updates a progress artifact every few seconds."""
 
     def __init__(self, title: str, total: float, start: float, unit: str) -> None:
         super().__init__(title, total, start, unit)
@@ -131,7 +135,7 @@ class _Meter(TqdmBar):
         if server_runs() and TaskRunContext.get() is not None:
             share = 100 * start / total
             self._artifact = _unwrap(create_progress_artifact(progress=share, description=title))
-        self._told = time.monotonic()
+        self._published_at = time.monotonic()
 
     def __exit__(
         self,
@@ -143,39 +147,39 @@ class _Meter(TqdmBar):
         if self._artifact is not None and error is None:
             update_progress_artifact(artifact_id=self._artifact, progress=100.0)
 
-    def to(self, done: float, note: str = "") -> None:
-        """Move the bar to `done`, and now and then the artifact."""
-        super().to(done, note)
-        if self._artifact is not None and time.monotonic() - self._told > SECONDS_BETWEEN:
-            self._told = time.monotonic()
+    def update_to(self, done: float, note: str = "") -> None:
+        """Move the bar to `done`, and from time to time the artifact."""
+        super().update_to(done, note)
+        if self._artifact is not None and time.monotonic() - self._published_at > SECONDS_BETWEEN:
+            self._published_at = time.monotonic()
             share = min(100.0, 100 * done / self._total)
             update_progress_artifact(artifact_id=self._artifact, progress=share)
 
 
 class FlowReporter:
-    """Opens meters that a Prefect UI can show."""
+    """Starts progress bars that a Prefect UI can show."""
 
-    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> _Meter:
-        """A new meter."""
-        return _Meter(title, total, start, unit)
+    def start(self, title: str, total: float, start: float = 0, unit: str = "it") -> _PublishedBar:
+        """Start a progress bar."""
+        return _PublishedBar(title, total, start, unit)
 
 
 def publish(ref: ArtifactRef, store: Store) -> ArtifactRef:
-    """Put an artifact's report and card, its tables and its pictures into the Prefect UI.
+    """Publish an artifact's report, model card, tables and pictures in the Prefect UI.
 
-    Of a training that broke off: the verdict on it and the evidence, where it was watched.
+    For a training that failed: its verdict and observations, if it was monitored.
     """
     if not server_runs() or TaskRunContext.get() is None:
         return ref
     folder, key = store.path(ref), f"{ref.kind}-{ref.name}"
     if folder.is_dir():
-        _publish_made(folder, key)
+        _publish_finished(folder, key)
     else:
-        _publish_broken(folder.with_name(f"{folder.name}.partial"), key)
+        _publish_failed(folder.with_name(f"{folder.name}.partial"), key)
     return ref
 
 
-def _publish_made(folder: Path, key: str) -> None:
+def _publish_finished(folder: Path, key: str) -> None:
     for name, end in (("report.md", ""), ("README.md", "-card")):
         if (folder / name).is_file():
             create_markdown_artifact(markdown=(folder / name).read_text(), key=_key(key + end))
@@ -191,13 +195,13 @@ def _publish_made(folder: Path, key: str) -> None:
         _publish_picture(picture, key)
 
 
-def _publish_broken(folder: Path, key: str) -> None:
-    evidence = read_evidence(folder)
-    if evidence is None:
+def _publish_failed(folder: Path, key: str) -> None:
+    stored = load_observations(folder)
+    if stored is None:
         return
-    told = evidence[1]
-    reasons = "".join(f"- {reason}\n" for reason in told.reasons)
-    create_markdown_artifact(markdown=f"# {told.name}\n\n{reasons}", key=_key(f"{key}-verdict"))
+    verdict = stored[1]
+    reasons = "".join(f"- {reason}\n" for reason in verdict.reasons)
+    create_markdown_artifact(markdown=f"# {verdict.name}\n\n{reasons}", key=_key(f"{key}-verdict"))
     if (folder / PICTURE).is_file():
         _publish_picture(folder / PICTURE, key)
 
@@ -207,12 +211,12 @@ def _publish_picture(picture: Path, key: str) -> None:
 
 
 def _key(text: str) -> str:
-    # Prefect takes small letters, digits and dashes.
+    # Prefect allows lower-case letters, digits and dashes.
     return re.sub("[^a-z0-9]+", "-", text.lower())
 
 
 def _inline(picture: Path) -> str:
-    # The server cannot read this machine's disk, so the picture travels inside the markdown.
+    # The server may run on another machine, so the picture is embedded in the markdown.
     import base64
 
     encoded = base64.b64encode(picture.read_bytes()).decode()

@@ -7,11 +7,11 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import ClipConfig
-from flows.cli import run_and_ship
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.cli import run_with_export
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
+@uncached_task
 def train_clip_task(config: ClipConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
@@ -28,10 +28,10 @@ def main(config: ClipConfig, store: Store, target: Path | None) -> None:
     """Train the embedded CLIP on procedural captioned images only."""
     ref = train_clip(config, str(store.root))
     if target:
-        stages.ship_clip(config, ref, store, target)
+        stages.export_clip(config, ref, store, target)
         print(f"shipped: {target}")
     print(store.path(ref))
 
 
 if __name__ == "__main__":
-    run_and_ship(main, ClipConfig)
+    run_with_export(main, ClipConfig)

@@ -7,11 +7,11 @@ from prefect import flow
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import EncoderConfig
-from flows.cli import run_and_ship
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.cli import run_with_export
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
+@uncached_task
 def train_encoder_task(config: EncoderConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
@@ -28,10 +28,10 @@ def main(config: EncoderConfig, store: Store, target: Path | None) -> None:
     """Train an encoder on the data set's images, without labels: a feature space of your own."""
     ref = train_encoder(config, str(store.root))
     if target:
-        stages.ship_encoder(config, ref, store, target)
+        stages.export_encoder(config, ref, store, target)
         print(f"shipped: {target}")
     print(store.path(ref))
 
 
 if __name__ == "__main__":
-    run_and_ship(main, EncoderConfig)
+    run_with_export(main, EncoderConfig)

@@ -6,14 +6,14 @@ from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import RunConfig
 from flows.cli import run
-from flows.prefect_ui import FlowReporter, publish, stage
+from flows.prefect_ui import FlowReporter, publish, uncached_task
 
 
-@stage
+@uncached_task
 def train_gan_task(config: RunConfig, store: str) -> ArtifactRef:
     """Train, or resume, or return what is there."""
     opened = Store(store)
-    return publish(stages.train_run(config, opened, FlowReporter()), opened)
+    return publish(stages.train_all_phases(config, opened, FlowReporter()), opened)
 
 
 @flow(name="train-gan", validate_parameters=False)

@@ -108,7 +108,7 @@ class Line:
     def refitted(self, root: Path, **changes: Any) -> Path:
         """The folder of the map fitted again with other settings, in a store of its own."""
         shutil.copytree(self.store.root, root)
-        fit = FitConfig.parse({**self.run.fit.effective(), **changes})
+        fit = FitConfig.parse({**self.run.fit.to_dict(), **changes})
         run, store = self.run.model_copy(update={"fit": fit}), Store(root)
         return store.path(stages.fit_map(run, self.gan, self.bank, self.features, store))
 
@@ -219,8 +219,8 @@ def command_line(
             code = 0
         except SystemExit as ended:
             code = int(ended.code or 0)
-        told = capsys.readouterr()
-        return Answer(code, told.out, told.err)
+        answer = capsys.readouterr()
+        return Answer(code, answer.out, answer.err)
 
     return run
 

@@ -13,12 +13,12 @@ from pydantic import Field
 from controlgen.base_config import BaseConfig, apply_overrides, read_toml, runtime_field
 from controlgen.config import TrainConfig
 from controlgen.errors import ConfigError, ControlGenError
-from controlgen.schedules import Schedule
+from controlgen.schedules import CosineSchedule
 
 
 class Inner(BaseConfig):
     width: int = Field(4, ge=1)
-    speed: Schedule = Schedule(start=1.0, end=0.5)
+    speed: CosineSchedule = CosineSchedule(start=1.0, end=0.5)
     folder: Path | None = runtime_field(None)
 
 
@@ -44,7 +44,7 @@ outers = st.builds(
 
 @given(outers)
 def test_effective_settings_build_the_same_spec(spec: Outer) -> None:
-    again = Outer.parse(spec.effective())
+    again = Outer.parse(spec.to_dict())
     assert again == spec
     assert again.fingerprint() == spec.fingerprint()
 
@@ -53,12 +53,12 @@ def test_toml_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('name = "b"\nsizes = [3]\n[inner]\nwidth = 7\nspeed = 2\n', encoding="utf-8")
     assert Outer.load(path) == Outer(
-        name="b", sizes=(3,), inner=Inner(width=7, speed=Schedule(start=2, end=2))
+        name="b", sizes=(3,), inner=Inner(width=7, speed=CosineSchedule(start=2, end=2))
     )
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "mistake"),
     [
         ({"nmae": "x"}, "unknown key nmae"),
         ({"inner": {"widht": 3}}, "unknown key inner.widht"),
@@ -69,12 +69,12 @@ def test_toml_round_trip(tmp_path: Path) -> None:
         ({"inner": {"speed": {"start": 1}}}, "inner.speed.end is missing"),
     ],
 )
-def test_mistakes_are_named_by_their_dotted_path(values: dict[str, Any], named: str) -> None:
+def test_mistakes_are_named_by_their_dotted_path(values: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Outer.parse(values, "run.toml")
     message = str(caught.value)
     assert message.startswith("run.toml: ")
-    assert named in message
+    assert mistake in message
     assert "\n" not in message
 
 
@@ -106,7 +106,7 @@ def test_overrides_are_read_as_toml() -> None:
     ]
     spec = Outer.parse(apply_overrides(values, overrides))
     assert (spec.inner.width, spec.sizes, spec.name, spec.share) == (5, (7, 8), "plain words", 0.25)
-    assert spec.inner.speed == Schedule(start=3, end=3)
+    assert spec.inner.speed == CosineSchedule(start=3, end=3)
     assert values == untouched
 
 
@@ -161,11 +161,11 @@ def test_specs_are_frozen() -> None:
 
 def test_the_fingerprint_ignores_runtime_fields_at_any_depth() -> None:
     plain = Outer(parts=(Inner(),))
-    moved = Outer(workers=9, inner=Inner(folder=Path("x")), parts=(Inner(folder=Path("y")),))
-    assert plain != moved
-    assert plain.fingerprint() == moved.fingerprint()
+    shifted = Outer(workers=9, inner=Inner(folder=Path("x")), parts=(Inner(folder=Path("y")),))
+    assert plain != shifted
+    assert plain.fingerprint() == shifted.fingerprint()
     assert "workers" not in plain.identity()
-    assert "workers" in plain.effective()
+    assert "workers" in plain.to_dict()
 
 
 def test_the_fingerprint_changes_with_everything_else() -> None:
@@ -175,7 +175,7 @@ def test_the_fingerprint_changes_with_everything_else() -> None:
         Outer(share=0.25).fingerprint(),
         Outer(sizes=(2, 1)).fingerprint(),
         Outer(inner=Inner(width=5)).fingerprint(),
-        Outer(inner=Inner(speed=Schedule(start=1, end=1))).fingerprint(),
+        Outer(inner=Inner(speed=CosineSchedule(start=1, end=1))).fingerprint(),
         Outer(parts=(Inner(),)).fingerprint(),
         Outer().fingerprint("parent"),
         Outer().fingerprint("parent", "other"),

@@ -13,16 +13,16 @@ from PIL import Image
 from controlgen import image_io
 from controlgen.datasets import ImageFolder
 from controlgen.errors import DataError
-from controlgen.image_io import image_of, read_image
+from controlgen.image_io import decode_and_resize, read_image
 
 
 def test_read_image_converts_and_resizes(tmp_path: Path) -> None:
     Image.new("RGBA", (9, 5), (255, 0, 0, 255)).save(tmp_path / "red.png")
     grey = read_image(tmp_path / "red.png", (1, 8, 8))
     assert grey.tolist() == np.full((1, 1, 8, 8), 76).tolist()
-    found = read_image(tmp_path / "red.png", (3, 4, 6))
-    assert found.shape == (1, 3, 4, 6)
-    assert (found == np.array([255, 0, 0], np.uint8)[None, :, None, None]).all()
+    actual = read_image(tmp_path / "red.png", (3, 4, 6))
+    assert actual.shape == (1, 3, 4, 6)
+    assert (actual == np.array([255, 0, 0], np.uint8)[None, :, None, None]).all()
 
 
 @pytest.mark.parametrize("size", [(40, 24), (24, 40), (33, 32), (16, 16)])
@@ -41,13 +41,13 @@ def test_an_image_to_be_edited_is_cut_as_the_same_training_image_is(
 def test_transparency_is_laid_on_white() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(buffer, "PNG")
-    assert (image_of(buffer.getvalue(), ".png", (1, 8, 8)) == 255).all()
+    assert (decode_and_resize(buffer.getvalue(), ".png", (1, 8, 8)) == 255).all()
 
 
 def test_what_has_no_one_meaning_is_refused(tmp_path: Path) -> None:
     deep = np.full((8, 8), 300, np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: 16 bits a channel"):
+    with pytest.raises(DataError, match=r"deep\.png: 16 bits per channel"):
         read_image(tmp_path / "deep.png", (1, 8, 8))
     frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
     frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
@@ -62,9 +62,9 @@ def test_a_tiff_of_signed_numbers_is_refused() -> None:
         buffer = io.BytesIO()
         Image.fromarray(ramp).save(buffer, "TIFF", tiffinfo={339: kind})
         files[kind] = buffer.getvalue()
-    np.testing.assert_array_equal(image_of(files[1], ".tif", shape)[0, 0], ramp)
+    np.testing.assert_array_equal(decode_and_resize(files[1], ".tif", shape)[0, 0], ramp)
     with pytest.raises(DataError, match="a TIFF of signed numbers; .* convert to unsigned 8 bits"):
-        image_of(files[2], ".tif", shape)
+        decode_and_resize(files[2], ".tif", shape)
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:

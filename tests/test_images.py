@@ -17,7 +17,7 @@ from controlgen.images import (
     tensor_to_channels,
     to_channels,
     to_pixels,
-    to_unit,
+    to_signed_float,
     write_png,
 )
 
@@ -28,7 +28,7 @@ rgb = hnp.arrays(
 
 def test_every_byte_survives_the_round_trip() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    images = to_unit(pixels)
+    images = to_signed_float(pixels)
     assert images.dtype == torch.float32
     assert (images.min().item(), images.max().item()) == (-1.0, 1.0)
     np.testing.assert_allclose(images.numpy().ravel(), np.linspace(-1, 1, 256), atol=1e-7)
@@ -38,15 +38,15 @@ def test_every_byte_survives_the_round_trip() -> None:
 
 def test_overshoot_is_clipped_and_the_rest_rounded_to_nearest() -> None:
     images = torch.tensor([-7.0, -1.001, -1.0, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1, 1.0, 1.5])
-    found = to_pixels(images.reshape(1, 1, 1, -1).requires_grad_())
-    assert found.ravel().tolist() == [0, 0, 0, 0, 1, 255, 255]
+    actual = to_pixels(images.reshape(1, 1, 1, -1).requires_grad_())
+    assert actual.ravel().tolist() == [0, 0, 0, 0, 1, 255, 255]
 
 
 def test_shapes_are_checked_in_tests() -> None:
     with pytest.raises(TypeCheckError):
-        to_unit(np.zeros((1, 28, 28), np.uint8))
+        to_signed_float(np.zeros((1, 28, 28), np.uint8))
     with pytest.raises(TypeCheckError):
-        to_unit(np.zeros((1, 1, 28, 28), np.float32))
+        to_signed_float(np.zeros((1, 1, 28, 28), np.float32))
 
 
 @given(hnp.arrays(np.uint8, (2, 1, 3, 4)))
@@ -60,17 +60,17 @@ def test_grey_to_rgb_and_back_is_the_identity(grey: np.ndarray) -> None:
 
 @given(rgb)
 def test_luma_agrees_with_pillow(pixels: np.ndarray) -> None:
-    found = to_channels(pixels, 1)[:, 0].astype(int)
+    actual = to_channels(pixels, 1)[:, 0].astype(int)
     pillow = [np.asarray(Image.fromarray(p.transpose(1, 2, 0)).convert("L")) for p in pixels]
-    assert np.abs(found - np.stack(pillow)).max() <= 1
+    assert np.abs(actual - np.stack(pillow)).max() <= 1
 
 
 @given(rgb)
 def test_the_differentiable_conversion_agrees(pixels: np.ndarray) -> None:
-    images = to_unit(pixels)
+    images = to_signed_float(pixels)
     grey = to_pixels(tensor_to_channels(images, 1)).astype(int)
     assert np.abs(grey - to_channels(pixels, 1)).max() <= 1
-    back = tensor_to_channels(to_unit(to_channels(pixels, 1)), 3)
+    back = tensor_to_channels(to_signed_float(to_channels(pixels, 1)), 3)
     np.testing.assert_array_equal(to_pixels(back), to_channels(to_channels(pixels, 1), 3))
     images.requires_grad_()
     tensor_to_channels(images, 1).sum().backward()
@@ -104,8 +104,8 @@ def test_png_round_trip_and_provenance(tmp_path: Path) -> None:
 def test_png_grey_and_zoom(tmp_path: Path) -> None:
     pixels = np.array([[[[0, 255], [9, 128]]]], np.uint8)
     write_png(tmp_path / "a.png", pixels, {}, zoom=3)
-    found = image_io.read_image(tmp_path / "a.png", (1, 6, 6))
-    np.testing.assert_array_equal(found, pixels.repeat(3, 2).repeat(3, 3))
+    actual = image_io.read_image(tmp_path / "a.png", (1, 6, 6))
+    np.testing.assert_array_equal(actual, pixels.repeat(3, 2).repeat(3, 3))
 
 
 def test_a_large_picture_shrinks_and_keeps_what_it_says(tmp_path: Path) -> None:

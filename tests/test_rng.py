@@ -68,7 +68,9 @@ def test_nothing_global_is_read_or_moved() -> None:
 def test_golden_draws() -> None:
     """Published seeds must keep meaning the same images: these bits may not move."""
     assert key(0, "bank", 0) == GOLDEN["key(0, bank, 0)"]
-    drawn = normals(7, "bank", BLOCK - 1, BLOCK + 1, 3)
-    np.testing.assert_array_equal(drawn, np.array(GOLDEN["normals(7, bank, 1023, 1025, 3)"], "f4"))
+    samples = normals(7, "bank", BLOCK - 1, BLOCK + 1, 3)
+    np.testing.assert_array_equal(
+        samples, np.array(GOLDEN["normals(7, bank, 1023, 1025, 3)"], "f4")
+    )
     torch_drawn = torch.randint(2**31, (3,), generator=torch_stream(7, "train", 64)).tolist()
     assert torch_drawn == GOLDEN["randint(2**31, 3) of torch_stream(7, train, 64)"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlgen.errors import ConfigError
-from controlgen.schedules import Schedule
+from controlgen.schedules import CosineSchedule
 from controlgen.training.gan import ema_decay
 
 values = st.floats(-1e6, 1e6)
@@ -15,7 +15,7 @@ values = st.floats(-1e6, 1e6)
 
 @given(values, values)
 def test_start_midpoint_and_end(start: float, end: float) -> None:
-    schedule = Schedule(start=start, end=end)
+    schedule = CosineSchedule(start=start, end=end)
     size = max(abs(start), abs(end), 1e-12)
     assert schedule.at(0) == start
     assert schedule.at(0.5) == pytest.approx((start + end) / 2, abs=1e-9 * size)
@@ -24,27 +24,27 @@ def test_start_midpoint_and_end(start: float, end: float) -> None:
 
 @given(values, values, st.floats(1, 1e9))
 def test_constant_after_the_burn_in(start: float, end: float, late: float) -> None:
-    schedule = Schedule(start=start, end=end)
+    schedule = CosineSchedule(start=start, end=end)
     assert schedule.at(late) == schedule.at(1.0)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_moves_one_way_along_a_cosine(first: float, second: float) -> None:
-    schedule = Schedule(start=2.0, end=-1.0)
+    schedule = CosineSchedule(start=2.0, end=-1.0)
     early, late = sorted((first, second))
     assert schedule.at(early) >= schedule.at(late)
     assert schedule.at(early) == pytest.approx(0.5 + 1.5 * math.cos(math.pi * early))
 
 
 def test_a_bare_number_is_constant() -> None:
-    schedule = Schedule.model_validate(0.25)
+    schedule = CosineSchedule.model_validate(0.25)
     assert [schedule.at(x) for x in (0, 0.3, 1, 9)] == [0.25] * 4
 
 
 @pytest.mark.parametrize("bad", [{"start": 1}, {"start": 1, "end": float("nan")}, {"stop": 1}])
 def test_refuses_what_is_not_a_schedule(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        Schedule.parse(bad)
+        CosineSchedule.parse(bad)
 
 
 def test_ema_decay_of_the_paper() -> None:

@@ -1,4 +1,4 @@
-"""Artifacts on disk: found, written atomically, verified, listed."""
+"""Artifacts on disk: written atomically, verified when opened, listed."""
 
 from controlgen.artifacts.store import ArtifactRef, Store, open_artifact, read_manifest, verify
 

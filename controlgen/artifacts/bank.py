@@ -1,4 +1,4 @@
-"""A bank: latents, the images they generate, and the features of those, memory-mapped."""
+"""The sample bank: latents, their generated images and the features of those, memory-mapped."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from controlgen.utils.array_files import open_memmap
 
 @dataclass(frozen=True)
 class SampleBank:
-    """N items; the last `held_out_count` are kept from every map."""
+    """N items; the last `held_out_count` are never used to fit a map."""
 
     latents: Latents
     pixels: Pixels
@@ -18,7 +18,7 @@ class SampleBank:
 
     @classmethod
     def open(cls, bank: Path, features: Path, held_out_count: int) -> "SampleBank":
-        """From a bank folder and a features folder. Raises ArtifactMissing, ArtifactCorrupt."""
+        """Open a bank folder and a features folder. Raises ArtifactMissing, ArtifactCorrupt."""
         return cls(
             open_memmap(bank / "latents.npy"),
             open_memmap(bank / "pixels.npy"),
@@ -28,10 +28,10 @@ class SampleBank:
 
     @property
     def train(self) -> slice:
-        """What maps are fitted on."""
+        """The items that maps are fitted on."""
         return slice(0, len(self.latents) - self.held_out_count)
 
     @property
     def held_out(self) -> slice:
-        """What only judges the maps."""
+        """The items that only evaluate maps."""
         return slice(len(self.latents) - self.held_out_count, len(self.latents))

@@ -1,4 +1,4 @@
-"""The model card of an artifact: a README.md that says what it is and how far it can be trusted."""
+"""The model card of an artifact: a README.md on what it is and how far it can be trusted."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def write_model_card(
     command: str,
     pictures: Sequence[str] = (),
 ) -> None:
-    """Write README.md: what it is, facts as a table, limits, pictures, one command to reproduce."""
+    """Write README.md: summary, facts as a table, limits, pictures, one command to reproduce."""
     lines = [f"# {title}", "", what, "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in limits)]

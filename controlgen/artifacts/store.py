@@ -1,4 +1,4 @@
-"""The one place that touches disk: artifacts that exist whole or not at all, verified when read."""
+"""The artifact store: artifacts are written atomically and verified when read."""
 
 import hashlib
 import importlib.metadata
@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -25,14 +25,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, order=True)
 class ArtifactRef:
-    """What crosses a task's border: an artifact's kind and name, e.g. gan/mnist-1f3c9a2b7d40."""
+    """The kind and name of an artifact, e.g. gan/mnist-1f3c9a2b7d40; passed between tasks."""
 
     kind: str
     name: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `kind/name`. Raises ConfigError."""
+        """Parse `kind/name`. Raises ConfigError."""
         kind, slash, name = text.strip("/").rpartition("/")
         if not slash or not re.fullmatch(r"[a-z0-9-]+", kind) or not NAME.fullmatch(name):
             raise ConfigError(
@@ -51,7 +51,7 @@ class ArtifactRef:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact promises about itself."""
+    """The contents of manifest.json: origin, versions and the SHA-256 of every file."""
 
     kind: str
     name: str
@@ -70,7 +70,7 @@ class Manifest:
 
     @classmethod
     def from_text(cls, text: str, where: Path) -> Self:
-        """Parse and verify. Raises ArtifactCorrupt where one byte is off."""
+        """Parse and verify. Raises ArtifactCorrupt if a single byte differs."""
         try:
             body = json.loads(text)
             body.pop("sha256")
@@ -85,17 +85,32 @@ class Manifest:
 
 
 class Store:
-    """Artifacts under one root: <root>/<kind>/<name>-<fingerprint>/."""
+    """The artifacts below a root folder: <root>/<kind>/<name>-<fingerprint>/."""
 
     def __init__(self, root: str | Path = "artifacts") -> None:
         self.root = Path(root)
 
     def path(self, ref: ArtifactRef) -> Path:
-        """Where an artifact lies or would lie."""
+        """The folder of an artifact, existing or not.
+
+        Args:
+            ref: the artifact.
+
+        Returns:
+            <root>/<kind>/<name>.
+        """
         return self.root / ref.kind / ref.name
 
     def has(self, ref: ArtifactRef) -> bool:
-        """Whether it is there and verifies; a damaged one is moved aside, never used or deleted."""
+        """Whether an artifact exists and verifies; a damaged one is moved aside, never used or
+        deleted.
+
+        Args:
+            ref: the artifact.
+
+        Returns:
+            True if its folder is complete and unaltered.
+        """
         folder = self.path(ref)
         if not folder.is_dir():
             return False
@@ -107,20 +122,45 @@ class Store:
         return True
 
     def refs(self) -> list[ArtifactRef]:
-        """Every whole artifact, sorted by kind and name."""
-        found = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
-        return sorted(ArtifactRef(p.parent.name, p.name) for p in found if _finished(p))
+        """All complete artifacts.
+
+        Returns:
+            References sorted by kind and name.
+        """
+        folders = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
+        return sorted(ArtifactRef(p.parent.name, p.name) for p in folders if _finished(p))
 
     def open(self, ref: ArtifactRef) -> Path:
-        """The folder of a verified artifact. Raises ArtifactMissing, ArtifactCorrupt."""
+        """Verify an artifact and return its folder.
+
+        Args:
+            ref: the artifact.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ArtifactMissing: if there is none.
+            ArtifactCorrupt: if a file differs from the manifest.
+        """
         return open_artifact(self.path(ref))
 
     @contextmanager
     def create(self, ref: ArtifactRef, parents: Mapping[str, ArtifactRef | str]) -> Iterator[Path]:
-        """Yield the `.partial` folder to fill; left without an error it becomes the artifact.
+        """Create an artifact: yield a `.partial` folder to fill, which is renamed at the end.
 
-        What an earlier, killed attempt left is still in it, for resuming. Only one process at a
-        time may make an artifact; a second one is refused. Raises ControlGenError.
+        Files of an earlier, killed attempt are still in it, for resuming.
+
+        Args:
+            ref: the new artifact.
+            parents: role -> artifact (or text) that it was made from.
+
+        Yields:
+            The folder to fill.
+
+        Raises:
+            ConfigError: if the store cannot be written.
+            ControlGenError: if another process is making the artifact, or has just made it.
         """
         final = self.path(ref)
         partial = final.with_name(f"{final.name}.partial")
@@ -142,6 +182,12 @@ class Store:
             partial.rename(final)
             sync_to_disk(final.parent)
 
+    def making(
+        self, ref: ArtifactRef, parents: Mapping[str, ArtifactRef | str]
+    ) -> AbstractContextManager[Path]:
+        """The same as `create`."""
+        return self.create(ref, parents)
+
 
 def write_manifest(
     folder: Path, kind: str, name: str, fingerprint: str, parents: dict[str, str], seconds: float
@@ -161,7 +207,7 @@ def write_manifest(
 
 
 def open_artifact(folder: str | Path) -> Path:
-    """The folder, verified. Raises ArtifactMissing, ArtifactCorrupt."""
+    """Verify an artifact's folder and return it. Raises ArtifactMissing, ArtifactCorrupt."""
     path = Path(folder)
     if not (path / MANIFEST).is_file():
         raise ArtifactMissing(f"{path}: no artifact there; `controlgen list` shows what there is")
@@ -181,7 +227,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """Compare every file with the manifest. Raises ArtifactCorrupt naming the first misfit."""
+    """Compare every file with the manifest. Raises ArtifactCorrupt with the first mismatch."""
     manifest = read_manifest(folder)
     for name, digest in manifest.files.items():
         path = folder / name
@@ -204,7 +250,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _refuse_made(final: Path, partial: Path) -> None:
-    # Another process may have finished between the caller's look and the lock.
+    # Another process may have finished between the caller's check and the lock.
     if final.exists():
         (partial / LOCK).unlink()
         partial.rmdir()
@@ -237,10 +283,10 @@ def _write_seconds(partial: Path, seconds: float) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in ("controlgen", "torch", "open_clip_torch", "scikit-learn", "numpy"):
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

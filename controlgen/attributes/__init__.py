@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from controlgen.attributes.base import Attributes
-from controlgen.attributes.strokes import Strokes
-from controlgen.attributes.tissue import Tissue
+from controlgen.attributes.strokes import StrokeAttributes
+from controlgen.attributes.tissue import TissueAttributes
 
-AnyAttributes = Annotated[Strokes | Tissue, Field(discriminator="kind")]
+AnyAttributes = Annotated[StrokeAttributes | TissueAttributes, Field(discriminator="kind")]
 
-__all__ = ["AnyAttributes", "Attributes", "Strokes", "Tissue"]
+__all__ = ["AnyAttributes", "Attributes", "StrokeAttributes", "TissueAttributes"]

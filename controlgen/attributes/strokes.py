@@ -16,7 +16,7 @@ from controlgen.types import Pixels, Shape
 NAMES = ("ink", "thickness", "slant", "width", "height")
 
 
-class Strokes(BaseConfig):
+class StrokeAttributes(BaseConfig):
     """Ink, thickness, slant, width and height of bright strokes on black."""
 
     kind: Literal["strokes"] = "strokes"
@@ -31,10 +31,10 @@ class Strokes(BaseConfig):
 
     def measure(self, pixels: Pixels) -> NDArray[np.float64]:
         """`attributes` of the pixels (n c h w): (n 5)."""
-        return attributes(pixels)
+        return measure_strokes(pixels)
 
 
-def attributes(pixels: Pixels) -> NDArray[np.float64]:
+def measure_strokes(pixels: Pixels) -> NDArray[np.float64]:
     """One row of `NAMES` an image: (n 5). Lengths in pixels, ink in pixels of full white.
 
     thickness = 2 x ink / outline length, the width of a long stroke. slant = shear: pixels moved to

@@ -29,7 +29,7 @@ TILE_MICRONS = 128.0  # width of a tile whose scale is unknown: a 64-pixel tile 
 # between; 0.22 is near the threshold that Otsu's method finds on many H&E tiles pooled.
 NUCLEUS_OD = 0.22
 NUCLEUS_SMOOTHING = 1.0  # microns, Gaussian sigma that removes grain below nuclear detail
-SMALLEST_NUCLEUS = 12.0  # square microns: a disc 4 microns wide, below any human nucleus
+MIN_NUCLEUS_AREA = 12.0  # square microns: a disc 4 microns wide, below any human nucleus
 PEAK_SMOOTHING = 2.4  # microns, Gaussian sigma that leaves one summit to a nucleus
 PEAK_DISTANCE = 5.0  # microns, nearest two summits of different nuclei
 
@@ -37,9 +37,9 @@ PEAK_DISTANCE = 5.0  # microns, nearest two summits of different nuclei
 # between channels, where the palest stain still absorbs green more than red or blue.
 LUMEN_OD = 0.08
 LUMEN_COLOUR_OD = 0.07
-SMALLEST_LUMEN = 160.0  # square microns: a disc 14 microns wide; a capillary or a vacuole is less
-GREYS = 16  # levels of the co-occurrence matrix
-STEP = 2.0  # microns between the two pixels of a pair
+MIN_LUMEN_AREA = 160.0  # square microns: a disc 14 microns wide; a capillary or a vacuole is less
+GREY_LEVELS = 16  # levels of the co-occurrence matrix
+PAIR_DISTANCE = 2.0  # microns between the two pixels of a pair
 
 _OD_OF_BYTE = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -48,7 +48,7 @@ _IN_PLANE[1] = True
 CHUNK = 64  # tiles measured at once, to stay in cache
 
 
-class Tissue(BaseConfig):
+class TissueAttributes(BaseConfig):
     """Stain, nuclei, lumen and texture of H&E tiles."""
 
     kind: Literal["tissue"] = "tissue"
@@ -66,10 +66,10 @@ class Tissue(BaseConfig):
 
     def measure(self, pixels: Pixels) -> Floats:
         """`attributes` of the tiles (n 3 h w): (n 6)."""
-        return attributes(pixels, self.microns_per_pixel)
+        return measure_tissue(pixels, self.microns_per_pixel)
 
 
-def attributes(pixels: Pixels, microns_per_pixel: float | None = None) -> Floats:
+def measure_tissue(pixels: Pixels, microns_per_pixel: float | None = None) -> Floats:
     """One row of `NAMES` a tile: (n 6), for RGB Pixels (n 3 h w).
 
     haematoxylin, eosin: mean optical density (base 10, along the unit stain vector). nuclear_area:
@@ -89,7 +89,7 @@ def attributes(pixels: Pixels, microns_per_pixel: float | None = None) -> Floats
     return np.concatenate(rows)
 
 
-def stains(pixels: Pixels) -> Planes:
+def unmix_stains(pixels: Pixels) -> Planes:
     """Optical density (base 10) of haematoxylin, eosin and the rest at every pixel: (n 3 h w).
 
     Beer-Lambert: OD = -log10(byte / 255) is linear in the amounts of stain; a byte of 0 counts as
@@ -104,14 +104,16 @@ def stains(pixels: Pixels) -> Planes:
     return np.stack(planes, 1).astype(np.float32)
 
 
-def nuclei(haematoxylin: Planes, microns_per_pixel: float) -> tuple[Mask, NDArray[np.float64]]:
+def segment_nuclei(
+    haematoxylin: Planes, microns_per_pixel: float
+) -> tuple[Mask, NDArray[np.float64]]:
     """Where nuclei lie (n h w) and how many they are (n), from haematoxylin OD (n h w).
 
     A nucleus is a connected area above NUCLEUS_OD of at least SMALLEST_NUCLEUS; an area with
     several summits at least PEAK_DISTANCE apart is as many touching nuclei.
     """
     smooth = _smoothed(haematoxylin, NUCLEUS_SMOOTHING / microns_per_pixel)
-    mask, labels, kept = _areas(smooth > NUCLEUS_OD, SMALLEST_NUCLEUS / microns_per_pixel**2)
+    mask, labels, kept = _areas(smooth > NUCLEUS_OD, MIN_NUCLEUS_AREA / microns_per_pixel**2)
 
     # Summits of a smoother plane, plateaus taken whole, belong to the area they stand in.
     smoother = _smoothed(haematoxylin, PEAK_SMOOTHING / microns_per_pixel)
@@ -127,7 +129,7 @@ def nuclei(haematoxylin: Planes, microns_per_pixel: float) -> tuple[Mask, NDArra
     return mask, np.bincount(tile, weights=many, minlength=len(mask)).astype(np.float64)
 
 
-def lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
+def segment_lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
     """Where the tile is empty (n h w): bright, colourless areas of at least SMALLEST_LUMEN.
 
     Large clear vacuoles and tears of the section are as empty as a lumen and count too.
@@ -135,7 +137,7 @@ def lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
     density = _smoothed(_OD_OF_BYTE[pixels], 0.7 / microns_per_pixel)
     darkest = density.max(1)
     empty = (darkest < LUMEN_OD) & (darkest - density.min(1) < LUMEN_COLOUR_OD)
-    return _areas(empty, SMALLEST_LUMEN / microns_per_pixel**2)[0]
+    return _areas(empty, MIN_LUMEN_AREA / microns_per_pixel**2)[0]
 
 
 def cooccurrence_entropy(pixels: Pixels, step: int = 1) -> Floats:
@@ -145,13 +147,17 @@ def cooccurrence_entropy(pixels: Pixels, step: int = 1) -> Floats:
     directions. 0 for a plain tile, at most 2 log2(GREYS).
     """
     grey = np.einsum("nchw,c->nhw", pixels.astype(np.float32), _LUMA)
-    level = np.minimum(grey * np.float32(GREYS / 256), GREYS - 1).astype(np.intp)
-    n, cells = len(level), GREYS * GREYS
+    level = np.minimum(grey * np.float32(GREY_LEVELS / 256), GREY_LEVELS - 1).astype(np.intp)
+    n, cells = len(level), GREY_LEVELS * GREY_LEVELS
     offset = (np.arange(n) * cells)[:, None, None]
-    across = offset + level[:, :, :-step] * GREYS + level[:, :, step:]
-    down = offset + level[:, :-step] * GREYS + level[:, step:]
+    across = offset + level[:, :, :-step] * GREY_LEVELS + level[:, :, step:]
+    down = offset + level[:, :-step] * GREY_LEVELS + level[:, step:]
     pairs = np.concatenate([across.ravel(), down.ravel()])
-    counts = np.bincount(pairs, minlength=n * cells).reshape(n, GREYS, GREYS).astype(np.float64)
+    counts = (
+        np.bincount(pairs, minlength=n * cells)
+        .reshape(n, GREY_LEVELS, GREY_LEVELS)
+        .astype(np.float64)
+    )
     counts += counts.transpose(0, 2, 1)
     share = counts / np.maximum(counts.sum((1, 2), keepdims=True), 1)
     logs = np.log2(share, out=np.zeros_like(share), where=share > 0)
@@ -159,15 +165,15 @@ def cooccurrence_entropy(pixels: Pixels, step: int = 1) -> Floats:
 
 
 def _measure(pixels: Pixels, scale: float) -> Floats:
-    amounts = stains(pixels)
-    mask, count = nuclei(amounts[:, 0], scale)
+    amounts = unmix_stains(pixels)
+    mask, count = segment_nuclei(amounts[:, 0], scale)
     columns = (
         amounts[:, 0].mean((1, 2), dtype=np.float64),
         amounts[:, 1].mean((1, 2), dtype=np.float64),
         mask.mean((1, 2)),
         count,
-        lumen(pixels, scale).mean((1, 2)),
-        cooccurrence_entropy(pixels, max(1, round(STEP / scale))),
+        segment_lumen(pixels, scale).mean((1, 2)),
+        cooccurrence_entropy(pixels, max(1, round(PAIR_DISTANCE / scale))),
     )
     return np.stack(columns, 1)
 

@@ -8,20 +8,27 @@ from typing import Annotated
 from pydantic import Field
 
 from controlgen.augmentations.base import Augmentation
-from controlgen.augmentations.critic import Adaptive, Dihedral, NoAugment, Scheduled
+from controlgen.augmentations.critic import (
+    AdaptiveAugment,
+    DihedralAugment,
+    NoAugment,
+    ScheduledAugment,
+)
 from controlgen.augmentations.views import AnyViews, DigitViews, TissueViews, Views
 
-AnyAugment = Annotated[NoAugment | Dihedral | Scheduled | Adaptive, Field(discriminator="kind")]
+AnyAugment = Annotated[
+    NoAugment | DihedralAugment | ScheduledAugment | AdaptiveAugment, Field(discriminator="kind")
+]
 
 __all__ = [
-    "Adaptive",
+    "AdaptiveAugment",
     "AnyAugment",
     "AnyViews",
     "Augmentation",
     "DigitViews",
-    "Dihedral",
+    "DihedralAugment",
     "NoAugment",
-    "Scheduled",
+    "ScheduledAugment",
     "TissueViews",
     "Views",
 ]

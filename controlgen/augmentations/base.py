@@ -21,12 +21,12 @@ class Augmentation(Protocol):
     def probability(self, burn_in: float, p: float) -> float:
         """The p (0..1) of a step at this share of the burn-in, where `p` is the one carried on."""
 
-    def adjusted(self, p: float, ordering: float, images: int) -> float:
+    def updated_probability(self, p: float, ordering: float, images: int) -> float:
         """The p to carry on after a step of `images` images whose pairs were ordered so well.
 
         `ordering` is the mean of sign(D(x) - D(G(z))), -1..1.
         """
 
-    def real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor: ...
+    def augment_real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor: ...
 
-    def fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor: ...
+    def augment_fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor: ...

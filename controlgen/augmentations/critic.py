@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from controlgen.augmentations.colour import AnyColour, NoColour
-from controlgen.augmentations.geometry import POSES, move
+from controlgen.augmentations.geometry import POSES, apply_pose_and_shift
 from controlgen.base_config import BaseConfig
-from controlgen.schedules import Schedule
+from controlgen.schedules import CosineSchedule
 from controlgen.types import Shape
 
 GATES, AMOUNTS = 6, 7  # flip, turns, translation, 3 of colour; translation needs two amounts
@@ -32,7 +32,7 @@ GATES, AMOUNTS = 6, 7  # flip, turns, translation, 3 of colour; translation need
 def random_poses(images: Tensor, rng: torch.Generator) -> Tensor:
     """Every image in one of the eight poses of a square, evenly; Images (n c s s) -> the same."""
     pose = torch.randint(len(POSES), (len(images),), generator=rng)
-    return move(images, pose, torch.zeros(len(images), 2, dtype=torch.int64))
+    return apply_pose_and_shift(images, pose, torch.zeros(len(images), 2, dtype=torch.int64))
 
 
 class NoAugment(BaseConfig):
@@ -47,20 +47,20 @@ class NoAugment(BaseConfig):
         """Always 0."""
         return 0.0
 
-    def adjusted(self, p: float, ordering: float, images: int) -> float:
+    def updated_probability(self, p: float, ordering: float, images: int) -> float:
         """p as it is."""
         return p
 
-    def real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """The images themselves."""
         return images
 
-    def fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """The images themselves."""
         return images
 
 
-class Dihedral(BaseConfig):
+class DihedralAugment(BaseConfig):
     """Every real image in a random pose, fakes as they are: eight times the data.
 
     For subjects without an up, such as tissue. It is meant to be learned: the generator makes every
@@ -76,20 +76,20 @@ class Dihedral(BaseConfig):
         """Always 1."""
         return 1.0
 
-    def adjusted(self, p: float, ordering: float, images: int) -> float:
+    def updated_probability(self, p: float, ordering: float, images: int) -> float:
         """p as it is."""
         return p
 
-    def real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """Each image in one of its eight poses."""
         return random_poses(images, rng)
 
-    def fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """The images themselves."""
         return images
 
 
-class Gated(BaseConfig):
+class ProbabilisticAugment(BaseConfig):
     """Transforms that each act on each image with probability p, on reals and fakes alike."""
 
     flips: bool = Field(True, description="mirror left-right, in half of the chosen images")
@@ -102,11 +102,11 @@ class Gated(BaseConfig):
         """Raise Incompatible where the colour jitter needs other channels."""
         self.colour.check(shape[0])
 
-    def real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_real(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """The real images as the critic sees them."""
-        return self.fake(random_poses(images, rng) if self.free_poses else images, p, rng)
+        return self.augment_fake(random_poses(images, rng) if self.free_poses else images, p, rng)
 
-    def fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+    def augment_fake(self, images: Tensor, p: float, rng: torch.Generator) -> Tensor:
         """The generated images as the critic sees them."""
         # One table of uniform numbers, of one size whatever p is.
         table = torch.rand(len(images), GATES + AMOUNTS, generator=rng, dtype=torch.float64)
@@ -117,15 +117,15 @@ class Gated(BaseConfig):
         quarters = (amount[:, 1] * 4).long() * (open_gate[:, 1] & self.turns)
         most = round(self.translate * images.shape[-1])
         shift = ((amount[:, 2:4] * (2 * most + 1)).long() - most) * open_gate[:, 2:3]
-        moved = move(images, 4 * flip.long() + quarters, shift)
+        moved = apply_pose_and_shift(images, 4 * flip.long() + quarters, shift)
         return self.colour.apply(moved, (2 * amount[:, 4:] - 1) * open_gate[:, 3:])
 
 
-class Scheduled(Gated):
+class ScheduledAugment(ProbabilisticAugment):
     """p moves along the burn-in's half cosine; one number stands for a fixed p."""
 
     kind: Literal["scheduled"] = "scheduled"
-    p: Schedule = Schedule(start=0.0, end=0.3)
+    p: CosineSchedule = CosineSchedule(start=0.0, end=0.3)
 
     @model_validator(mode="after")
     def _probabilities(self) -> Self:
@@ -137,12 +137,12 @@ class Scheduled(Gated):
         """The schedule's value."""
         return self.p.at(burn_in)
 
-    def adjusted(self, p: float, ordering: float, images: int) -> float:
+    def updated_probability(self, p: float, ordering: float, images: int) -> float:
         """p as it is; the schedule decides."""
         return p
 
 
-class Adaptive(Gated):
+class AdaptiveAugment(ProbabilisticAugment):
     """p rises while the critic orders its pairs too well, and falls while it does not.
 
     Karras et al. steer by r_t = E[sign(D(x))] over the reals. That has no meaning here: the losses
@@ -170,7 +170,7 @@ class Adaptive(Gated):
         """The p carried on."""
         return p
 
-    def adjusted(self, p: float, ordering: float, images: int) -> float:
+    def updated_probability(self, p: float, ordering: float, images: int) -> float:
         """p + (ordering - target) / (1 - target) images / images_to_one, kept in 0..most_p."""
         speed = (ordering - self.target) / (1 - self.target)
         return min(max(p + speed * images / self.images_to_one, 0.0), self.most_p)

@@ -18,7 +18,7 @@ POSES = _poses()  # (8 2 2): pose 4 f + k mirrors left-right (f = 1), then turns
 UPRIGHT = 0  # the pose that leaves an image as it is
 
 
-def move(images: Tensor, pose: Tensor, shift: Tensor) -> Tensor:
+def apply_pose_and_shift(images: Tensor, pose: Tensor, shift: Tensor) -> Tensor:
     """Put square images (n c s s) into their `pose` (n), 0..7, then translate them by `shift`.
 
     `shift` (n 2) counts pixels down and to the right, less than s either way. What comes in over

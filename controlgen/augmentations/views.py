@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from controlgen.augmentations.colour import AnyColour, NoColour, StainColour
-from controlgen.augmentations.geometry import POSES, move
+from controlgen.augmentations.geometry import POSES, apply_pose_and_shift
 from controlgen.base_config import BaseConfig
 from controlgen.errors import Incompatible
 from controlgen.types import Shape
@@ -62,12 +62,14 @@ class Views(BaseConfig):
         # Poses are exact; all other moves are one bilinear look-up.
         if self.poses:
             pose = (amount[:, 0] * len(POSES)).long()
-            images = move(images, pose, torch.zeros(len(images), 2, dtype=torch.int64))
+            images = apply_pose_and_shift(
+                images, pose, torch.zeros(len(images), 2, dtype=torch.int64)
+            )
         images = self._moved(images, signed[:, 1:5])
 
         # Colour, then what optics and a sensor add.
         images = self.colour.apply(images, signed[:, 7:])
-        images = images + _share(amount[:, 5], images) * (blurred(images, self.blur) - images)
+        images = images + _share(amount[:, 5], images) * (gaussian_blur(images, self.blur) - images)
         return (images + self.noise * _share(amount[:, 6], images) * grain).clamp(-1, 1)
 
     def _moved(self, images: Tensor, amounts: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ class TissueViews(Views):
 AnyViews = Annotated[DigitViews | TissueViews, Field(discriminator="kind")]
 
 
-def blurred(images: Tensor, sigma: float) -> Tensor:
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     """Images (n c h w) behind a Gaussian of `sigma` pixels, edges repeated; as they are at 0."""
     if sigma == 0:
         return images

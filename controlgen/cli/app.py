@@ -1,38 +1,42 @@
-"""controlgen: look at artifacts and use them. How they are made: `python -m flows.pipeline`."""
+"""Edit images with trained models, and inspect the models. To train: `python -m flows.pipeline`."""
 
 import os
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from controlgen.errors import ArtifactMissing, ConfigError, ControlGenError
+from controlgen._version import __version__
+from controlgen.cli._options import (
+    DEFAULT_STORE,
+    PNG_SUFFIXES,
+    CorrectionsOption,
+    HoldOption,
+    LpipsOption,
+    LpipsWeightsOption,
+    MapArgument,
+    PngOption,
+    RefineOption,
+    ResidualOption,
+    StoreOption,
+    parse_csv_list,
+    parse_lpips,
+    resolve_artifact,
+)
+from controlgen.errors import ConfigError, ControlGenError
 from controlgen.utils.files import ensure_writable_file
 
-if TYPE_CHECKING:
-    from controlgen.features import Lpips
-
+# Each command imports its module when it runs, so that `controlgen --help` does not import torch.
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder that holds the artifacts.")]
-LpipsOption = Annotated[
-    str, typer.Option(help="alex, vgg or squeeze: LPIPS in place of PD-efficientnet-lite0.")
-]
-LpipsWeightsOption = Annotated[
-    Path | None, typer.Option(help="Folder of its weights, if they are not in torch's cache.")
-]
-CorrectionsOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Rounds that measure and ask for what is missing; 8 with --hold."),
-]
-DEFAULT_STORE = Path("artifacts")
-PNG = (".png",)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and exit 2."""
+    """Entry point; a user's mistake is one line on stderr and exit code 2."""
     try:
         app(standalone_mode=True)
     except ControlGenError as error:
@@ -41,338 +45,312 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        # A disk that is full, or a place lost under way: what can be foreseen is told before.
-        where = "" if error.filename is None else f"{error.filename}: "
-        print(f"controlgen: {where}{error.strerror or error}", file=sys.stderr)
+        # Foreseeable mistakes are ControlGenError; what remains is a full disk or a lost mount.
+        path = "" if error.filename is None else f"{error.filename}: "
+        print(f"controlgen: {path}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"controlgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None: ...
 
 
 @app.command("list")
 def list_artifacts(store: StoreOption = DEFAULT_STORE) -> None:
     """List every artifact in the store."""
-    from controlgen.artifacts import Store, read_manifest
+    from controlgen.cli import artifacts
 
-    opened = Store(store)
-    refs = opened.refs()
-    if not refs:
-        raise ArtifactMissing(f"{store}: holds no artifacts; make some with `make demo`")
-    rows = [("artifact", "seconds", "made from")]
-    for ref in refs:
-        try:
-            manifest = read_manifest(opened.path(ref))
-        except ControlGenError:
-            rows.append((str(ref), "-", "damaged: see `controlgen check`"))
-            continue
-        parents = ", ".join(f"{role} {parent}" for role, parent in manifest.parents.items())
-        rows.append((str(ref), f"{manifest.seconds:.0f}", parents))
-
-    # Names are copied into `show`: whole and on one line, however narrow the screen.
-    width = max(len(name) for name, _, _ in rows)
-    for name, seconds, parents in rows:
-        print(f"{name:<{width}}  {seconds:>7}  {parents}".rstrip())
+    _print_lines(artifacts.list_artifacts(store))
 
 
 @app.command()
 def show(name: str, store: StoreOption = DEFAULT_STORE) -> None:
-    """Show an artifact's manifest and its card."""
-    from controlgen.artifacts import open_artifact, read_manifest
+    """Show an artifact's manifest and model card."""
+    from controlgen.cli import artifacts
 
-    folder = open_artifact(_folder(name, store))
-    manifest = read_manifest(folder)
-    print(f"{folder}\nkind {manifest.kind}, made in {manifest.seconds:.0f} s")
-    for role, parent in manifest.parents.items():
-        print(f"from {role} {parent}")
-    print("with " + ", ".join(f"{key} {value}" for key, value in manifest.versions.items()))
-    for path in manifest.files:
-        print(f"  {path}  {(folder / path).stat().st_size:,} bytes")
-    for card in ("README.md", "report.md"):
-        if (folder / card).is_file():
-            print("\n" + (folder / card).read_text(encoding="utf-8"))
+    _print_lines(artifacts.describe_artifact(name, store))
 
 
 @app.command()
 def check(
-    name: Annotated[
-        str | None, typer.Argument(help="An artifact; all of them if left out.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="An artifact (default: all).")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Compare artifacts byte by byte with what they promise; exit 2 where one is damaged."""
-    from controlgen.artifacts import Store, verify
+    """Verify artifacts against their checksums; exit code 2 if one is damaged."""
+    from controlgen.cli import artifacts
 
-    opened = Store(store)
-    folders = [_folder(name, store)] if name else [opened.path(ref) for ref in opened.refs()]
-    if not folders:
-        raise ArtifactMissing(f"{store}: holds no artifacts to check")
-    damaged = 0
-    for folder in folders:
-        try:
-            files = len(verify(folder).files)
-            print(f"{folder}: {files} files, all as written")
-        except ControlGenError as error:
-            damaged += 1
-            print(f"controlgen: {error}", file=sys.stderr)
-    if damaged:
-        raise typer.Exit(2)
+    _print_lines(artifacts.check_artifacts(name, store))
 
 
 @app.command()
 def edit(
+    context: typer.Context,
     map: Annotated[
         str | None, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")
     ] = None,
     expression: Annotated[
         str | None,
-        typer.Argument(help='What to make: seed(7) + 2 * (text("...") - mean("FOLDER/*")).'),
+        typer.Argument(help='The image: seed(7) + 2 * (text("...") - mean("FOLDER/*")).'),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="PNG to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="PNG file to write.")
+    ] = None,
     add: Annotated[
         str | None,
         typer.Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Start from this seed's sample.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Start from this image file instead.")] = None,
-    amount: Annotated[float | None, typer.Option(help="How far to go; 1 is all the way.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Start from a seed's sample.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Start from an image file.")] = None,
+    amount: Annotated[float | None, typer.Option(help="Edit strength (default 1).")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=50, help="Images from source to result; 6.")
+        int | None, typer.Option(min=1, max=50, help="Images from source to result (default 6).")
     ] = None,
-    residual: Annotated[bool, typer.Option(help="Keep more of a generated source.")] = False,
-    plain: Annotated[bool, typer.Option(help="Write the result alone, in its own pixels.")] = False,
-    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    residual: ResidualOption = False,
+    plain: Annotated[bool, typer.Option(help="Write only the result, at its own size.")] = False,
+    hold: HoldOption = "",
     corrections: CorrectionsOption = None,
-    refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    refine: RefineOption = 0,
     answers: Annotated[
-        int, typer.Option(min=0, max=32, help="So many answers, best first, if the map gives many.")
+        int, typer.Option(min=0, max=32, help="Number of candidates to return, best first.")
     ] = 0,
     recipe: Annotated[
-        Path | None, typer.Option(help="Make again what a recipe, or a PNG that has one, says.")
+        Path | None, typer.Option(help="Repeat the edit of a recipe, or of a PNG that has one.")
     ] = None,
     save_recipe: Annotated[
-        Path | None, typer.Option(help="Write the recipe as well, .toml or .json.")
+        Path | None, typer.Option(help="Also write the recipe, .toml or .json.")
     ] = None,
     generator: Annotated[
         str | None, typer.Option(help="GAN artifact; must be the map's own.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Steer one image and write a strip: the source, the steps, the result."""
-    from controlgen.cli import edit
+    """Edit one image and write a strip from source to result."""
+    from controlgen.cli import edit as command
+    from controlgen.editing.apply import EditSettings
 
     if output is None:
-        raise ConfigError("edit: say where the picture goes, as in -o edit.png")
-    ensure_writable_file(output, "-o", PNG)
-    said = (
-        expression,
-        add,
-        output,
-        seed,
-        image,
-        amount,
-        steps,
-        residual,
-        plain,
-        hold,
-        corrections,
-        refine,
-        answers,
+        raise ConfigError("edit: name the picture to write, as in -o edit.png")
+    ensure_writable_file(output, "-o", PNG_SUFFIXES)
+    find = partial(resolve_artifact, store=store)
+    if recipe is not None:
+        command.reject_recipe_settings(context)
+        _print_lines(command.repeat_edit(recipe, find, map, generator, output, save_recipe))
+        return
+    tree = command.parse_edit(expression, add, seed, image)
+    settings = EditSettings(
+        amount=1.0 if amount is None else amount,
+        residual=residual,
+        hold=parse_csv_list(hold),
+        corrections=corrections,
+        refine=refine,
     )
-    request = edit.Request(map, *said, recipe, save_recipe, generator)
-    print("\n".join(edit.draw(request, lambda name: _folder(name, store))))
+    pictures = (steps or 6, plain, answers or 1)
+    _print_lines(
+        command.run_edit(tree, settings, *pictures, find, map, generator, output, save_recipe)
+    )
 
 
 @app.command()
 def sheet(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    map: MapArgument,
     add: Annotated[str, typer.Option(help='Direction: text("...")-text("..."), image("FILE").')],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
-    amounts: Annotated[str, typer.Option(help="Columns, as in --amounts=-1,0,1,2.")] = "-1,0,1,2",
-    n: Annotated[int | None, typer.Option("--n", min=1, max=32, help="Rows; 8 samples.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the samples, 0 if left out.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Start from this folder's images.")] = None,
-    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    output: PngOption,
+    amounts: Annotated[
+        str, typer.Option(help="Edit strengths, one per column, as in --amounts=-1,0,1,2.")
+    ] = "-1,0,1,2",
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, max=32, help="Number of rows (default 8).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed of the samples (default 0).")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Start from the images of this folder.")
+    ] = None,
+    hold: HoldOption = "",
     corrections: CorrectionsOption = None,
-    residual: Annotated[bool, typer.Option(help="Keep more of generated sources.")] = False,
-    refine: Annotated[int, typer.Option(min=0, help="Steps of descent after the map.")] = 0,
+    residual: ResidualOption = False,
+    refine: RefineOption = 0,
     tiles: Annotated[
         Path | None,
-        typer.Option(help="Training images; the nearest of them is shown beside each row."),
+        typer.Option(help="Folder of training images; adds the nearest of them to each row."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Steer several images and write a sheet: a row an image, a column an amount."""
-    from controlgen.cli import sheet
+    """Edit several images and write a sheet: rows are images, columns amounts."""
+    from controlgen.cli import sheet as command
+    from controlgen.editing.apply import EditSettings
 
-    ensure_writable_file(output, "-o", PNG)
-    said = (
-        add,
-        amounts,
-        output,
-        n,
-        seed,
-        images,
-        hold,
-        corrections,
-        residual,
-        refine,
-        tiles,
+    ensure_writable_file(output, "-o", PNG_SUFFIXES)
+    settings = EditSettings(
+        residual=residual, hold=parse_csv_list(hold), corrections=corrections, refine=refine
     )
-    request = sheet.Request(*said)
-    print("\n".join(sheet.draw(request, _folder(map, store))))
+    folder = resolve_artifact(map, store)
+    _print_lines(command.run_sheet(folder, add, amounts, settings, n, seed, images, tiles, output))
 
 
 @app.command()
 def batch(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
+    map: MapArgument,
     table: Annotated[
         Path,
-        typer.Argument(help="CSV: expression; name, amount, residual, refine, hold."),
+        typer.Argument(help="CSV columns: expression, name, amount, residual, refine, hold."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Make every expression of a table: pictures, results.csv and arrays in a folder."""
-    from controlgen.cli import batch
+    """Run every expression of a table; write pictures, results.csv and arrays to a folder."""
+    from controlgen.cli import batch as command
 
-    print("\n".join(batch.batch(_folder(map, store), table, output)))
+    _print_lines(command.run_batch(resolve_artifact(map, store), table, output))
 
 
 @app.command()
 def nearest(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
-    expression: Annotated[str, typer.Argument(help='A picture: seed(7), image("FILE"), ...')],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
-    n: Annotated[int, typer.Option("--n", min=1, max=24, help="How many.")] = 12,
-    among: Annotated[int, typer.Option(min=1, help="Of the bank's first so many.")] = 4_000,
+    map: MapArgument,
+    expression: Annotated[str, typer.Argument(help='An image: seed(7), image("FILE"), ...')],
+    output: PngOption,
+    n: Annotated[int, typer.Option("--n", min=1, max=24, help="Number of images.")] = 12,
+    among: Annotated[int, typer.Option(min=1, help="Search only the first N bank items.")] = 4_000,
     table: Annotated[Path | None, typer.Option(help="CSV file to write as well.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Find the bank's images that are most like what an expression asks for."""
-    from controlgen.cli import batch
+    """Find the bank images that are nearest to an expression."""
+    from controlgen.cli import nearest as command
 
-    ensure_writable_file(output, "-o", PNG)
-    folder = _folder(map, store)
-    print("\n".join(batch.nearest(folder, expression, output, n, among, table)))
+    ensure_writable_file(output, "-o", PNG_SUFFIXES)
+    folder = resolve_artifact(map, store)
+    _print_lines(command.find_nearest(folder, expression, output, n, among, table))
 
 
 @app.command()
 def direction(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
-    expression: Annotated[str, typer.Argument(help='A change: text("...") - text("..."), ...')],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Name of a .safetensors file.")],
-    name: Annotated[str | None, typer.Option(help="Its name; the file's if left out.")] = None,
-    hold: Annotated[str, typer.Option(help="Measured attributes to hold, as in a,b.")] = "",
+    map: MapArgument,
+    expression: Annotated[str, typer.Argument(help='A direction: text("...") - text("..."), ...')],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .safetensors.")],
+    name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
+    hold: HoldOption = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Keep a direction as a small file, for direction("FILE") in any expression."""
-    from controlgen.cli import direction
+    """Save a direction as a small file, for direction("FILE") in any expression."""
+    from controlgen.cli import direction as command
 
-    print("\n".join(direction.keep(_folder(map, store), expression, output, name, hold)))
+    folder = resolve_artifact(map, store)
+    _print_lines(command.save_expression_direction(folder, expression, output, name, hold))
 
 
 @app.command()
 def axes(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder, or one family's PNG.")],
+    map: MapArgument,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder, or PNG file with --family.")
+    ],
     family: Annotated[
-        str | None, typer.Option(help="sefa, ganspace or pca; all of them if left out.")
+        str | None, typer.Option(help="sefa, ganspace or pca (default: all).")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=64, help="Axes of each family.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Folder for the axes as directions.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the samples.")] = 0,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder in which to save the axes as directions.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Find axes without labels, picture each on samples, and measure what it does."""
-    from controlgen.cli import axes
+    """Compute unsupervised axes, draw each on samples, and measure its effect."""
+    from controlgen.cli import axes as command
 
-    request = axes.Request(output, family, n, seed, save)
-    print("\n".join(axes.draw(request, _folder(map, store))))
+    folder = resolve_artifact(map, store)
+    _print_lines(command.run_axes(folder, output, family, n, seed, save))
 
 
 @app.command()
 def project(
-    map: Annotated[str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")],
-    images: Annotated[Path, typer.Argument(help="An image file, or a folder of them.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    map: MapArgument,
+    images: Annotated[Path, typer.Argument(help="An image file, or a folder of images.")],
+    output: PngOption,
     lpips: LpipsOption = "",
     lpips_weights: LpipsWeightsOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Put real images through the map and back; say how faithful that is, before any edit."""
-    from controlgen.cli import project
+    """Reconstruct real images with the map, and report how faithful they are without any edit."""
+    from controlgen.cli import project as command
 
-    ensure_writable_file(output, "-o", PNG)
-    asked = _lpips(lpips, lpips_weights)
-    print("\n".join(project.project(_folder(map, store), images, output, asked)))
+    ensure_writable_file(output, "-o", PNG_SUFFIXES)
+    perceptual = parse_lpips(lpips, lpips_weights)
+    folder = resolve_artifact(map, store)
+    _print_lines(command.project_images(folder, images, output, perceptual))
 
 
 @app.command()
 def score(
-    a: Annotated[str, typer.Argument(help="Judged: a model, a data set (mnist:test) or a folder.")],
-    b: Annotated[str, typer.Argument(help="What it is judged against, likewise.")],
+    a: Annotated[
+        str, typer.Argument(help="To evaluate: a model, a data set (mnist:test) or a folder.")
+    ],
+    b: Annotated[str, typer.Argument(help="Reference: a model, a data set or a folder.")],
     extractor: Annotated[
         str,
         typer.Option(help="efficientnet-lite0[-SIZE], inception-v3[-FEATURES], or a CLIP."),
     ] = "efficientnet-lite0",
-    weights: Annotated[Path | None, typer.Option(help="File of inception-v3's weights.")] = None,
-    n: Annotated[int | None, typer.Option("--n", min=20, help="Images a side; 1000.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
-    metrics: Annotated[str, typer.Option(help="Some of them, as in frechet,recall.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="File of inception-v3 weights.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=20, help="Images of each side (default 1000).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for sampling.")] = 0,
+    metrics: Annotated[str, typer.Option(help="Only these metrics, as in frechet,recall.")] = "",
     lpips: LpipsOption = "",
     lpips_weights: LpipsWeightsOption = None,
     json: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Judge images against others: distance, likeness, variety, copies, each beside its floor."""
-    from controlgen.cli import score
+    """Compare images with a reference: distances, precision, recall, diversity and copies."""
+    from controlgen.cli import score as command
 
-    asked = _lpips(lpips, lpips_weights)
-    request = score.Request(a, b, extractor, weights, n, seed, metrics, json, asked)
-    print("\n".join(score.score(request, lambda name: _folder(name, store))))
+    perceptual = parse_lpips(lpips, lpips_weights)
+    find = partial(resolve_artifact, store=store)
+    _print_lines(
+        command.run_score(a, b, find, extractor, weights, n, seed, metrics, perceptual, json)
+    )
 
 
 @app.command()
 def serve(
-    maps: Annotated[list[str], typer.Argument(help="Map artifacts, each under its folder's name.")],
+    maps: Annotated[
+        list[str], typer.Argument(help="Map artifacts, each served under its folder's name.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
-        str, typer.Option(help="Asked of every request; CONTROLGEN_TOKEN hides it better.")
+        str,
+        typer.Option(help="Token that requests must send; CONTROLGEN_TOKEN keeps it off `ps`."),
     ] = "",
     directions: Annotated[
-        Path | None, typer.Option(help="Folder of saved directions to be offered.")
+        Path | None, typer.Option(help="Folder of saved directions to offer.")
     ] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 64,
-    seconds: Annotated[float, typer.Option(min=0.1, help="A request may take.")] = 30.0,
-    studio: Annotated[bool, typer.Option(help="Serve the page as well.")] = True,
+    waiting: Annotated[int, typer.Option(min=1, help="Queue length.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Deadline of a request.")] = 30.0,
+    studio: Annotated[bool, typer.Option(help="Also serve the page.")] = True,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Serve models over HTTP: an API at /v1, and the studio, a page, at /."""
-    from controlgen.cli import serve
+    """Serve models over HTTP: an API at /v1, and a page, the studio, at /."""
+    from controlgen.cli import serve as command
 
-    folders = [_folder(name, store) for name in maps]
-    asked = (host, port, token, directions, waiting, seconds, studio)
-    serve.serve(serve.Request(folders, *asked))
-
-
-def _lpips(net: str, weights: Path | None) -> "Lpips | None":
-    from controlgen.features import Lpips
-
-    if net:
-        return Lpips.parse({"net": net, "weights": weights}, f"--lpips {net}")
-    if weights is not None:
-        raise ConfigError(f"--lpips-weights {weights}: goes with --lpips only")
-    return None
-
-
-def _folder(name: str, store: Path) -> Path:
-    # A path to an artifact, or kind/name in the store.
-    from controlgen.artifacts import Store
-
-    if (Path(name) / "manifest.json").is_file():
-        return Path(name)
-    if (store / name / "manifest.json").is_file():
-        return store / name
-    matches = [ref for ref in Store(store).refs() if ref.name == name]
-    if len(matches) == 1:
-        return Store(store).path(matches[0])
-    raise ArtifactMissing(f"{name}: no such artifact; `controlgen list` shows what there is")
+    folders = [resolve_artifact(name, store) for name in maps]
+    limits = {"waiting": waiting, "seconds": seconds}
+    command.run_server(folders, host, port, token, directions, limits, studio)

@@ -1,78 +1,80 @@
-"""`controlgen axes`: the axes of a model that need no label are found, pictured and measured."""
+"""`controlgen axes`: compute, draw and measure the unsupervised axes of a model."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from controlgen._version import __version__
-from controlgen.utils.files import write_text
 from controlgen.editing import Editor
 from controlgen.editing.directions.axes import FAMILIES
 from controlgen.editing.directions.storage import SUFFIX, save_direction
 from controlgen.errors import ConfigError
-from controlgen.evaluation.axes import AMOUNTS, FamilyReport, Trial, ruler_of, try_family
+from controlgen.evaluation.axes import (
+    AMOUNTS,
+    AxisProtocol,
+    FamilyReport,
+    attribute_scale,
+    evaluate_axis_family,
+)
 from controlgen.figures import axis_sheet
-from controlgen.utils.files import ensure_writable_dir, ensure_writable_file, reproduction_command
+from controlgen.utils.files import (
+    ensure_writable_dir,
+    ensure_writable_file,
+    reproduction_command,
+    write_text,
+)
 from controlgen.utils.progress import TqdmReporter
 
 
-@dataclass(frozen=True)
-class Request:
-    """What was asked on the command line; `family` None means all of them."""
+def run_axes(
+    folder: Path, output: Path, family: str | None, n: int, seed: int, save: Path | None
+) -> list[str]:
+    """Draw and measure the first n axes of one family or of all; return lines to print.
 
-    output: Path
-    family: str | None
-    n: int
-    seed: int
-    save: Path | None
-
-
-def draw(request: Request, folder: Path) -> list[str]:
-    """Walk the axes of the map in `folder`, write what was asked for; returns lines to be printed.
-
-    Raises ConfigError and what opening the map raises, before anything is computed or written.
+    `output`: a PNG for one family, or a folder with a PNG per family and axes.md. `save`: a folder
+    for the axes as directions. Raises ConfigError and the errors of loading a map, before anything
+    is computed or written.
     """
-    families = _families(request)
-    _check_place(request.output, "-o")
-    if request.save is not None:
-        _check_place(request.save, "--save")
+    families = _select_families(family, output)
+    _check_output(output, "-o")
+    if save is not None:
+        _check_output(save, "--save")
     editor = Editor.load(folder)
-    trial = Trial(axes=request.n, seed=request.seed)
-    ruler, ruled_by = ruler_of(editor, request.seed)
+    protocol = AxisProtocol(axes=n, seed=seed)
+    scale, scale_text = attribute_scale(editor, seed)
     reports = []
-    for family in families:
-        known = min(request.n, len(editor.axes.family(family).rows))
-        with TqdmReporter().meter(f"axes of {family}", known + 1, unit="axes") as meter:
-            reports.append(try_family(editor, family, trial, ruler, ruled_by, meter.to))
+    for name in families:
+        count = min(n, len(editor.axes.family(name).vectors))
+        with TqdmReporter().start(f"axes of {name}", count + 1, unit="axes") as progress:
+            reports.append(
+                evaluate_axis_family(editor, name, protocol, scale, scale_text, progress.update_to)
+            )
 
-    # One PNG a family, and beside several of them the tables.
-    told = []
-    single = request.output.suffix.lower() == ".png"
+    lines = []
+    single = output.suffix.lower() == ".png"
     if not single:
-        request.output.mkdir(exist_ok=True)
+        output.mkdir(exist_ok=True)
         text = "\n\n".join([f"# Axes of {folder}", *(report.markdown() for report in reports)])
-        write_text(request.output / "axes.md", text + "\n")
+        write_text(output / "axes.md", text + "\n")
     for report in reports:
-        path = request.output if single else request.output / f"{report.family}.png"
-        _sheet(path, report, folder, editor.weights)
-        told += [f"{path}: {len(report.effects) - 1} axes", "", report.markdown(), ""]
-    if request.save is not None:
-        told.append(_saved(editor, reports, request.save))
-    return told
+        path = output if single else output / f"{report.family}.png"
+        _draw_sheet(path, report, folder, editor.weights)
+        lines += [f"{path}: {len(report.effects) - 1} axes", "", report.markdown(), ""]
+    if save is not None:
+        lines.append(_save_directions(editor, reports, save))
+    return lines
 
 
-def _families(request: Request) -> list[str]:
-    if request.family is not None and request.family not in FAMILIES:
-        raise ConfigError(f"--family {request.family}: there is {', '.join(FAMILIES)}")
-    if request.family is None and request.output.suffix.lower() == ".png":
+def _select_families(family: str | None, output: Path) -> list[str]:
+    if family is not None and family not in FAMILIES:
+        raise ConfigError(f"--family {family}: unknown; choose from {', '.join(FAMILIES)}")
+    if family is None and output.suffix.lower() == ".png":
         raise ConfigError(
-            f"-o {request.output}: one PNG holds one family; name it with --family, or name a "
-            "folder for all of them"
+            f"-o {output}: a PNG holds one family; choose it with --family, or name a folder for "
+            "all families"
         )
-    return list(FAMILIES) if request.family is None else [request.family]
+    return list(FAMILIES) if family is None else [family]
 
 
-def _check_place(output: Path, option: str) -> None:
-    # A folder that is there or can be made; -o may be a PNG as well.
+def _check_output(output: Path, option: str) -> None:
     if option == "-o" and output.suffix.lower() == ".png":
         ensure_writable_file(output, option)
         return
@@ -82,35 +84,34 @@ def _check_place(output: Path, option: str) -> None:
     ensure_writable_dir(output, option)
 
 
-def _sheet(path: Path, report: FamilyReport, folder: Path, weights: str) -> None:
-    trial, count = report.trial, len(report.effects) - 1
-    how = "latents moved" if report.latent else "residual edits through the map"
+def _draw_sheet(path: Path, report: FamilyReport, folder: Path, weights: str) -> None:
+    protocol, count = report.protocol, len(report.effects) - 1
+    how = "by latent offsets" if report.latent else "by residual edits through the map"
     provenance = {
         "model": str(folder),
         "weights": weights,
-        "seed": f"{trial.seed}",
+        "seed": f"{protocol.seed}",
         "recipe": reproduction_command(
-            "axes", folder, family=report.family, n=trial.axes, seed=trial.seed
+            "axes", folder, family=report.family, n=protocol.axes, seed=protocol.seed
         ),
         "version": __version__,
     }
-    title = f"{report.family}: the first {count} of {report.known} axes, and a random direction"
+    title = f"{report.family}: the first {count} of {report.available} axes, and a random direction"
     footer = (
-        f"Every image is synthetic: samples 0 to {trial.pictured - 1} of seed {trial.seed}, {how} "
-        "by the sigmas above each column. share: of the family's variance. consistent: |mean "
-        f"change| of features over mean |change|, n {trial.sources}; without a common part "
-        f"{trial.sources**-0.5:.2f}."
+        f"Every image is synthetic: samples 0 to {protocol.strips - 1} of seed {protocol.seed}, "
+        f"{how}, in the sigmas above each column. share: of the family's variance. consistent: "
+        f"|mean change| of features over mean |change|, n {protocol.sources}; about "
+        f"{protocol.sources**-0.5:.2f} for unrelated changes."
     )
     if report.effects[0].changes:
         footer += (
-            f" Below it the two largest mean changes per sigma whose 95 % interval leaves 0 out; "
-            f"{report.ruled_by}."
+            f" Below: the two largest mean changes per sigma whose 95 % interval excludes 0; "
+            f"{report.scale_text}."
         )
     axis_sheet(path, report.rows(), AMOUNTS, provenance, title, footer)
 
 
-def _saved(editor: Editor, reports: list[FamilyReport], folder: Path) -> str:
-    # Every axis that was walked, as a direction in features.
+def _save_directions(editor: Editor, reports: list[FamilyReport], folder: Path) -> str:
     folder.mkdir(exist_ok=True)
     count = 0
     for report in reports:
@@ -123,7 +124,7 @@ def _saved(editor: Editor, reports: list[FamilyReport], folder: Path) -> str:
                 name=name,
                 made_by=f'axis("{report.family}", {index})',
                 space=editor.space.fingerprint,
-                share_inside=editor.statistics.share_inside(axis.direction),
+                share_inside=editor.statistics.explained_share(axis.direction),
             )
             count += 1
     return f"{folder}: {count} directions"

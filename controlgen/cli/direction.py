@@ -1,31 +1,34 @@
-"""`controlgen direction`: an expression kept as a small file, to be used by name of that file."""
+"""`controlgen direction`: save an expression's direction as a small file."""
 
 from pathlib import Path
 
-from controlgen.cli.sheet import parse_names
+from controlgen.cli._options import parse_csv_list
 from controlgen.editing import Editor
 from controlgen.editing.directions.storage import SUFFIX, save_direction
-from controlgen.editing.expressions.resolver import way
+from controlgen.editing.expressions.resolver import resolve_direction
 from controlgen.utils.files import ensure_writable_file
 
 
-def keep(folder: Path, expression: str, output: Path, name: str | None, hold: str) -> list[str]:
-    """Write what an expression means in this map's feature space; returns lines to be printed.
+def save_expression_direction(
+    folder: Path, expression: str, output: Path, name: str | None, hold: str
+) -> list[str]:
+    """Save an expression's direction in the map's feature space; return lines to print.
 
     Raises ConfigError with the column of a mistake, DataError where a file cannot be read.
     """
     ensure_writable_file(output, "-o", (SUFFIX,))
-    editor, held = Editor.load(folder), parse_names(hold)
-    found = way(editor, expression, held)
-    note = save_direction(
+    editor, held_names = Editor.load(folder), parse_csv_list(hold)
+    resolved = resolve_direction(editor, expression, held_names)
+    held = f", held {', '.join(held_names)}" if held_names else ""
+    metadata = save_direction(
         output,
-        found.direction,
+        resolved.direction,
         name=name or output.stem,
-        made_by=found.expression + (f", held {', '.join(held)}" if held else ""),
+        made_by=resolved.expression + held,
         space=editor.space.fingerprint,
-        share_inside=found.share,
+        share_inside=resolved.share,
     )
     return [
-        f'{output}: direction {note.name}; use it as direction("{output}")',
-        f"share of it that the bank's images span: {note.share_inside:.3f}",
+        f'{output}: direction {metadata.name}; use it as direction("{output}")',
+        f"share of it within the bank's span: {metadata.share_inside:.3f}",
     ]

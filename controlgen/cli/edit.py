@@ -1,157 +1,156 @@
-"""`controlgen edit`: what is asked is checked first, then steered, measured and drawn."""
+"""`controlgen edit`: edit one image, or repeat the edit of a recipe."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from controlgen._version import __version__
-from controlgen.cli.sheet import parse_names
 from controlgen.editing import Edit, Editor, Recipe
-from controlgen.editing.apply import check_amount
-from controlgen.editing.expressions.parser import Call, Combined, Node, Number, Words, parse
-from controlgen.editing.expressions.resolver import Query
-from controlgen.editing.recipe import check_name
-from controlgen.editing.rendering import draw_edit
+from controlgen.editing.apply import EditSettings
+from controlgen.editing.expressions.parser import BinaryOp, Call, Expr, Number, String, parse
+from controlgen.editing.expressions.resolver import ResolvedEdit
+from controlgen.editing.recipe import validate_recipe_path
+from controlgen.editing.rendering import render_edit
 from controlgen.errors import ConfigError
-from controlgen.evaluation.projection_summary import faithful_line
+from controlgen.evaluation.projection import projection_summary
 
-ASKED: dict[str, object] = {
-    "add": None,
-    "expression": None,
-    "seed": None,
-    "image": None,
-    "amount": None,
-    "steps": None,
-    "residual": False,
-    "plain": False,
-    "hold": "",
-    "corrections": None,
-    "refine": 0,
-    "answers": 0,
-}  # what a recipe says as well, and how each looks where nothing was said
+# Parameters of the command that a recipe defines.
+RECIPE_SETTINGS = (
+    "add", "expression", "seed", "image", "amount", "steps", "residual", "plain", "hold",
+    "corrections", "refine", "answers",
+)  # fmt: skip
+FindArtifact = Callable[[str], Path]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What was asked on the command line; None and "" where nothing was said."""
-
-    map: str | None
-    expression: str | None
-    add: str | None
-    output: Path
-    seed: int | None
-    image: Path | None
-    amount: float | None
-    steps: int | None
-    residual: bool
-    plain: bool
-    hold: str
-    corrections: int | None
-    refine: int
-    answers: int
-    recipe: Path | None
-    save_recipe: Path | None
-    generator: str | None
+def reject_recipe_settings(context: typer.Context) -> None:
+    """Raise ConfigError where the command line sets what its recipe defines."""
+    defaults = {parameter.name: parameter.default for parameter in context.command.params}
+    for name in RECIPE_SETTINGS:
+        if context.params[name] != defaults[name]:
+            label = "the expression" if name == "expression" else f"--{name}"
+            raise ConfigError(f"--recipe defines the whole edit; leave {label} out")
 
 
-def draw(request: Request, folder_of: Callable[[str], Path]) -> list[str]:
-    """Steer one image and write the strip; returns lines to be printed.
+def parse_edit(
+    expression: str | None, add: str | None, seed: int | None, image: Path | None
+) -> Expr:
+    """The tree of an edit; --seed or --image and --add become a sum. Raises ConfigError."""
+    if seed is not None and image is not None:
+        raise ConfigError("--seed and --image: give only one of them")
+    if (expression is None) == (add is None):
+        raise ConfigError("give an expression, as in 'seed(7) + text(\"...\")', or --add, not both")
+    tree = parse(str(add if expression is None else expression))
+    if add is None and seed is None and image is None:
+        return tree
+    start = Call("seed", (Number(float(seed or 0)),))
+    if image is not None:
+        start = Call("image", (String(str(image)),))
+    return BinaryOp("+", start, tree)
 
-    Raises ConfigError, DataError and what opening the map raises, before anything is written.
+
+def run_edit(
+    tree: Expr,
+    settings: EditSettings,
+    steps: int,
+    plain: bool,
+    answers: int,
+    find: FindArtifact,
+    map: str | None,
+    generator: str | None,
+    output: Path,
+    save_recipe: Path | None,
+) -> list[str]:
+    """Edit one image and write the strip, or only the result if `plain`; return lines to print.
+
+    Raises ConfigError, DataError and the errors of loading a map, before anything is written.
     """
-    again = _again(request)
-    asked = again.expression if again else _tree(request)
-    name = request.map or (again and again.model)
-    if not name:
-        raise ConfigError("name a map, as in artifacts/pretrained/mnist, or give --recipe")
-    if request.save_recipe is not None:
-        check_name(request.save_recipe)
-    folder = folder_of(name)
-    editor = Editor.load(folder, folder_of(request.generator) if request.generator else None)
-
-    # Everything that can be refused is refused before anything is written.
-    if again is not None:
-        again.check(editor.weights)
-    query = editor.query(asked, parse_names(request.hold))
-    recipe = again or _recipe(request, str(folder), editor.weights, query)
-    edit = draw_edit(editor, query, recipe, request.output)
-    if request.save_recipe is not None:
-        recipe.write(request.save_recipe)
-    told = _told(edit, query, recipe, request.output)
-    if query.source.ndim == 4:
-        told.insert(2, faithful_line(editor, query.pixels))
-    return [*told, *_version(recipe)]
+    folder, editor = _load(find, map, generator, save_recipe)
+    resolved = editor.resolve(tree, settings.hold)
+    picture = "result" if plain else "strip"
+    drawing = {"steps": steps, "picture": picture, "answers": answers}
+    recipe = make_recipe(folder, editor, resolved, settings, **drawing)
+    return _render(editor, resolved, recipe, output, save_recipe)
 
 
-def _again(request: Request) -> Recipe | None:
-    if request.recipe is None:
-        return None
-    for name, unsaid in ASKED.items():
-        if getattr(request, name) != unsaid:
-            said = "the expression" if name == "expression" else f"--{name}"
-            raise ConfigError(f"--recipe says all of it; leave {said} out")
-    return Recipe.read(request.recipe)
-
-
-def _recipe(request: Request, model: str, weights: str, query: Query) -> Recipe:
+def make_recipe(
+    folder: Path, editor: Editor, resolved: ResolvedEdit, settings: EditSettings, **drawing: Any
+) -> Recipe:
+    """The recipe of an edit with the map in `folder`; `drawing`: steps, picture and answers."""
     return Recipe(
-        model=model,
-        weights=weights,
-        expression=query.expression,
-        amount=1.0 if request.amount is None else request.amount,
-        steps=request.steps or 6,
-        picture="result" if request.plain else "strip",
-        residual=request.residual,
-        corrections=request.corrections,
-        refine=request.refine,
-        answers=request.answers or 1,
-        files=dict(query.files),
+        model=str(folder),
+        weights=editor.weights,
+        expression=resolved.expression,
+        amount=settings.amount,
+        residual=settings.residual,
+        corrections=settings.corrections,
+        refine=settings.refine,
+        files=dict(resolved.files),
         controlgen=__version__,
+        **drawing,
     )
 
 
-def _tree(request: Request) -> Node:
-    # One expression, whichever way it was said.
-    if request.seed is not None and request.image is not None:
-        raise ConfigError("--seed and --image: give one of them, not both")
-    if (request.expression is None) == (request.add is None):
-        raise ConfigError("give an expression, as in 'seed(7) + text(\"...\")', or --add, not both")
-    if request.amount is not None:
-        check_amount(request.amount, f"--amount {request.amount}")
-    said = parse(str(request.add if request.expression is None else request.expression))
-    if request.add is None and request.seed is None and request.image is None:
-        return said
-    start = Call("seed", (Number(float(request.seed or 0)),))
-    if request.image is not None:
-        start = Call("image", (Words(str(request.image)),))
-    return Combined("+", start, said)
-
-
-def _told(edit: Edit, query: Query, recipe: Recipe, output: Path) -> list[str]:
-    of = f"the best of {recipe.answers} answers: " if recipe.answers > 1 else ""
-    lines = [
-        f"{output}: {of}asked and obtained agree to {edit.agreement[0]:.3f} (cosine of features),",
-        f"the change itself to {edit.progress[0]:.3f}",
-    ]
-    if query.share:
-        lines.append(f"share of the change that the bank's images span: {query.share:.3f}")
-    if edit.reachability is not None:
-        said = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
-        lines.append(f"it can be believed to {edit.reachability[0]:.2f} (reachability, 0..1){said}")
-    # One line an attribute, where the map was fitted with any.
-    if edit.model is None or edit.attributes is None:
+def repeat_edit(
+    path: Path,
+    find: FindArtifact,
+    map: str | None,
+    generator: str | None,
+    output: Path,
+    save_recipe: Path | None,
+) -> list[str]:
+    """Repeat a recipe with its map, or with a copy of it in `map`. Raises as `run_edit`."""
+    recipe = Recipe.read(path)
+    _, editor = _load(find, map or recipe.model, generator, save_recipe)
+    recipe.check(editor.weights)
+    lines = _render(editor, editor.resolve(recipe.expression), recipe, output, save_recipe)
+    if recipe.controlgen in ("", __version__):
         return lines
+    return [*lines, f"the recipe is of controlgen {recipe.controlgen}, repeated with {__version__}"]
+
+
+def _load(
+    find: FindArtifact, map: str | None, generator: str | None, save_recipe: Path | None
+) -> tuple[Path, Editor]:
+    if not map:
+        raise ConfigError("name a map, as in artifacts/pretrained/mnist, or give --recipe")
+    if save_recipe is not None:
+        validate_recipe_path(save_recipe)
+    folder = find(map)
+    return folder, Editor.load(folder, find(generator) if generator else None)
+
+
+def _render(
+    editor: Editor, resolved: ResolvedEdit, recipe: Recipe, output: Path, save_recipe: Path | None
+) -> list[str]:
+    edit = render_edit(editor, resolved, recipe, output)
+    if save_recipe is not None:
+        recipe.write(save_recipe)
+    best = f"best of {recipe.answers} candidates: " if recipe.answers > 1 else ""
+    lines = [
+        f"{output}: {best}agreement {edit.target_similarity[0]:.3f} (cosine of target and result "
+        "features),",
+        f"progress {edit.direction_similarity[0]:.3f} (cosine of requested and achieved change)",
+    ]
+    if resolved.source.ndim == 4:
+        lines.append(projection_summary(editor, resolved.pixels))
+    if resolved.share:
+        lines.append(f"share of the change within the bank's span: {resolved.share:.3f}")
+    if edit.reachability is not None:
+        warning = f"; {edit.warnings[0]}" if edit.warnings[0] else ""
+        lines.append(f"confidence {edit.reachability[0]:.2f} (reachability, 0..1){warning}")
+    return lines + _attribute_table(edit, resolved.hold)
+
+
+def _attribute_table(edit: Edit, hold: tuple[str, ...]) -> list[str]:
+    if edit.model is None or edit.attributes is None:
+        return []
     names, before, after = edit.attributes
-    sigmas = edit.model.in_sigmas(after - before)[0]
+    sigmas = edit.model.to_sigmas(after - before)[0]
     width = max(len(name) for name in names)
-    lines += ["", f"{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}"]
+    lines = ["", f"{'measured':<{width}} {'before':>10} {'after':>10} {'sigmas':>8}"]
     for column, name in enumerate(names):
         values = f"{before[0, column]:>10.4g} {after[0, column]:>10.4g} {sigmas[column]:>+8.2f}"
-        lines.append(f"{name:<{width}} {values}" + ("  held" if name in query.hold else ""))
+        lines.append(f"{name:<{width}} {values}" + ("  held" if name in hold else ""))
     return lines
-
-
-def _version(recipe: Recipe) -> list[str]:
-    if recipe.controlgen in ("", __version__):
-        return []
-    return [f"made with controlgen {recipe.controlgen}, drawn again with {__version__}"]

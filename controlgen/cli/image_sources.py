@@ -1,4 +1,4 @@
-"""Whatever holds images, by the name a person gives it: a model, a data set, a folder."""
+"""Sources of images by name: a model, a data set or a folder."""
 
 import contextlib
 import hashlib
@@ -13,176 +13,178 @@ from PIL import Image
 
 from controlgen.datasets import AnyDataset, ImageFolder
 from controlgen.editing import Editor
-from controlgen.editing.checkpoint import load_generator, open_generator
+from controlgen.editing.checkpoint import load_generator, load_verified_generator
 from controlgen.errors import ArtifactMissing, ConfigError, DataError, Incompatible
-from controlgen.image_io import UNREADABLE, USUAL
-from controlgen.images import generated
-from controlgen.metrics.classifier import sources_of
+from controlgen.image_io import DECODE_ERRORS, IMAGE_SUFFIXES
+from controlgen.images import generate_pixels
+from controlgen.metrics.classifier import source_ids
 from controlgen.rng import key, normals, stream
 from controlgen.types import Dataset, Indices, Pixels, Shape
 
-LARGEST = 256  # pixels a side of the images of two folders, whatever their files hold
+MAX_SIDE = 256  # pixels a side of images from two folders
 SPLITS = ("train", "test")
 STREAM = "image source"
-KINDS: dict[str, Any] = {
+DATASET_KINDS: dict[str, Any] = {
     kind.model_fields["kind"].default: kind for kind in get_args(get_args(AnyDataset)[0])
 }
-READY = sorted(
+SELF_CONTAINED = sorted(
     name
-    for name, kind in KINDS.items()
+    for name, kind in DATASET_KINDS.items()
     if not any(field.is_required() for field in kind.model_fields.values())
 )
 
 
-class Source(Protocol):
-    """Images (c h w) of one shape; the same seed draws the same ones."""
+class ImageSource(Protocol):
+    """Images (c h w) of one shape; a seed always draws the same ones."""
 
     @property
     def shape(self) -> Shape: ...
 
-    def count(self, seed: int, two: bool) -> int | None:
-        """How many there are, or where `two` are drawn in the smaller part; None: no end."""
+    def available(self, seed: int, halves: bool) -> int | None:
+        """The number of images, or with `halves` of the smaller half; None if unlimited."""
 
-    def images(self, n: int, seed: int) -> Pixels:
-        """Pixels (n c h w), drawn by seed."""
+    def draw(self, n: int, seed: int) -> Pixels:
+        """Pixels (n c h w) drawn by seed."""
 
-    def others(self, n: int, seed: int) -> Pixels | None:
-        """Pixels (n c h w) of other sources than `images(n, seed)`; None where there are none."""
+    def held_out_images(self, n: int, seed: int) -> Pixels | None:
+        """Pixels (n c h w) of other groups than those of `draw`; None where there are none."""
 
 
-def open_pair(a: str, b: str, find: Callable[[str], Path]) -> tuple[Source, Source]:
-    """Open two sources of images of one shape; `find` gives the folder of an artifact by its name.
+def open_image_sources(
+    a: str, b: str, find: Callable[[str], Path]
+) -> tuple[ImageSource, ImageSource]:
+    """Open two sources of images of one shape; `find` resolves an artifact's name to its folder.
 
-    A model's shape goes before a data set's, and a folder's images are brought to either; of two
-    folders the first file of `b` decides. Raises ConfigError, ArtifactMissing, DataError, and
-    Incompatible where the shapes differ.
+    A model determines the shape, then a data set; a folder's images are resized to it. Of two
+    folders the first file of `b` determines the shape. Raises ConfigError, ArtifactMissing,
+    DataError, and Incompatible where the shapes differ.
     """
-    named = [_named(text, find) for text in (a, b)]
-    opened: dict[int, Source] = {}
+    openers = [_find_opener(text, find) for text in (a, b)]
+    opened: dict[int, ImageSource] = {}
     shape: Shape | None = None
-    for at in sorted((0, 1), key=lambda at: (named[at].rank, -at)):
-        opened[at] = named[at].open(shape)
-        shape = shape or opened[at].shape
+    for side in sorted((0, 1), key=lambda side: (openers[side].rank, -side)):
+        opened[side] = openers[side].open(shape)
+        shape = shape or opened[side].shape
     if opened[0].shape != opened[1].shape:
-        shapes = ["x".join(map(str, opened[at].shape)) for at in (0, 1)]
+        shapes = ["x".join(map(str, opened[side].shape)) for side in (0, 1)]
         raise Incompatible(
             f"{a} has images of {shapes[0]} and {b} of {shapes[1]}; name two of one shape"
         )
     return opened[0], opened[1]
 
 
-class Model:
-    """Samples of the generator in a GAN's or map's folder; of a map's, those that it keeps."""
+class GeneratorSource:
+    """Samples of a GAN's or map's generator; a map's rejection sampling applies."""
 
     def __init__(self, folder: Path) -> None:
-        open_generator(folder)  # verifies it
+        load_verified_generator(folder)  # verifies the artifact
         self._generator, self.shape = load_generator(folder)
         self.latent_size = self._generator.latent_size
-        chooses = (folder / "likeness.json").is_file() and (folder / "map.json").is_file()
-        self._editor = Editor.load(folder) if chooses else None
+        rejects = (folder / "likeness.json").is_file() and (folder / "map.json").is_file()
+        self._editor = Editor.load(folder) if rejects else None
 
-    def count(self, seed: int, two: bool) -> None:
-        """Without end."""
+    def available(self, seed: int, halves: bool) -> None:
+        """Unlimited."""
 
-    def images(self, n: int, seed: int) -> Pixels:
+    def draw(self, n: int, seed: int) -> Pixels:
         """Samples 0 to n of the seed."""
         return self._samples(0, n, seed)
 
-    def others(self, n: int, seed: int) -> Pixels:
+    def held_out_images(self, n: int, seed: int) -> Pixels:
         """Samples n to 2 n of the seed."""
         return self._samples(n, n, seed)
 
     def generate(self, latents: NDArray[np.float32]) -> torch.Tensor:
         """Latents (n z) -> Images (n c h w) in -1..1."""
         with torch.no_grad():
-            made: torch.Tensor = self._generator(torch.from_numpy(latents)).clamp(-1, 1)
-        return made
+            images: torch.Tensor = self._generator(torch.from_numpy(latents)).clamp(-1, 1)
+        return images
 
     def _samples(self, start: int, n: int, seed: int) -> Pixels:
         if self._editor:
-            return self._editor.drawn(n, seed, STREAM, start).pixels
+            return self._editor.sample_stream(n, seed, STREAM, start).pixels
         latents = normals(seed, STREAM, start, start + n, self.latent_size)
-        return generated(self._generator, latents)
+        return generate_pixels(self._generator, latents)
 
 
-class Split:
-    """One split of a data set; the other split holds other sources. `training` is the first."""
+class DatasetSource:
+    """One split of a data set; the other split is held out. `training` is the train split."""
 
     def __init__(self, kind: str, split: str, shape: Shape | None) -> None:
-        described = KINDS[kind]
-        sized = shape is not None and "size" in described.model_fields
-        size = {"size": shape[1]} if shape is not None and sized else {}
-        spec = described.parse({"split": split, **size}, kind)
-        self._data: Dataset = spec.open()
-        self._other: Dataset = spec.judging(SPLITS[1 - SPLITS.index(split)]).open()
+        config_class = DATASET_KINDS[kind]
+        resizable = shape is not None and "size" in config_class.model_fields
+        size = {"size": shape[1]} if shape is not None and resizable else {}
+        config = config_class.parse({"split": split, **size}, kind)
+        self._data: Dataset = config.open()
+        self._other: Dataset = config.with_split(SPLITS[1 - SPLITS.index(split)]).open()
         self.split, self.shape = split, self._data.image_shape
         self.training = self._data if split == "train" else self._other
 
-    def count(self, seed: int, two: bool) -> int:
-        """The split's length, or the shorter split's."""
-        return min(len(self._data), len(self._other)) if two else len(self._data)
+    def available(self, seed: int, halves: bool) -> int:
+        """The length of the split, or of the shorter split."""
+        return min(len(self._data), len(self._other)) if halves else len(self._data)
 
-    def images(self, n: int, seed: int) -> Pixels:
-        """Images of the split that was named."""
-        return _drawn(self._data, n, seed)
+    def draw(self, n: int, seed: int) -> Pixels:
+        """Images of the split."""
+        return _draw(self._data, n, seed)
 
-    def others(self, n: int, seed: int) -> Pixels:
+    def held_out_images(self, n: int, seed: int) -> Pixels:
         """Images of the other split."""
-        return _drawn(self._other, n, seed)
+        return _draw(self._other, n, seed)
 
 
-class Folder:
-    """Images below a folder, in two halves that share no source.
+class FolderSource:
+    """Images below a folder, in two halves that share no group.
 
-    Which image lies where depends on its pixels and the seed alone: names and order of the files do
-    not matter. `groups.csv` tells sources, as for training.
+    The split depends only on pixels and seed, not on the names or order of the files. `groups.csv`
+    defines groups, as for training.
     """
 
     def __init__(self, root: Path, shape: Shape | None) -> None:
-        self.shape = shape or _shape_below(root)
+        self.shape = shape or _first_shape(root)
         channels, height, width = self.shape
         if height != width:
             raise Incompatible(
                 f"{root}: a folder's images are read as squares, not as {width}x{height}"
             )
-        spec = ImageFolder.parse({"root": root, "size": height, "channels": channels}, str(root))
-        parts: list[Dataset] = [spec.open()]
-        # Where all images are of one source, everything is in the first part.
+        config = ImageFolder.parse({"root": root, "size": height, "channels": channels}, str(root))
+        parts: list[Dataset] = [config.open()]
+        # There is no test split where all images are of one group.
         with contextlib.suppress(DataError):
-            parts.append(spec.judging("test").open())
-        self._pixels = np.concatenate([one.pixels(np.arange(len(one))) for one in parts])
-        self._sources = np.concatenate([sources_of(one, np.arange(len(one))) for one in parts])
+            parts.append(config.with_split("test").open())
+        self._pixels = np.concatenate([part.pixels(np.arange(len(part))) for part in parts])
+        self._sources = np.concatenate([source_ids(part, np.arange(len(part))) for part in parts])
 
-    def count(self, seed: int, two: bool) -> int:
-        """All images, or those of the smaller half; all where there is one source only."""
+    def available(self, seed: int, halves: bool) -> int:
+        """All images, or those of the smaller half; all where there is only one group."""
         smaller = min(len(half) for half in self._halves(seed))
-        return smaller if two and smaller else len(self._pixels)
+        return smaller if halves and smaller else len(self._pixels)
 
-    def images(self, n: int, seed: int) -> Pixels:
+    def draw(self, n: int, seed: int) -> Pixels:
         """Images of the first half, then of the second."""
         return np.asarray(self._pixels[np.concatenate(self._halves(seed))[:n]])
 
-    def others(self, n: int, seed: int) -> Pixels | None:
-        """Images of the second half; None where all are of one source."""
+    def held_out_images(self, n: int, seed: int) -> Pixels | None:
+        """Images of the second half; None where all are of one group."""
         half = self._halves(seed)[1]
         return np.asarray(self._pixels[half[:n]]) if len(half) else None
 
     def _halves(self, seed: int) -> tuple[Indices, Indices]:
-        return halves(self._pixels, self._sources, seed)
+        return split_by_source(self._pixels, self._sources, seed)
 
 
-def halves(pixels: Pixels, sources: Indices, seed: int) -> tuple[Indices, Indices]:
-    """Indices of two halves of images (n c h w) that share no source (n), each in random order.
+def split_by_source(pixels: Pixels, sources: Indices, seed: int) -> tuple[Indices, Indices]:
+    """Indices of two halves of images (n c h w) that share no source id (n), in random order.
 
-    Decided by pixels and seed alone. As equal as whole sources allow; the second is empty where
-    there is one source.
+    The split depends only on pixels and seed. The halves are as equal as whole sources allow; the
+    second is empty where there is only one source.
     """
     keys = np.array([key(seed, hashlib.sha256(image.tobytes()).hexdigest()) for image in pixels])
     _, owners = np.unique(sources, return_inverse=True)
     first_key = np.full(owners.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(first_key, owners, keys)
 
-    # Sources in the order of their first image; the border is where the halves are most equal.
+    # Sources by the smallest key of their images; the border makes the halves most equal.
     order = np.argsort(first_key, kind="stable")
     sizes = np.cumsum(np.bincount(owners)[order])
     border = int(np.abs(2 * sizes[:-1] - len(pixels)).argmin()) + 1 if len(sizes) > 1 else 1
@@ -191,45 +193,46 @@ def halves(pixels: Pixels, sources: Indices, seed: int) -> tuple[Indices, Indice
     return shuffled[inside[shuffled]], shuffled[~inside[shuffled]]
 
 
-class _Named(NamedTuple):
-    rank: int  # the lower one says which shape
-    open: Callable[[Shape | None], Source]
+class _Opener(NamedTuple):
+    rank: int  # the lower one determines the shape
+    open: Callable[[Shape | None], ImageSource]
 
 
-def _named(text: str, find: Callable[[str], Path]) -> _Named:
+def _find_opener(text: str, find: Callable[[str], Path]) -> _Opener:
     kind, _, split = text.partition(":")
-    if kind in KINDS:
-        if kind not in READY:
+    if kind in DATASET_KINDS:
+        if kind not in SELF_CONTAINED:
             raise ConfigError(
-                f"{text}: cannot be named by its kind alone; name {', '.join(READY)}, or a folder"
+                f"{text}: needs settings and cannot be opened by its kind alone; name "
+                f"{', '.join(SELF_CONTAINED)}, or a folder"
             )
         if split and split not in SPLITS:
             raise ConfigError(f"{text}: no such split; write {kind}:train or {kind}:test")
-        return _Named(1, lambda shape: Split(kind, split or "train", shape))
+        return _Opener(1, lambda shape: DatasetSource(kind, split or "train", shape))
     path = Path(text)
     if text and path.is_dir() and not (path / "manifest.json").is_file():
-        return _Named(2, lambda shape: Folder(path, shape))
+        return _Opener(2, lambda shape: FolderSource(path, shape))
     try:
         folder = find(text)
     except ArtifactMissing:
         raise ArtifactMissing(
-            f"{text}: neither a model (`controlgen list` shows them) nor a data set "
-            f"({', '.join(READY)}) nor a folder of images"
+            f"{text}: neither a model (see `controlgen list`) nor a data set "
+            f"({', '.join(SELF_CONTAINED)}) nor a folder of images"
         ) from None
-    return _Named(0, lambda shape: Model(folder))
+    return _Opener(0, lambda shape: GeneratorSource(folder))
 
 
-def _drawn(data: Dataset, n: int, seed: int) -> Pixels:
+def _draw(data: Dataset, n: int, seed: int) -> Pixels:
     return data.pixels(stream(seed, "image source").permutation(len(data))[:n])
 
 
-def _shape_below(root: Path) -> Shape:
-    # The first file that can be read at all; what is wrong with others is the folder's to say.
-    for file in sorted(one for one in root.rglob("*") if one.suffix.lower() in USUAL):
+def _first_shape(root: Path) -> Shape:
+    # Of the first readable file; the folder dataset reports unreadable ones.
+    for file in sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         try:
-            with Image.open(file) as opened:
-                side = min(*opened.size, LARGEST)
-                return (1 if opened.mode in ("1", "L", "I;16") else 3, side, side)
-        except UNREADABLE:
+            with Image.open(file) as image:
+                side = min(*image.size, MAX_SIDE)
+                return (1 if image.mode in ("1", "L", "I;16") else 3, side, side)
+        except DECODE_ERRORS:
             continue
-    raise DataError(f"{root}: holds no image file ({', '.join(USUAL)})")
+    raise DataError(f"{root}: holds no image file ({', '.join(IMAGE_SUFFIXES)})")

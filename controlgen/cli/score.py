@@ -1,194 +1,191 @@
-"""`controlgen score A B`: a model, a data set or a folder of images judged against another."""
+"""`controlgen score A B`: compare a model, a data set or a folder of images with another."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen._version import __version__
-from controlgen.utils.files import write_json
-from controlgen.cli.image_sources import Model, Source, Split, open_pair
+from controlgen.cli.image_sources import (
+    DatasetSource,
+    GeneratorSource,
+    ImageSource,
+    open_image_sources,
+)
 from controlgen.errors import ConfigError, DataError
-from controlgen.evaluation.class_scores import CLASSES, class_scores, shares_of
+from controlgen.evaluation.class_scores import CLASSES, class_scores, class_shares
 from controlgen.evaluation.scores import (
-    LEAST,
     MEASURES,
+    MIN_IMAGES,
     PATH_LENGTH,
-    PATHS,
-    Reference,
+    PATH_STEPS,
+    ReferenceSet,
     Score,
-    markdown,
     path_length_score,
+    scores_markdown,
 )
 from controlgen.features import (
     AnyFeatureSpace,
-    EfficientNetLite0,
-    InceptionV3,
-    Lpips,
-    OpenClip,
-    SelfSupervised,
+    EfficientNetLite0Config,
+    InceptionV3Config,
+    LpipsConfig,
+    OpenClipConfig,
+    SelfSupervisedConfig,
 )
 from controlgen.metrics.classifier import train_judge
 from controlgen.metrics.perceptual import open_distance
 from controlgen.types import Pixels
-from controlgen.utils.files import ensure_writable_file
+from controlgen.utils.files import ensure_writable_file, write_json
 from controlgen.utils.progress import TqdmReporter
 
-DRAWN = 1_000  # images a side, where there are as many and no number is asked for
-EPOCHS = 3  # of the judge of classes
-SIDE = 128  # pixels a side that EfficientNet looks at, unless others are asked for
-SIZED = re.compile(r"(efficientnet-lite0|inception-v3)(?:-(\d{1,6}))?")
+DEFAULT_IMAGES = 1_000  # of each side, or fewer where a side has fewer
+CLASSIFIER_EPOCHS = 3
+DEFAULT_IMAGE_SIZE = 128  # of EfficientNet inputs
+SIZED_EXTRACTOR = re.compile(r"(efficientnet-lite0|inception-v3)(?:-(\d{1,6}))?")
 
 
-@dataclass(frozen=True)
-class Request:
-    """What was asked on the command line; `n` None means 1000, or as many as there are."""
+def run_score(
+    a_name: str,
+    b_name: str,
+    find: Callable[[str], Path],
+    extractor: str,
+    weights: Path | None,
+    n: int | None,
+    seed: int,
+    metrics: str,
+    lpips: LpipsConfig | None,
+    json: Path | None,
+) -> list[str]:
+    """Score A against B; return lines to print, and write `json` last.
 
-    a: str
-    b: str
-    extractor: str
-    weights: Path | None
-    n: int | None
-    seed: int
-    metrics: str
-    json: Path | None
-    lpips: Lpips | None = None
-
-
-def score(request: Request, find: Callable[[str], Path]) -> list[str]:
-    """Score A against B; returns lines to be printed, and writes `json` last.
-
-    `find` gives the folder of an artifact by its name. What can be refused is refused before
-    anything is computed: raises ConfigError, DataError, Incompatible and what opening models, data
-    and extractor raises.
+    `find` resolves the name of an artifact to its folder. All options are validated before anything
+    is computed: raises ConfigError, DataError, Incompatible and the errors of loading models, data
+    and the extractor.
     """
-    measures = parse_metrics(request.metrics)
-    settings = parse_extractor(request.extractor, request.weights)
-    if request.json is not None:
-        ensure_writable_file(request.json, "--json")
-    a, b = open_pair(request.a, request.b, find)
-    walked = a if PATH_LENGTH in measures and isinstance(a, Model) else None
-    if request.metrics and PATH_LENGTH in measures and walked is None:
-        raise ConfigError(f"--metrics {PATH_LENGTH}: {request.a} is no model; leave it out")
-    shares = _shares(request.b, b) if CLASSES in measures else None
-    name, space = settings.name, settings.open()
-    perceptual = None if request.lpips is None else open_distance(request.lpips)
-    n = _count(request, a, b)
-    ours, real = a.images(n, request.seed), b.images(n, request.seed)
-    other = b.others(n, request.seed)
-    only = [one for one in measures if one in MEASURES] if request.metrics else None
+    measures = parse_metrics(metrics)
+    space_config = parse_extractor(extractor, weights)
+    if json is not None:
+        ensure_writable_file(json, "--json")
+    a, b = open_image_sources(a_name, b_name, find)
+    generator = a if PATH_LENGTH in measures and isinstance(a, GeneratorSource) else None
+    if metrics and PATH_LENGTH in measures and generator is None:
+        raise ConfigError(f"--metrics {PATH_LENGTH}: {a_name} is not a model; leave it out")
+    shares = _class_shares(b_name, b) if CLASSES in measures else None
+    name, space = space_config.name, space_config.open()
+    perceptual = None if lpips is None else open_distance(lpips)
+    n = _image_count(
+        {
+            a_name: a.available(seed, halves=False),
+            f"{b_name} in two parts": b.available(seed, halves=True),
+        },
+        n,
+    )
+    images, reference = a.draw(n, seed), b.draw(n, seed)
+    held_out = b.held_out_images(n, seed)
+    selected = [measure for measure in measures if measure in MEASURES] if metrics else None
 
-    # The path comes after them and takes about a tenth; the judge comes last.
+    # Path length takes about a tenth of the time; the classifier comes last.
     scores: list[Score] = []
-    with TqdmReporter().meter("score", 100, unit="%") as meter:
-        if only is None or only:
-            reference = Reference(real, other, space, name, request.seed, perceptual=perceptual)
-            scores += reference.scores(ours, only, lambda what, done: meter.to(90 * done, what))
-        if walked is not None:
-            meter.to(90, PATH_LENGTH)
-            steps = min(n, PATHS)
-            scores.append(
-                path_length_score(
-                    walked.generate, walked.latent_size, request.seed, steps, perceptual
-                )
+    with TqdmReporter().start("score", 100, unit="%") as progress:
+        if selected is None or selected:
+            references = ReferenceSet(reference, held_out, space, name, seed, perceptual=perceptual)
+            scores += references.scores(
+                images, selected, lambda label, done: progress.update_to(90 * done, label)
             )
-        if shares is not None and isinstance(b, Split):
-            meter.to(95, "a judge learns")
-            judge = train_judge(b.training, EPOCHS, request.seed)
-            unseen = real if b.split == "test" else other
-            scores += class_scores(judge, shares, ours, unseen, request.seed)
-        meter.to(100, "done")
+        if generator is not None:
+            progress.update_to(90, PATH_LENGTH)
+            steps = min(n, PATH_STEPS)
+            size = generator.latent_size
+            scores.append(path_length_score(generator.generate, size, seed, steps, perceptual))
+        if shares is not None and isinstance(b, DatasetSource):
+            progress.update_to(95, "training a classifier")
+            judge = train_judge(b.training, CLASSIFIER_EPOCHS, seed)
+            unseen = reference if b.split == "test" else held_out
+            scores += class_scores(judge, shares, images, unseen, seed)
+        progress.update_to(100, "done")
     lines = [
-        f"{request.a} against {request.b}: {n} images a side, seed {request.seed}, seen by {name}",
+        f"{a_name} against {b_name}: {n} images a side, seed {seed}, features of {name}",
         "",
-        *markdown(scores),
-        *_notes(request, ours, real, other),
+        *scores_markdown(scores),
+        *_notes(a_name, b_name, images, reference, held_out),
     ]
-    if request.json is not None:
-        write_json(request.json, _record(request, name, space.fingerprint, n, scores))
-        lines.append(f"written to {request.json}")
+    if json is not None:
+        record = {
+            "a": a_name,
+            "b": b_name,
+            "extractor": name,
+            "extractor_fingerprint": space.fingerprint,
+            "n": n,
+            "seed": seed,
+            "version": __version__,
+            "scores": [score.to_dict() for score in scores],
+        }
+        write_json(json, record)
+        lines.append(f"written to {json}")
     return lines
 
 
 def parse_metrics(text: str) -> list[str]:
-    """Measures between commas, in their own order. Raises ConfigError.
+    """Measures between commas, in canonical order. Raises ConfigError.
 
-    Of an empty text all but the classes, which take labels and a judge's minute.
+    An empty text selects all but the class scores, which need labels and a minute of training.
     """
-    known = (*MEASURES, PATH_LENGTH, CLASSES)
-    asked = [part.strip() for part in text.split(",")] if text else known[:-1]
-    for name in asked:
-        if name not in known:
-            raise ConfigError(f"--metrics {name}: unknown; choose from {', '.join(known)}")
-    return [name for name in known if name in asked]
+    available = (*MEASURES, PATH_LENGTH, CLASSES)
+    selected = [part.strip() for part in text.split(",")] if text else available[:-1]
+    for name in selected:
+        if name not in available:
+            raise ConfigError(f"--metrics {name}: unknown; choose from {', '.join(available)}")
+    return [name for name in available if name in selected]
 
 
 def parse_extractor(text: str, weights: Path | None = None) -> AnyFeatureSpace:
-    """A space by kind and size, an encoder by folder or name, else a CLIP. Raises ConfigError."""
+    """A space by kind and size, an encoder by folder or name, or a CLIP. Raises ConfigError."""
     where = f"--extractor {text}"
-    sized = SIZED.fullmatch(text)
+    sized = SIZED_EXTRACTOR.fullmatch(text)
     if sized and sized[1] == "inception-v3":
         features = {"features": int(sized[2])} if sized[2] else {}
-        return InceptionV3.parse({**features, "weights": weights}, where)
+        return InceptionV3Config.parse({**features, "weights": weights}, where)
     if weights is not None:
-        raise ConfigError(f"--weights {weights}: goes with --extractor inception-v3 only")
+        raise ConfigError(f"--weights {weights}: requires --extractor inception-v3")
     if sized:
-        return EfficientNetLite0.parse({"image_size": int(sized[2] or SIDE)}, where)
+        return EfficientNetLite0Config.parse(
+            {"image_size": int(sized[2] or DEFAULT_IMAGE_SIZE)}, where
+        )
     if not text.strip():
         raise ConfigError("--extractor: is empty; name efficientnet-lite0, clip-mini, ...")
-    encoder = SelfSupervised(path=Path(text))
-    return encoder if encoder.folder() else OpenClip.parse({"model": text}, where)
+    encoder = SelfSupervisedConfig(path=Path(text))
+    return encoder if encoder.folder() else OpenClipConfig.parse({"model": text}, where)
 
 
-def _shares(name: str, b: Source) -> NDArray[np.float64]:
-    shares = shares_of(b.training) if isinstance(b, Split) else None
+def _class_shares(name: str, source: ImageSource) -> NDArray[np.float64]:
+    shares = class_shares(source.training) if isinstance(source, DatasetSource) else None
     if shares is None:
         raise ConfigError(
-            f"--metrics {CLASSES}: {name} tells no classes; as B name a data set that does, as in "
-            f"mnist:test, or leave {CLASSES} out"
+            f"--metrics {CLASSES}: {name} has no class labels; as B name a data set that has them, "
+            f"as in mnist:test, or leave {CLASSES} out"
         )
     return shares
 
 
-def _count(request: Request, a: Source, b: Source) -> int:
-    # As many as both sides have, B twice.
-    there = {
-        request.a: a.count(request.seed, two=False),
-        f"{request.b} in two parts": b.count(request.seed, two=True),
-    }
-    for name, count in there.items():
-        if count is not None and count < (request.n or LEAST):
-            way = "--n asks for more" if count >= LEAST else f"a score needs {LEAST}"
-            raise DataError(f"{name}: {count} images a side; {way}")
-    return min(request.n or DRAWN, *(count for count in there.values() if count is not None))
+def _image_count(available: Mapping[str, int | None], n: int | None) -> int:
+    # As many as both sides have; None means unlimited.
+    for name, count in available.items():
+        if count is not None and count < (n or MIN_IMAGES):
+            reason = "--n asks for more" if count >= MIN_IMAGES else f"a score needs {MIN_IMAGES}"
+            raise DataError(f"{name}: {count} images a side; {reason}")
+    return min(n or DEFAULT_IMAGES, *(count for count in available.values() if count is not None))
 
 
-def _notes(request: Request, ours: Pixels, real: Pixels, other: Pixels | None) -> list[str]:
-    known = {image.tobytes() for image in real}
-    same = sum(image.tobytes() in known for image in ours)
+def _notes(
+    a_name: str, b_name: str, images: Pixels, reference: Pixels, held_out: Pixels | None
+) -> list[str]:
+    contents = {image.tobytes() for image in reference}
+    shared = sum(image.tobytes() in contents for image in images)
     lines = []
-    if same:
-        lines.append(f"{same} of {len(ours)} images of {request.a} are images of {request.b}.")
-    if other is None:
-        lines.append(
-            f"No floor: all images of {request.b} are of one source, so no others of it are left."
-        )
+    if shared:
+        lines.append(f"{shared} of {len(images)} images of {a_name} are images of {b_name}.")
+    if held_out is None:
+        lines.append(f"No floor: all images of {b_name} are of one source, so none are held out.")
     return lines
-
-
-def _record(
-    request: Request, extractor: str, fingerprint: str, n: int, scores: Sequence[Score]
-) -> dict[str, object]:
-    return {
-        "a": request.a,
-        "b": request.b,
-        "extractor": extractor,
-        "extractor_fingerprint": fingerprint,
-        "n": n,
-        "seed": request.seed,
-        "version": __version__,
-        "scores": [one.effective() for one in scores],
-    }

@@ -1,4 +1,4 @@
-"""`controlgen sheet`: what is asked is checked first, then steered, measured and drawn."""
+"""`controlgen sheet`: edit several images by several amounts, and draw a contact sheet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,141 +11,119 @@ from numpy.typing import NDArray
 from controlgen._version import __version__
 from controlgen.datasets import ImageFolder
 from controlgen.editing import Editor
-from controlgen.editing.apply import check_amount
+from controlgen.editing.apply import EditSettings, validate_amount
 from controlgen.editing.edit import Edit, Samples
-from controlgen.editing.expressions.resolver import way
+from controlgen.editing.expressions.resolver import resolve_direction
 from controlgen.errors import ConfigError
-from controlgen.evaluation.projection_summary import AUDIT, faithful_line
+from controlgen.evaluation.projection import AUDIT, projection_summary
 from controlgen.features import FeatureSpace
 from controlgen.figures import Column, contact_sheet
-from controlgen.image_io import image_files, read_image
+from controlgen.image_io import list_image_files, read_image
 from controlgen.metrics.memorisation import (
+    apply_pose,
     has_poses,
-    in_pose,
+    iter_pose_features,
     nearest,
     nearest_posed,
-    posed_blocks,
 )
-from controlgen.types import Dataset, Pixels, Shape
+from controlgen.types import Dataset, Indices, Pixels, Shape
 from controlgen.utils.files import reproduction_command
 from controlgen.utils.progress import TqdmReporter
 
-MOST_ROWS, MOST_AMOUNTS = 32, 9
-MOST_WARNINGS = 12  # that are printed
+DEFAULT_ROWS, MAX_ROWS, MAX_AMOUNTS = 8, 32, 9
+MAX_WARNINGS = 12  # that are printed
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked on the command line; `n` None means 8 samples, or all files of a folder."""
-
-    add: str
-    amounts: str
-    output: Path
-    n: int | None
-    seed: int | None
-    images: Path | None
-    hold: str
-    corrections: int | None
-    residual: bool
-    refine: int
-    tiles: Path | None
-
-    @property
-    def title(self) -> str:
-        """What was asked, over the sheet."""
-        parts = [self.add, f"amounts {self.amounts}"]
-        parts += [f"hold {self.hold}"] if self.hold else []
-        rounds = self.corrections
-        parts += [] if rounds is None else [f"corrections {rounds}"]
-        parts += ["residual"] if self.residual else []
-        parts += [f"refine {self.refine}"] if self.refine else []
-        return ", ".join(parts)
-
-    def command(self, folder: Path, rows: int) -> str:
-        """What draws the sheet again, for its provenance."""
-        return reproduction_command(
-            *("sheet", folder),
-            add=self.add,
-            amounts=self.amounts,
-            n=rows,
-            seed=(self.seed or 0) if self.images is None else None,
-            images=self.images,
-            hold=self.hold,
-            corrections=self.corrections,
-            residual=self.residual,
-            refine=self.refine or None,
-            tiles=self.tiles,
-        )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Where the rows of a sheet start, and a word for each."""
+class SheetSources:
+    """The images that the rows start from, and their names."""
 
     source: Samples | Pixels
     names: list[str]
 
 
-def draw(request: Request, folder: Path) -> list[str]:
-    """Make the sheet with the map in `folder` and write it; returns lines to be printed.
+def run_sheet(
+    folder: Path,
+    add: str,
+    amounts_text: str,
+    settings: EditSettings,
+    n: int | None,
+    seed: int | None,
+    images: Path | None,
+    tiles: Path | None,
+    output: Path,
+) -> list[str]:
+    """Draw a sheet with the map in `folder`; return lines to print.
 
-    Raises ConfigError, DataError and what opening the map raises, before the first edit is made.
+    n: None means 8 samples, or all files of `images`. Raises ConfigError, DataError and the errors
+    of loading a map, before the first edit.
     """
-    amounts, asked = parse_amounts(request.amounts), parse_names(request.hold)
+    amounts = parse_amounts(amounts_text)
     editor = Editor.load(folder)
-    if asked and editor.attributes is None:
+    held = ",".join(settings.hold)
+    if held and editor.attributes is None:
         raise ConfigError(
-            f"--hold {request.hold}: {folder} measures no attributes; fit a map with "
-            "fit.attributes set, or leave --hold out"
+            f"--hold {held}: {folder} measures no attributes; fit a map with fit.attributes set, "
+            "or leave --hold out"
         )
-    direction, hold, share, _ = way(editor, request.add, asked)
-    rows = _rows(request, editor)
-    training = None if request.tiles is None else open_tiles(request.tiles, editor.image_shape)
+    direction, hold, share, _ = resolve_direction(editor, add, settings.hold)
+    rows = _open_sources(editor, n, seed, images)
+    training = None if tiles is None else open_tile_dataset(tiles, editor.image_shape)
     audit = None if training is None else AUDIT.open()
-
-    # One edit an amount, each of all rows at once.
-    rounds, refine = request.corrections, request.refine
-    settings: dict[str, Any] = {"hold": hold, "corrections": rounds, "refine": refine}
+    feedback: dict[str, Any] = {
+        "hold": hold,
+        "corrections": settings.corrections,
+        "refine": settings.refine,
+    }
     edits = [
-        editor.edit(rows.source, direction, amount, request.residual, **settings)
+        editor.edit(rows.source, direction, amount, settings.residual, **feedback)
         for amount in amounts
     ]
-    shown = _shown(editor, request)
+    initials = _attribute_initials(editor, add + held)
 
-    # What the model can show of a real image stands beside it, and is said: edits keep no more.
-    real, projected, told = [], None, []
-    if request.images is not None:
-        real.append(f"sources from {request.images.name}")
+    # Real images are shown with their reconstruction: edits preserve no more than that.
+    real, projected, notes = [], None, []
+    if images is not None:
+        real.append(f"sources from {images.name}")
         projected = editor.generate(edits[0].source_latents)
-        told.append(faithful_line(editor, edits[0].source_pixels))
-    columns = _columns(rows, edits, amounts, shown, projected)
-    footer = _footer(edits[-1], amounts[-1], shown)
+        notes.append(projection_summary(editor, edits[0].source_pixels))
+    columns = _columns(rows, edits, amounts, initials, projected)
+    footer = _footer(edits[-1], amounts[-1], initials)
     if projected is not None:
-        footer += " projected: what the model can show of the source, unedited."
+        footer += " projected: the model's reconstruction of the source, unedited."
+    if training is not None and audit is not None and tiles is not None:
+        column, note = _nearest_tiles(training, audit, edits[-1].pixels)
+        columns.append(column)
+        footer += f" {note}"
+        notes.append(note)
+        real.append(f"nearest tiles from {tiles.name}")
+    options: dict[str, Any] = {
+        "add": add,
+        "amounts": amounts_text,
+        "n": len(rows.names),
+        "seed": (seed or 0) if images is None else None,
+        "images": images,
+        "hold": held,
+        "corrections": settings.corrections,
+        "residual": settings.residual,
+        "refine": settings.refine or None,
+        "tiles": tiles,
+    }
     provenance = {
         "model": str(folder),
         "weights": editor.weights,
-        "seed": f"{request.seed or 0}" if request.images is None else "",
-        "recipe": request.command(folder, len(rows.names)),
+        "seed": "" if options["seed"] is None else str(options["seed"]),
+        "recipe": reproduction_command("sheet", folder, **options),
         "version": __version__,
     }
-
-    # The nearest training tile stands beside the end of the path, in the pose that matched.
-    if training is not None and audit is not None and request.tiles is not None:
-        column, words = _nearest(training, audit, edits[-1].pixels)
-        columns.append(column)
-        footer += f" {words}"
-        told.append(words)
-        real.append(f"nearest tiles from {request.tiles.name}")
     if real:
         provenance |= {"synthetic": "in part", "real": ", ".join(real)}
-    apart = int(training is not None)
-    contact_sheet(request.output, columns, provenance, request.title, footer, apart=apart)
-    told += _warnings(rows, edits, amounts)
-    lines = [f"{request.output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
+    detached = int(training is not None)
+    contact_sheet(output, columns, provenance, _title(options), footer, detached=detached)
+    lines = [f"{output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
     if share:
-        lines.append(f"share of the change that the bank's images span: {share:.3f}")
-    return [*lines, *told]
+        lines.append(f"share of the change within the bank's span: {share:.3f}")
+    return [*lines, *notes, *_warnings(rows, edits, amounts)]
 
 
 def parse_amounts(text: str) -> tuple[float, ...]:
@@ -157,175 +135,175 @@ def parse_amounts(text: str) -> tuple[float, ...]:
             f"--amounts {text}: write numbers with commas between, as in --amounts=-1,0,1,2"
         ) from None
     for amount in amounts:
-        check_amount(amount, f"--amounts {text}: {amount:g}")
-    if len(amounts) > MOST_AMOUNTS:
-        raise ConfigError(f"--amounts: {len(amounts)} are too many; give at most {MOST_AMOUNTS}")
+        validate_amount(amount, f"--amounts {text}: {amount:g}")
+    if len(amounts) > MAX_AMOUNTS:
+        raise ConfigError(f"--amounts: {len(amounts)} are too many; give at most {MAX_AMOUNTS}")
     return amounts
 
 
-def parse_names(text: str, said: str = "--hold") -> tuple[str, ...]:
-    """Names between commas; none of an empty text. Raises ConfigError where one is blank.
-
-    `said`: where they were written, for the error.
-    """
-    names = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
-    if not all(names):
-        raise ConfigError(f"{said} {text}: a name is blank; write names with commas between")
-    return names
-
-
-def open_tiles(folder: Path, shape: Shape) -> Dataset:
+def open_tile_dataset(folder: Path, shape: Shape) -> Dataset:
     """The training split of a folder of images, at the model's size (c h w). Raises DataError."""
-    found = ImageFolder(root=folder, size=shape[1], channels=1 if shape[0] == 1 else 3)
-    return found.open()
+    return ImageFolder(root=folder, size=shape[1], channels=1 if shape[0] == 1 else 3).open()
 
 
-def short(value: float) -> str:
-    """A number in at most four or five characters: two decimals below 1, none from 10 on."""
+def format_short(value: float) -> str:
+    """A number in at most five characters: two decimals below 1, none from 10 on."""
     digits = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
     text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-")[:2] == "0." else text
 
 
-def _rows(request: Request, editor: Editor) -> Rows:
-    if request.images is None:
-        n = request.n or 8
-        return Rows(editor.sample(n, request.seed or 0), [f"sample {at}" for at in range(n)])
-    if request.seed is not None:
-        raise ConfigError("--seed and --images: give one of them, not both")
-    files = image_files(request.images)
-    if request.n is None and len(files) > MOST_ROWS:
+def _title(options: Mapping[str, object]) -> str:
+    parts = [str(options["add"]), f"amounts {options['amounts']}"]
+    for name in ("hold", "corrections", "residual", "refine"):
+        value = options[name]
+        if value is True:
+            parts.append(name)
+        elif value is not None and value is not False and value != "":
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)
+
+
+def _open_sources(
+    editor: Editor, n: int | None, seed: int | None, images: Path | None
+) -> SheetSources:
+    if images is None:
+        n = n or DEFAULT_ROWS
+        return SheetSources(editor.sample(n, seed or 0), [f"sample {index}" for index in range(n)])
+    if seed is not None:
+        raise ConfigError("--seed and --images: give only one of them")
+    files = list_image_files(images)
+    if n is None and len(files) > MAX_ROWS:
         raise ConfigError(
-            f"{request.images}: {len(files)} images, a sheet has at most {MOST_ROWS} rows; "
-            "--n takes the first of them by name"
+            f"{images}: {len(files)} images, but a sheet has at most {MAX_ROWS} rows; --n takes "
+            "the first of them by name"
         )
-    chosen = files[: request.n]
-    pixels = [read_image(file, editor.image_shape) for file in chosen]
-    return Rows(np.concatenate(pixels), [file.name for file in chosen])
+    pixels = [read_image(file, editor.image_shape) for file in files[:n]]
+    return SheetSources(np.concatenate(pixels), [file.name for file in files[:n]])
 
 
-def _shown(editor: Editor, request: Request) -> dict[str, str]:
-    # Name -> abbreviation of the attributes: those that were spoken of come first.
+def _attribute_initials(editor: Editor, text: str) -> dict[str, str]:
+    # Attribute -> initials for captions; attributes that the command line names come first.
     if editor.attributes is None:
         return {}
-    said = request.add + request.hold
-    names = sorted(editor.attributes.names, key=lambda name: name not in said)
-    initials = ["".join(word[0] for word in name.split("_")).upper() for name in names]
-    return dict(zip(names, initials, strict=True))
+    names = sorted(editor.attributes.names, key=lambda name: name not in text)
+    return {name: "".join(word[0] for word in name.split("_")).upper() for name in names}
 
 
 def _columns(
-    rows: Rows,
+    rows: SheetSources,
     edits: Sequence[Edit],
     amounts: Sequence[float],
-    shown: Mapping[str, str],
+    initials: Mapping[str, str],
     projected: Pixels | None,
 ) -> list[Column]:
     names = [name if len(name) <= 18 else f"...{name[-15:]}" for name in rows.names]
     before = edits[0].attributes and edits[0].attributes.before
     captions = [
-        f"{words}\n{name}" if words else name
-        for words, name in zip(_captions(before, edits[0], shown), names, strict=True)
+        f"{values}\n{name}" if values else name
+        for values, name in zip(_captions(before, edits[0], initials), names, strict=True)
     ]
     columns = [Column("source", edits[0].source_pixels, captions)]
     if projected is not None:
-        measuring = edits[0].model
-        values = None if measuring is None else measuring.measure(projected)
-        columns.append(Column("projected", projected, _captions(values, edits[0], shown)))
+        model = edits[0].model
+        values = None if model is None else model.measure(projected)
+        columns.append(Column("projected", projected, _captions(values, edits[0], initials)))
     for amount, edit in zip(amounts, edits, strict=True):
-        heading = f"{amount:g}\nagree {short(float(edit.agreement.mean()))}"
+        heading = f"{amount:g}\nagree {format_short(float(edit.target_similarity.mean()))}"
         after = edit.attributes and edit.attributes.after
-        columns.append(Column(heading, edit.pixels, _believed(_captions(after, edit, shown), edit)))
+        captions = _with_reachability(_captions(after, edit, initials), edit)
+        columns.append(Column(heading, edit.pixels, captions))
     return columns
 
 
-def _believed(captions: Sequence[str], edit: Edit) -> list[str]:
-    # With a line of how far each answer can be believed, where the map knows.
+def _with_reachability(captions: Sequence[str], edit: Edit) -> list[str]:
     if edit.reachability is None:
         return list(captions)
-    lines = (f"reach {short(float(score))}" for score in edit.reachability)
-    return [f"{words}\n{line}".lstrip() for words, line in zip(captions, lines, strict=True)]
+    lines = (f"reach {format_short(float(score))}" for score in edit.reachability)
+    return [f"{values}\n{line}".lstrip() for values, line in zip(captions, lines, strict=True)]
 
 
 def _captions(
-    values: NDArray[np.float64] | None, edit: Edit, shown: Mapping[str, str]
+    values: NDArray[np.float64] | None, edit: Edit, initials: Mapping[str, str]
 ) -> list[str]:
-    # Two numbers a line under each image, or nothing where nothing is measured.
+    # Two attributes per line; empty without attributes.
     if values is None or edit.attributes is None:
         return [""] * len(edit.pixels)
-    places = [edit.attributes.names.index(name) for name in shown]
-    lines = []
+    columns = [edit.attributes.names.index(name) for name in initials]
+    captions = []
     for row in values:
-        words = [
-            f"{word} {short(row[at])}" for word, at in zip(shown.values(), places, strict=True)
+        cells = [
+            f"{initial} {format_short(row[column])}"
+            for initial, column in zip(initials.values(), columns, strict=True)
         ]
-        lines.append("\n".join("  ".join(words[at : at + 2]) for at in range(0, len(words), 2)))
-    return lines
+        captions.append("\n".join("  ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)))
+    return captions
 
 
-def _footer(last: Edit, amount: float, shown: Mapping[str, str]) -> str:
-    least, change = last.agreement.min(), last.progress.mean()
+def _footer(last: Edit, amount: float, initials: Mapping[str, str]) -> str:
+    agreement, progress = last.target_similarity, last.direction_similarity
     parts = [
-        "Images under an amount are synthetic. agree: mean cosine of the feature asked for and "
-        f"the one obtained. At {amount:g} the least of {len(last.agreement)} is {least:.2f}, and "
-        f"the change itself agrees to {change:.2f}."
+        "Images under an amount are synthetic. agree: mean agreement, the cosine of target and "
+        f"result features. At {amount:g} the smallest of {len(agreement)} is "
+        f"{agreement.min():.2f}, and the mean progress, the cosine of requested and achieved "
+        f"change, is {progress.mean():.2f}."
     ]
-    if shown:
-        legend = ", ".join(f"{initial} {name.replace('_', ' ')}" for name, initial in shown.items())
-        parts.append(f"Measured: {legend}.")
+    if initials:
+        legend = (f"{initial} {name.replace('_', ' ')}" for name, initial in initials.items())
+        parts.append(f"Measured: {', '.join(legend)}.")
     if last.reachability is not None:
-        parts.append("reach: how far an answer can be believed (reachability), 0 to 1.")
+        parts.append("reach: confidence in a result (reachability), 0 to 1.")
     return " ".join(parts)
 
 
-def _nearest(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Column, str]:
+def _nearest_tiles(training: Dataset, audit: FeatureSpace, pixels: Pixels) -> tuple[Column, str]:
+    # The training tile nearest to each result, turned to the pose of the match.
     posed, count = has_poses(training.image_shape), len(training)
-    with TqdmReporter().meter("nearest training tiles", count, 0, "tiles") as meter:
+    with TqdmReporter().start("nearest training tiles", count, 0, "tiles") as progress:
 
-        def read(indices: NDArray[np.int64]) -> Pixels:
-            meter.to(int(indices[0]))
+        def read(indices: Indices) -> Pixels:
+            progress.update_to(int(indices[0]))
             return training.pixels(indices)
 
-        blocks = posed_blocks(read, np.arange(count), audit.embed, poses=False)
+        blocks = iter_pose_features(read, np.arange(count), audit.embed, poses=False)
         if posed:
-            found = nearest_posed(pixels, audit.embed, blocks)
+            match = nearest_posed(pixels, audit.embed, blocks)
         else:
-            found = nearest(audit.embed(pixels), blocks)
-        meter.to(count)
-    tiles = training.pixels(found.item)
+            match = nearest(audit.embed(pixels), blocks)
+        progress.update_to(count)
+    tiles = training.pixels(match.item)
     if posed:
         tiles = np.concatenate(
-            [in_pose(tiles[at : at + 1], int(pose)) for at, pose in enumerate(found.pose)]
+            [apply_pose(tiles[at : at + 1], int(pose)) for at, pose in enumerate(match.pose)]
         )
-    captions = [f"distance {value:.3f}" for value in found.distance]
-    words = (
+    captions = [f"distance {distance:.3f}" for distance in match.distance]
+    note = (
         f"Nearest of {count} training tiles to the last column by {AUDIT.kind}"
-        f"{', in all eight poses' if posed else ''}: cosine distance {found.distance.min():.3f} "
-        f"to {found.distance.max():.3f}."
+        f"{', in all eight poses' if posed else ''}: cosine distance {match.distance.min():.3f} "
+        f"to {match.distance.max():.3f}."
     )
-    return Column("nearest\ntraining tile", tiles, captions), words
+    return Column("nearest\ntraining tile", tiles, captions), note
 
 
 def _agreements(edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
     lines = []
     for amount, edit in zip(amounts, edits, strict=True):
         lines.append(
-            f"amount {amount:g}: asked and obtained agree to {edit.agreement.mean():.3f} (cosine "
-            f"of features), the change itself to {edit.progress.mean():.3f}"
+            f"amount {amount:g}: agreement {edit.target_similarity.mean():.3f} (cosine of target "
+            f"and result features), progress {edit.direction_similarity.mean():.3f}"
         )
         if edit.reachability is not None:
-            lines[-1] += f"; believed to {edit.reachability.mean():.2f} (reachability, 0..1)"
+            lines[-1] += f"; confidence {edit.reachability.mean():.2f} (reachability, 0..1)"
     return lines
 
 
-def _warnings(rows: Rows, edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
-    # A line for each answer that falls below the score from which the map warns.
+def _warnings(rows: SheetSources, edits: Sequence[Edit], amounts: Sequence[float]) -> list[str]:
     lines = [
-        f"{name} at {amount:g} can hardly be believed ({edit.reachability[row]:.2f}): {words}"
+        f"{name} at {amount:g} has low confidence ({edit.reachability[row]:.2f}): {warning}"
         for amount, edit in zip(amounts, edits, strict=True)
         if edit.reachability is not None
-        for row, (name, words) in enumerate(zip(rows.names, edit.warnings, strict=True))
-        if words
+        for row, (name, warning) in enumerate(zip(rows.names, edit.warnings, strict=True))
+        if warning
     ]
-    left = len(lines) - MOST_WARNINGS
-    return lines[:MOST_WARNINGS] + ([f"and {left} more answers"] if left > 0 else [])
+    hidden = len(lines) - MAX_WARNINGS
+    return lines[:MAX_WARNINGS] + ([f"and {hidden} more warnings"] if hidden > 0 else [])

@@ -1,4 +1,4 @@
-"""Sources of images, one a file. The union is the registry."""
+"""Data sets of images, one a module. The union is the registry."""
 
 from typing import Annotated
 
@@ -6,12 +6,12 @@ from pydantic import Field
 
 from controlgen.datasets.digits import Digits
 from controlgen.datasets.fashion_mnist import FashionMNIST
-from controlgen.datasets.folder.dataset import ImageFolder
+from controlgen.datasets.folder import ImageFolder
 from controlgen.datasets.ihc import IHC
 from controlgen.datasets.medmnist import MedMNIST
 from controlgen.datasets.mnist import MNIST
 from controlgen.datasets.patch_camelyon import PatchCamelyon
-from controlgen.datasets.slides.dataset import Slides
+from controlgen.datasets.slides import Slides
 from controlgen.datasets.stacked_mnist import StackedMNIST
 
 AnyDataset = Annotated[
@@ -38,11 +38,10 @@ __all__ = [
     "PatchCamelyon",
     "Slides",
     "StackedMNIST",
-    "pinned",
+    "with_content_hash",
 ]
 
 
-def pinned(dataset: AnyDataset) -> AnyDataset:
-    """The same source, named by what it holds where a path alone would name it."""
-    named = ImageFolder | Slides | PatchCamelyon | MedMNIST
-    return dataset.pinned() if isinstance(dataset, named) else dataset
+def with_content_hash(dataset: AnyDataset) -> AnyDataset:
+    """The same data set, identified by its content where a path would identify it."""
+    return dataset.with_content_hash()

@@ -1,35 +1,34 @@
-"""How a picture becomes squares of the model's size."""
+"""Images cut into squares of the model's size, resized and stain-normalised tile by tile."""
 
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image
 
 from controlgen.errors import DataError
 from controlgen.image_io import Picture
+from controlgen.stains import AnyStain, NoStain
+from controlgen.types import Pixels
 
 Cut = Literal["whole", "tiles"]
-Square = UInt8[np.ndarray, "c s s"]
-Squares = UInt8[np.ndarray, "n c s s"]  # Pixels as high as wide
 
 
-def pieces_of(extent: tuple[int, ...], cut: Cut, size: int, tile: int | None) -> int:
-    """How many squares a picture of `extent` (h, w) gives. Raises DataError where it is tiny."""
+def tile_count(extent: tuple[int, ...], cut: Cut, size: int, tile: int | None) -> int:
+    """Number of squares in an image of `extent` (h, w). Raises DataError if it is too small."""
     height, width = extent
-    least = size if tile is None else tile
-    if min(height, width) < least:
-        what = "size" if tile is None else "tile"
-        raise DataError(f"{width}x{height} is smaller than {what} {least}")
+    smallest = size if tile is None else tile
+    if min(height, width) < smallest:
+        setting = "size" if tile is None else "tile"
+        raise DataError(f"{width}x{height} is smaller than {setting} {smallest}")
     return 1 if cut == "whole" or tile is None else (height // tile) * (width // tile)
 
 
-def pieces(picture: Picture, cut: Cut, size: int, tile: int | None) -> Squares:
-    """The squares of a picture (c h w), row by row, as Pixels (n c size size).
+def cut_tiles(picture: Picture, cut: Cut, size: int, tile: int | None) -> NDArray[np.uint8]:
+    """The squares of an image (c h w), row by row, as Pixels (n c size size).
 
-    Whole: the centre square, an odd pixel more being dropped at the right and the bottom. Tiles:
-    squares of `tile` pixels from the upper left, the remainder dropped. Each is resized bicubically
-    with antialiasing, from its own pixels alone.
+    "whole": the centre square; an odd remainder is dropped at the right and the bottom. "tiles":
+    squares of `tile` pixels from the upper left; the remainder is dropped.
     """
     _, height, width = picture.shape
     if cut == "whole" or tile is None:
@@ -43,13 +42,25 @@ def pieces(picture: Picture, cut: Cut, size: int, tile: int | None) -> Squares:
             for left in range(0, width - side + 1, side)
         ]
     squares = [picture[:, top : top + side, left : left + side] for top, left in corners]
-    return np.stack([_resized(square, size) for square in squares])
+    return resize(np.stack(squares), size)
 
 
-def _resized(square: Picture, size: int) -> Square:
-    if square.shape[1] == size:
-        return square
-    plane = square[0] if len(square) == 1 else square.transpose(1, 2, 0)
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    small = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.uint8)
-    return small[None] if len(square) == 1 else small.transpose(2, 0, 1)
+def resize(pixels: Pixels, size: int) -> NDArray[np.uint8]:
+    """Pixels (n c h w) -> (n c size size), bicubic; Pillow antialiases when it shrinks."""
+    if pixels.shape[2:] == (size, size):
+        return pixels
+    n, channels = pixels.shape[:2]
+    result = np.empty((n, channels, size, size), np.uint8)
+    for index, channel in np.ndindex(n, channels):
+        plane = Image.fromarray(np.ascontiguousarray(pixels[index, channel]))
+        small = plane.resize((size, size), Image.Resampling.BICUBIC)
+        result[index, channel] = np.asarray(small)
+    return result
+
+
+def normalize_stain_per_tile(pixels: Pixels, stain: AnyStain) -> Pixels:
+    """Pixels (n c h w), each tile brought to the reference stain by its own profile."""
+    if isinstance(stain, NoStain) or not len(pixels):
+        return pixels
+    tiles = (pixels[index : index + 1] for index in range(len(pixels)))
+    return np.concatenate([stain.apply(tile, stain.measure(tile)) for tile in tiles])

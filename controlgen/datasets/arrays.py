@@ -1,4 +1,4 @@
-"""Images held in an array, in memory or memory-mapped, with what is known about each of them."""
+"""Images in an array, in memory or memory-mapped, with labels, class names and groups."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from controlgen.errors import DataError
 from controlgen.types import Indices, Pixels, Shape
 
 
-class ArrayImages:
-    """Pixels (N c h w) by index, with labels, class names and groups where the source has them.
+class ArrayDataset:
+    """Pixels (N c h w) by index; labels, class names and groups are optional.
 
-    `rows` chooses (and orders) the items of the array that belong to the set; labels and groups
-    speak of the chosen ones, one value an item. A memory-mapped array stays on disk.
+    `rows` selects (and orders) the items of the array that belong to the set; labels and groups
+    hold one value per selected item. A memory-mapped array stays on disk.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class ArrayImages:
             raise DataError(f"images must be uint8 (n c h w), not {pixels.dtype} {pixels.shape}")
         self._pixels = pixels
         self._rows = np.arange(len(pixels)) if rows is None else np.asarray(rows, np.int64)
-        self._labels = None if labels is None else self._one_each(labels, "labels")
-        self._groups = self._rows if groups is None else self._one_each(groups, "groups")
+        self._labels = None if labels is None else self._per_image(labels, "labels")
+        self._groups = self._rows if groups is None else self._per_image(groups, "groups")
         self._class_names = tuple(class_names)
 
     @property
@@ -40,7 +40,7 @@ class ArrayImages:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class by its label; empty where the source has no classes."""
+        """Name of each class by its label; empty without classes."""
         return self._class_names
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class ArrayImages:
         return np.ascontiguousarray(self._pixels[self._rows[indices]])
 
     def labels(self, indices: Indices) -> NDArray[np.int64]:
-        """Class of each image, for judges, never for training. Raises DataError."""
+        """Class of each image, for judges, never for training. Raises DataError without classes."""
         if self._labels is None:
             raise DataError(
                 "this source has no classes, so nothing can be judged by class; name one that has"
@@ -59,11 +59,11 @@ class ArrayImages:
         return np.array(self._labels[indices])
 
     def groups(self, indices: Indices) -> NDArray[np.int64]:
-        """Number of the source each image was cut from; by default every image is its own."""
+        """Number of the source each image was cut from; by default each image is its own source."""
         return np.array(self._groups[indices])
 
-    def _one_each(self, values: ArrayLike, what: str) -> NDArray[np.int64]:
+    def _per_image(self, values: ArrayLike, name: str) -> NDArray[np.int64]:
         array = np.asarray(values, np.int64)
         if array.shape != self._rows.shape:
-            raise DataError(f"{what} {array.shape} do not fit {len(self._rows)} images")
+            raise DataError(f"{name} {array.shape} do not fit {len(self._rows)} images")
         return array

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.base_config import BaseConfig, runtime_field
-from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.mnist_files import default_cache, from_folder, from_mirrors, open_split
+from controlgen.base_config import runtime_field
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.base import DatasetConfig
+from controlgen.datasets.cache import default_cache
+from controlgen.datasets.mnist_files import folder_fetcher, mirror_fetcher, open_split
 
 MIRRORS = ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"]
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
@@ -29,22 +31,18 @@ SHA256 = {
 }
 
 
-class FashionMNIST(BaseConfig):
-    """Looked for in the cache, its authors' mirror, then Debian's dataset-fashion-mnist."""
+class FashionMNIST(DatasetConfig):
+    """Read from the cache, its authors' mirror or Debian's package dataset-fashion-mnist."""
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 
-    def open(self) -> ArrayImages:
-        """Read (fetch if need be). Raises DataError naming each way that was tried."""
-        ways = {
-            "its authors' mirror": from_mirrors(MIRRORS, SHA256),
-            "Debian's package": from_folder(SYSTEM, "apt-get install dataset-fashion-mnist"),
+    def open(self) -> ArrayDataset:
+        """Read, downloading if necessary. Raises DataError with every source that failed."""
+        fetchers = {
+            "its authors' mirror": mirror_fetcher(MIRRORS, SHA256),
+            "Debian's package": folder_fetcher(SYSTEM, "apt-get install dataset-fashion-mnist"),
         }
         folder = (self.cache or default_cache()) / self.kind
-        return open_split(self.split, folder, SHA256, ways, CLASSES)
-
-    def judging(self, split: Literal["train", "test"]) -> "FashionMNIST":
-        """The same source at the named split, for judges."""
-        return self.model_copy(update={"split": split})
+        return open_split(self.split, folder, SHA256, fetchers, CLASSES)

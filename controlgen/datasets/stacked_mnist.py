@@ -1,7 +1,7 @@
 """Stacked MNIST: three random digits as red, green and blue, a thousand modes (Metz et al. 2017).
 
-Unrolled GAN, section 3.3; as PacGAN and R3GAN count modes on it. Which digits are stacked is drawn
-once by a fixed seed, so item i is always the same.
+Unrolled GAN, section 3.3; PacGAN and R3GAN count modes on it. A fixed seed draws the stacked digits,
+so item i is always the same.
 """
 
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.base_config import BaseConfig, runtime_field
-from controlgen.datasets.arrays import ArrayImages
+from controlgen.base_config import runtime_field
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.base import DatasetConfig
 from controlgen.datasets.mnist import MNIST
 from controlgen.errors import DataError
 from controlgen.rng import stream
@@ -21,9 +22,9 @@ COUNTS = {"train": 60_000, "test": 10_000}
 
 
 class StackedImages:
-    """Pixels (N 3 32 32) put together when asked for; no classes."""
+    """Pixels (N 3 32 32), stacked on access; no classes."""
 
-    def __init__(self, digits: ArrayImages, triples: NDArray[np.int64]) -> None:
+    def __init__(self, digits: ArrayDataset, triples: NDArray[np.int64]) -> None:
         self._digits, self._triples = digits, triples
 
     @property
@@ -33,7 +34,7 @@ class StackedImages:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """None: the thousand modes are counted by whoever reads digits."""
+        """Empty: a digit classifier counts the thousand modes."""
         return ()
 
     def __len__(self) -> int:
@@ -41,32 +42,28 @@ class StackedImages:
 
     def pixels(self, indices: Indices) -> Pixels:
         """Pixels (n 3 32 32), a copy. Raises IndexError beyond the last image."""
-        chosen = self._triples[indices]
-        planes = self._digits.pixels(chosen.ravel())
-        return planes.reshape(len(chosen), *self.image_shape)
+        triples = self._triples[indices]
+        planes = self._digits.pixels(triples.ravel())
+        return planes.reshape(len(triples), *self.image_shape)
 
     def labels(self, indices: Indices) -> NDArray[np.int64]:
-        """Raises DataError: there are none."""
+        """Raises DataError: there are no labels."""
         raise DataError("stacked-mnist has no classes; judge its channels with a judge of MNIST")
 
     def groups(self, indices: Indices) -> NDArray[np.int64]:
-        """Every image is its own source."""
+        """Each image is its own source."""
         return np.arange(len(self))[indices]
 
 
-class StackedMNIST(BaseConfig):
-    """MNIST's digits, found as MNIST is; the test split stacks test digits."""
+class StackedMNIST(DatasetConfig):
+    """Three MNIST digits per image; the test split stacks test digits."""
 
     kind: Literal["stacked-mnist"] = "stacked-mnist"
     split: Literal["train", "test"] = "train"
     cache: Path | None = runtime_field(None)
 
     def open(self) -> StackedImages:
-        """Read (fetch if need be). Raises DataError naming each way that was tried."""
+        """Read, downloading if necessary. Raises DataError with every source that failed."""
         digits = MNIST(split=self.split, cache=self.cache).open()
         draws = stream(0, f"stacked {self.split}")
         return StackedImages(digits, draws.integers(0, len(digits), (COUNTS[self.split], 3)))
-
-    def judging(self, split: Literal["train", "test"]) -> "StackedMNIST":
-        """The same source at the named split, for judges."""
-        return self.model_copy(update={"split": split})

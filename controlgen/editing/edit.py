@@ -1,4 +1,4 @@
-"""What an editor hands out: samples, and edits that say what was asked and what came out."""
+"""What an editor returns: samples, and edits with their target and their result."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,21 +7,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.editing import feature_math
 from controlgen.editing.attribute_model import AttributeModel
-from controlgen.editing.confidence.score import Reachability
+from controlgen.editing.confidence.score import ConfidenceModel
+from controlgen.editing.feature_math import paired_cosine
 from controlgen.types import Features, Latents, Pixels
 
 
 class Samples(NamedTuple):
-    """Latents (n z) and the Pixels (n c h w) they generate."""
+    """Generated samples.
+
+    Attributes:
+        latents: Latents (n z), float32.
+        pixels: The Pixels (n c h w), uint8, that they generate.
+    """
 
     latents: Latents
     pixels: Pixels
 
 
-class Measured(NamedTuple):
-    """Attributes (n a) of the sources and of what came out, each in its own unit."""
+class AttributeChange(NamedTuple):
+    """Attributes (n a) of the sources and of the results, each in its own unit."""
 
     names: tuple[str, ...]
     before: NDArray[np.float64]
@@ -30,63 +35,102 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Edit:
-    """An answer: what came out, what was asked, and where it started. n rows throughout.
+    """The result of an edit of n sources, with its target and its start.
 
-    `asked` is all that was asked in the end, with what the corrections of held attributes added.
-    `unrefined` are the features that the map's own answers had, where they were refined and it is
-    known how far to believe.
+    Attributes:
+        pixels: The edited images (n c h w), uint8.
+        latents: The Latents (n z) that generate them.
+        target_features: The target (n d), unit rows, with what feedback added to it.
+        features: Features (n d) of `pixels`, embedded again.
+        source_pixels: The images (n c h w) the edit starts from.
+        source_latents: Their Latents (n z); of real images, their inversion.
+        source_features: Their features (n d).
+        model: Measures attributes; None for a map without attributes.
+        confidence_model: Scores the edit; None for a map without it.
+        map_features: Features (n d) of the map's own result before refinement. None without
+            refinement or without a confidence model.
     """
 
     pixels: Pixels
     latents: Latents
-    asked: Features
-    obtained: Features
+    target_features: Features
+    features: Features
     source_pixels: Pixels
     source_latents: Latents
     source_features: Features
     model: AttributeModel | None = field(default=None, repr=False)
-    believing: Reachability | None = field(default=None, repr=False)
-    unrefined: Features | None = field(default=None, repr=False)
+    confidence_model: ConfidenceModel | None = field(default=None, repr=False)
+    map_features: Features | None = field(default=None, repr=False)
 
     @cached_property
-    def attributes(self) -> Measured | None:
-        """Measured on the source's and the answer's pixels; None for a map without attributes."""
+    def attributes(self) -> AttributeChange | None:
+        """Attributes measured on source and result pixels; None for a map without attributes."""
         if self.model is None:
             return None
         before, after = map(self.model.measure, (self.source_pixels, self.pixels))
-        return Measured(self.model.names, before, after)
+        return AttributeChange(self.model.names, before, after)
 
     @property
-    def agreement(self) -> NDArray[np.float32]:
-        """Cosine of the features asked for and obtained (n), -1..1."""
-        return feature_math.cosine(self.asked, self.obtained)
+    def target_similarity(self) -> NDArray[np.float32]:
+        """Cosine (n) of target and resulting features, -1..1."""
+        return paired_cosine(self.target_features, self.features)
 
     @property
-    def progress(self) -> NDArray[np.float32]:
-        """Cosine of the change asked for and the change obtained (n), -1..1; 0 where none was."""
-        wanted, got = self.asked - self.source_features, self.obtained - self.source_features
-        return feature_math.cosine(wanted, got)
+    def direction_similarity(self) -> NDArray[np.float32]:
+        """Cosine (n) of target and resulting change of features, -1..1; 0 for a zero change."""
+        return paired_cosine(
+            self.target_features - self.source_features, self.features - self.source_features
+        )
 
     @cached_property
     def reachability(self) -> NDArray[np.float32] | None:
-        """How far each answer can be believed: a calibrated probability (n), 0..1.
+        """Calibrated confidence (n), 0..1, that the model can reach the target; None without it.
 
-        That it is as near to what was asked, in an audit space, as 90 % of the answers to features
-        of held-out samples are. A refined answer is believed as far as the map's own: refinement
-        descends on the very cosine that would tell. None for a map fitted without, and where
-        nothing was asked for.
+        The probability that the result is as near to the target, in an audit space, as 90 % of the
+        results for held-out samples are. A refined edit has the score of the unrefined one:
+        refinement ascends the very cosine that the score is computed from.
         """
-        if self.believing is None:
+        if self.confidence_model is None:
             return None
-        return self.believing.score(self.asked, self._own)
+        return self.confidence_model.score(self.target_features, self._scored_features)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with each of n answers, in words; empty where nothing is known to be."""
-        if self.believing is None:
-            return ("",) * len(self.asked)
-        return self.believing.warnings(self.asked, self._own)
+        """Why the confidence in each of n results is low, in words; empty where it is not."""
+        if self.confidence_model is None:
+            return ("",) * len(self.target_features)
+        return self.confidence_model.warnings(self.target_features, self._scored_features)
 
     @property
-    def _own(self) -> Features:
-        return self.obtained if self.unrefined is None else self.unrefined
+    def asked(self) -> Features:
+        """The same as `target_features`."""
+        return self.target_features
+
+    @property
+    def obtained(self) -> Features:
+        """The same as `features`."""
+        return self.features
+
+    @property
+    def agreement(self) -> NDArray[np.float32]:
+        """The same as `target_similarity`."""
+        return self.target_similarity
+
+    @property
+    def progress(self) -> NDArray[np.float32]:
+        """The same as `direction_similarity`."""
+        return self.direction_similarity
+
+    @property
+    def believing(self) -> ConfidenceModel | None:
+        """The same as `confidence_model`."""
+        return self.confidence_model
+
+    @property
+    def unrefined(self) -> Features | None:
+        """The same as `map_features`."""
+        return self.map_features
+
+    @property
+    def _scored_features(self) -> Features:
+        return self.features if self.map_features is None else self.map_features

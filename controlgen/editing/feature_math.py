@@ -1,55 +1,45 @@
-"""Arithmetic on features and latents: rows in, rows out, lengths kept where they mean something."""
+"""Arithmetic on rows of features and latents."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.utils.rows import EPS, normalize_rows
+
 Rows = NDArray[np.float32]
-TINY = 1e-12
-LARGEST = 1e6  # amount, weight or entry of a row that is taken; float32 holds squares of products
+MAX_MAGNITUDE = 1e6  # of an amount, weight or entry of a row; float32 holds squares of products
 
 
-def unit(rows: Rows) -> Rows:
-    """Rows scaled to length 1 (a zero row stays zero): onto the sphere that features live on."""
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, TINY), np.float32)
-
-
-def add(features: Rows, direction: Rows, amount: float = 1.0) -> Rows:
-    """features + amount * direction, back on the unit sphere: what an edit asks for."""
-    return unit(features + np.float32(amount) * direction)
-
-
-def subtract(features: Rows, direction: Rows, amount: float = 1.0) -> Rows:
-    """features - amount * direction, back on the unit sphere."""
-    return add(features, direction, -amount)
+def add_direction(features: Rows, direction: Rows, amount: float = 1.0) -> Rows:
+    """features + amount * direction, normalised: the target of an edit."""
+    return normalize_rows(features + np.float32(amount) * direction)
 
 
 def mean(features: Rows) -> Rows:
-    """The mean direction of a group: rows (n d) -> one unit row (d)."""
-    return unit(features.mean(axis=0))
+    """The normalised mean of rows (n d): (d)."""
+    return normalize_rows(features.mean(axis=0))
 
 
-def between(start: Rows, end: Rows, position: float) -> Rows:
-    """Straight interpolation at 0..1, not renormalised."""
+def lerp(start: Rows, end: Rows, position: float) -> Rows:
+    """Linear interpolation at 0..1, not normalised."""
     return np.asarray((1 - position) * start + position * end, np.float32)
 
 
 def slerp(start: Rows, end: Rows, position: float) -> Rows:
-    """Spherical interpolation (Shoemake 1985) row by row; the norm moves linearly between the ends.
+    """Spherical interpolation (Shoemake 1985) row by row; the norm is interpolated linearly.
 
-    Right for latents (their norm is about sqrt(z)) and for features (norm 1). Opposite rows have no
-    shortest way between them: there, and for equal rows, the straight way is taken.
+    For latents (norm about sqrt(z)) and features (norm 1). Equal and opposite rows have no unique
+    great circle and are interpolated linearly.
     """
     norms = [np.linalg.norm(rows, axis=-1, keepdims=True) for rows in (start, end)]
-    a, b = start / np.maximum(norms[0], TINY), end / np.maximum(norms[1], TINY)
+    a, b = start / np.maximum(norms[0], EPS), end / np.maximum(norms[1], EPS)
     angle = np.arccos(np.clip((a * b).sum(-1, keepdims=True), -1, 1))
     sine = np.sin(angle)
     safe = np.where(sine < 1e-6, 1, sine)
     curved = (np.sin((1 - position) * angle) * a + np.sin(position * angle) * b) / safe
-    turned = np.where(sine < 1e-6, between(a, b, position), curved)
-    return np.asarray(turned * between(norms[0], norms[1], position), np.float32)
+    unit = np.where(sine < 1e-6, lerp(a, b, position), curved)
+    return np.asarray(unit * lerp(norms[0], norms[1], position), np.float32)
 
 
-def cosine(a: Rows, b: Rows) -> Rows:
+def paired_cosine(a: Rows, b: Rows) -> Rows:
     """Cosine of paired rows (n); 0 where a row is zero."""
-    return np.asarray((unit(a) * unit(b)).sum(-1), np.float32)
+    return np.asarray((normalize_rows(a) * normalize_rows(b)).sum(-1), np.float32)

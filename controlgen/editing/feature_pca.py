@@ -1,4 +1,4 @@
-"""What a bank's features span: their principal components, and what of a direction lies inside."""
+"""Principal components of a bank's features, and the part of a direction within their span."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from controlgen.types import Direction, Features
 
-SHARE = 0.999  # of the variance that the kept components explain
+EXPLAINED_VARIANCE = 0.999  # share of the variance that the components explain
 
 
 @dataclass(frozen=True)
-class Statistics:
+class FeaturePCA:
     """Mean (d), principal components (k d) as orthonormal rows, and their variances (k)."""
 
     mean: NDArray[np.float32]
@@ -21,7 +21,7 @@ class Statistics:
     variances: NDArray[np.float32]
 
     @classmethod
-    def of(cls, features: Features) -> Self:
+    def fit(cls, features: Features) -> Self:
         """From bank features (n d): the fewest components that explain 99.9 % of the variance."""
         table = np.asarray(features, np.float64)
         mean = table.mean(0)
@@ -29,18 +29,18 @@ class Statistics:
         order = np.argsort(variances)[::-1]
         variances, components = np.maximum(variances[order], 0), columns.T[order]
         explained = np.cumsum(variances) / max(variances.sum(), 1e-30)
-        kept = int(np.searchsorted(explained, SHARE)) + 1
-        kinds = (mean, components[:kept], variances[:kept])
-        return cls(*(np.ascontiguousarray(kind, np.float32) for kind in kinds))
+        k = int(np.searchsorted(explained, EXPLAINED_VARIANCE)) + 1
+        arrays = (mean, components[:k], variances[:k])
+        return cls(*(np.ascontiguousarray(array, np.float32) for array in arrays))
 
     def project(self, direction: Direction) -> Direction:
-        """The part (d) of a direction that the bank's images span; the rest no image can follow."""
+        """The part (d) of a direction within the span of the bank; no image follows the rest."""
         return np.asarray((direction @ self.components.T) @ self.components, np.float32)
 
-    def share_inside(self, direction: Direction) -> float:
-        """Squared length inside the span over the whole, 0..1; 0 for a zero direction.
+    def explained_share(self, direction: Direction) -> float:
+        """Share of the squared length within the span, 0..1; 0 for a zero direction.
 
-        Whatever the length: a row of float32 near 1e19 has a square that float32 does not hold.
+        Rows near 1e19, whose square exceeds float32, are scaled first.
         """
         largest = float(np.abs(direction).max(initial=0))
         if largest == 0:

@@ -1,52 +1,49 @@
-"""What the parts of control see of an Editor: each protocol holds the one before it."""
+"""What the functions of this package use of an Editor, from the least to the most."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from controlgen.editing.attribute_model import AttributeModel
-from controlgen.editing.confidence.score import Reachability
-from controlgen.editing.directions.axes import Axis, EarlyGenerator
+from controlgen.editing.confidence.score import ConfidenceModel
+from controlgen.editing.directions.axes import Axis, HasEarlyLayers
 from controlgen.editing.edit import Samples
-from controlgen.editing.feature_pca import Statistics
+from controlgen.editing.feature_pca import FeaturePCA
 from controlgen.features import FeatureSpace
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
 
-class Maker(Protocol):
-    """Generator and feature space: what answers are made and seen with."""
+class GeneratesAndEmbeds(Protocol):
+    """A generator and a feature space."""
 
     def generate(self, latents: Latents) -> Pixels: ...
 
     def embed(self, pixels: Pixels) -> Features: ...
 
 
-class Drawn(Maker, Protocol):
-    """What samples are drawn from."""
+class Sampleable(GeneratesAndEmbeds, Protocol):
+    """For sampling."""
 
     @property
     def latent_size(self) -> int: ...
 
 
-class Walked(Maker, Protocol):
-    """What an axis is found in and tried on."""
+class AxisSource(Sampleable, Protocol):
+    """For fitting and evaluating unsupervised directions."""
 
     @property
-    def generator(self) -> EarlyGenerator: ...
+    def generator(self) -> HasEarlyLayers: ...
 
     @property
-    def statistics(self) -> Statistics: ...
-
-    @property
-    def latent_size(self) -> int: ...
+    def statistics(self) -> FeaturePCA: ...
 
 
-class Model(Walked, Protocol):
-    """All that expressions, edits and the gallery use; an Editor."""
+class ModelProtocol(AxisSource, Protocol):
+    """For searching the bank and ranking candidates."""
 
     space: FeatureSpace
     image_shape: Shape
     attributes: AttributeModel | None
-    reachability: Reachability | None
+    confidence_model: ConfidenceModel | None
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples: ...
 
@@ -54,7 +51,11 @@ class Model(Walked, Protocol):
 
     def invert(self, features: Features) -> Latents: ...
 
-    def refine(self, latents: Latents, asked: Features, steps: int) -> Latents: ...
+    def refine(self, latents: Latents, target_features: Features, steps: int) -> Latents: ...
+
+
+class EditorProtocol(ModelProtocol, Protocol):
+    """For expressions, directions and edits."""
 
     def embed_text(self, text: str | Sequence[str]) -> Direction: ...
 
@@ -62,4 +63,4 @@ class Model(Walked, Protocol):
 
     def attribute(self, name: str, hold: str | Sequence[str] = ()) -> Direction: ...
 
-    def within(self, change: Direction, hold: str | Sequence[str] = ()) -> Direction: ...
+    def constrain(self, direction: Direction, hold: str | Sequence[str] = ()) -> Direction: ...

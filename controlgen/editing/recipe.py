@@ -1,28 +1,28 @@
-"""A recipe: all that an edit's picture was made from, as a small file or inside the picture."""
+"""A recipe: everything that reproduces the image of an edit, as a file or inside the PNG."""
 
 import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import tomli_w
 from PIL import Image
 from pydantic import Field
 
-from controlgen.utils.files import write_text
 from controlgen.base_config import BaseConfig
-from controlgen.editing.expressions.files import Files, LocalFiles, digest
+from controlgen.editing.apply import EditSettings
+from controlgen.editing.expressions.files import FileSource, LocalFiles, sha256_of_bytes
 from controlgen.errors import ConfigError, DataError, Incompatible
-from controlgen.image_io import UNREADABLE
-from controlgen.utils.files import ensure_writable_file
+from controlgen.image_io import DECODE_ERRORS
+from controlgen.utils.files import ensure_writable_file, write_text
 
-CHUNK = "recipe"  # the PNG text chunk that holds it, as JSON
-LARGEST = 1_000_000  # bytes of a recipe file
+CHUNK = "recipe"  # name of the PNG text chunk, which holds JSON
+MAX_BYTES = 1_000_000  # bytes of a recipe file
 
 
 class Recipe(BaseConfig):
-    """Model, expression and settings of one edit; the same picture byte for byte, made again.
+    """Model, expression and settings of one edit, which reproduce its image byte for byte.
 
-    weights: fingerprint of the model. controlgen: the version that made it, which another one may
-    not draw alike.
+    weights: fingerprint of the model. controlgen: the version; others may draw differently.
     """
 
     model: str = Field(min_length=1, description="folder of the map")
@@ -30,22 +30,24 @@ class Recipe(BaseConfig):
     expression: str = Field(min_length=1)
     amount: float = 1.0
     steps: int = Field(6, ge=1, le=50)
-    picture: Literal["strip", "result"] = Field("strip", description="the way there, or its end")
+    picture: Literal["strip", "result"] = Field(
+        "strip", description="all steps, or only the result"
+    )
     residual: bool = False
     corrections: int | None = Field(None, ge=0)
     refine: int = Field(0, ge=0)
-    answers: int = Field(1, ge=1, le=32, description="to what the way's end asks, best first")
-    files: dict[str, str] = Field({}, description="SHA-256 of what the expression reads")
+    answers: int = Field(1, ge=1, le=32, description="candidates, best first")
+    files: dict[str, str] = Field({}, description="SHA-256 of the files the expression reads")
     controlgen: str = ""
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "config") -> Self:
         """Build from plain values. Raises ConfigError with one line per mistake."""
-        # Recipes inside older pictures carry a `guidance`, null unless it was set.
+        # Recipes in older PNGs have a `guidance`, null unless it was set.
         if values.get("guidance") is not None:
             raise ConfigError(
-                f"{source}: guidance: maps no longer take it; use the version of controlgen that "
-                "wrote the recipe"
+                f"{source}: guidance: maps no longer support it; use the version of controlgen "
+                "that wrote the recipe"
             )
         return super().parse(
             {key: value for key, value in values.items() if key != "guidance"}, source
@@ -53,10 +55,10 @@ class Recipe(BaseConfig):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a TOML or JSON file, or a PNG that carries one. Raises ConfigError, DataError."""
+        """Read a TOML, JSON or PNG file. Raises ConfigError, DataError."""
         if path.suffix.lower() == ".png":
             return cls.parse(_json(_chunk(path), path), str(path))
-        if path.is_file() and path.stat().st_size > LARGEST:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: too large for a recipe")
         if path.suffix.lower() == ".json":
             try:
@@ -68,55 +70,59 @@ class Recipe(BaseConfig):
         return cls.load(path)
 
     def write(self, path: Path) -> None:
-        """To a .toml or .json file, whole or not at all. Raises ConfigError for another name."""
-        check_name(path)
+        """Write a .toml or .json file atomically. Raises ConfigError for another suffix."""
+        validate_recipe_path(path)
         write_text(path, self.toml() if path.suffix.lower() == ".toml" else self.json_text())
 
     def json_text(self) -> str:
-        """As JSON, on one line a setting."""
-        return json.dumps(self.effective(), indent=1, ensure_ascii=False) + "\n"
+        """JSON with one setting on each line."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def toml(self) -> str:
-        """As TOML; what is left out has no value."""
-        values = {key: value for key, value in self.effective().items() if value is not None}
-        files = values.pop("files")
-        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
-        if files:
-            lines += ["", "[files]"]
-            lines += [f"{_toml(name)} = {_toml(digest)}" for name, digest in files.items()]
-        return "\n".join(lines) + "\n"
+        """TOML without the settings that have no value."""
+        values = {key: value for key, value in self.to_dict().items() if value is not None}
+        if not self.files:
+            del values["files"]
+        return tomli_w.dumps(values)
 
-    def check(self, weights: str, files: Files | None = None) -> None:
-        """Raise Incompatible where the model or a file is another than the recipe's."""
+    @property
+    def settings(self) -> EditSettings:
+        """Settings of the edit; attributes to hold are part of the expression."""
+        return EditSettings(
+            self.amount, self.residual, corrections=self.corrections, refine=self.refine
+        )
+
+    def check(self, weights: str, files: FileSource | None = None) -> None:
+        """Raise Incompatible where the model or a file differs from the recipe's."""
         if weights != self.weights:
             raise Incompatible(
-                f"the recipe was made with a model of fingerprint {self.weights}, this one's is "
+                f"the recipe is for a model of fingerprint {self.weights}, but this one has "
                 f"{weights}; name the model it was made with"
             )
         files = files or LocalFiles()
-        for name, wanted in self.files.items():
-            if digest(files.read(name)) != wanted:
-                raise Incompatible(f"{name}: is another file than the one the recipe was made with")
+        for name, digest in self.files.items():
+            if sha256_of_bytes(files.read(name)) != digest:
+                raise Incompatible(f"{name}: differs from the file that the recipe was made with")
 
 
-def check_name(path: Path) -> None:
-    """Raise ConfigError where no recipe can be written to this path."""
+def validate_recipe_path(path: Path) -> None:
+    """Raise ConfigError for a path that a recipe cannot be written to."""
     ensure_writable_file(path, "recipe", (".toml", ".json"))
 
 
 def _chunk(path: Path) -> str:
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            text = getattr(opened, "text", {}).get(CHUNK)
+        with Image.open(path) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(CHUNK)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (*UNREADABLE, ValueError) as error:
+    except (*DECODE_ERRORS, ValueError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from None
     if text is None:
-        raise ConfigError(f"{path}: carries no recipe")
+        raise ConfigError(f"{path}: holds no recipe")
     if text.startswith("controlgen "):
-        raise ConfigError(f"{path}: is no edit; what made it was: {text} -o FILE")
+        raise ConfigError(f"{path}: is not an edit; make it again with: {text} -o FILE")
     return str(text)
 
 
@@ -126,12 +132,5 @@ def _json(text: str, path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: its recipe is not one that can be made again")
+        raise ConfigError(f"{path}: its recipe is not a JSON object")
     return values
-
-
-def _toml(value: Any) -> str:
-    # Without escapes where that can be; else a JSON string, a TOML string but for one character.
-    if isinstance(value, str) and "'" not in value and value.isprintable():
-        return f"'{value}'"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

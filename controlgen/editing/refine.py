@@ -1,15 +1,15 @@
-"""Refinement of answers: a few warm-started steps of Adam on the latents, kept near their start.
+"""Refine latents towards target features: a few steps of Adam from a map's result.
 
-A map answers at once and nearly right; gradients through the frozen generator and feature space
-then take the answer nearer to what was asked. Adam is Kingma and Ba 2015, "Adam: a method for
-stochastic optimization".
+A map is fast but approximate; gradients through the frozen generator and feature space move its
+result nearer to the target. Adam is Kingma and Ba 2015, "Adam: a method for stochastic
+optimization".
 
 The prior is the squared distance from the start, a trust region (Parikh and Boyd 2014, "Proximal
-algorithms"): it keeps a latent on the shell it came from, whichever that is. Samples lie at
-|z| / sqrt(z) = 1, but a map fitted by a cycle loss may answer well inside of it (at 0.3), and being
-pulled out to 1, or in to 0 where the density is highest, costs what the answer was good for.
-A small rate is part of the same: at a larger one the cosine that is descended on rises no further,
-while that in another feature space falls.
+algorithms"): it preserves the norm of the latent, whatever that is. Samples have |z| / sqrt(z) = 1,
+but a map fitted by a cycle loss may return latents well inside that sphere (at 0.3), and a prior
+that pulls them out to 1, or in to 0 where the density is highest, loses what the map achieved.
+A small learning rate serves the same end: with a larger one the cosine that is optimised rises no
+further, while the cosine in another feature space falls.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,77 +25,78 @@ from controlgen.types import Features, Latents
 from controlgen.utils.cancellation import raise_if_cancelled
 
 LEARNING_RATE = 0.005  # of Adam on the latents, for a warm start
-PRIOR_WEIGHT = 10.0  # of leaving the start, beside 1 - cosine
-GAIN = 1e-6  # in cosine, below which a step is rounding and no improvement
-AT_ONCE = 256  # rows refined together; memory holds their images and gradients
+PRIOR_WEIGHT = 10.0  # of the distance from the start, where 1 - cosine has 1
+MIN_GAIN = 1e-6  # in cosine; a smaller difference is rounding and no improvement
+BATCH = 256  # rows refined together; memory holds their images and gradients
 
 
-def refine(
+def refine_latents(
     generate: Callable[[Tensor], Tensor],
     embed: Callable[[Tensor], Tensor],
     latents: Latents,
-    asked: Features,
+    target_features: Features,
     steps: int,
     prior_weight: float = PRIOR_WEIGHT,
     learning_rate: float = LEARNING_RATE,
 ) -> Latents:
-    """Latents (n z) whose images' features are at least as near to `asked` (n d) as before.
+    """Latents (n z) whose images' features are at least as near to the targets (n d) as before.
 
     `generate` turns latents into Images and `embed` Images into unit features; both differentiable.
-    `steps` of Adam descend 1 - cos(f(G(z)), asked) + prior_weight * |z - start|^2 / size. Each row
-    keeps its best step by cosine, the start included, so none gets worse and more steps are never
-    worse than fewer. Cosines are those of images in 256 levels, as they are shown; gradients pass
-    the rounding as if it were not there (Bengio et al. 2013, "Estimating or propagating gradients
-    through stochastic neurons"). A row does not depend on the others. 0 steps change nothing.
+    `steps` of Adam minimise 1 - cos(f(G(z)), target) + prior_weight * |z - start|^2 / size. Rows
+    are independent. Each returns its best step by cosine, the start included: none gets worse, and
+    more steps are never worse than fewer. Cosines are those of images rounded to 256 levels;
+    gradients pass the rounding unchanged (Bengio et al. 2013, "Estimating or propagating gradients
+    through stochastic neurons").
     """
     if steps == 0 or not len(latents):
         return latents
 
-    def shown(z: Tensor) -> Tensor:
+    def features_of(z: Tensor) -> Tensor:
         images = generate(z).clamp(-1, 1)
-        levels = ((images.detach() + 1) * 127.5).round() / 127.5 - 1
-        return embed(images + (levels - images.detach()))
+        rounded = ((images.detach() + 1) * 127.5).round() / 127.5 - 1
+        return embed(images + (rounded - images.detach()))
 
     parts = []
-    for first in range(0, len(latents), AT_ONCE):
-        rows = slice(first, first + AT_ONCE)
-        path = descend(shown, latents[rows], asked[rows], prior_weight, learning_rate)
-        parts.append(_best(shown, islice(path, steps), asked[rows]))
+    for first in range(0, len(latents), BATCH):
+        rows = slice(first, first + BATCH)
+        targets = target_features[rows]
+        path = adam_path(features_of, latents[rows], targets, prior_weight, learning_rate)
+        parts.append(_best_latents(features_of, islice(path, steps), targets))
     return np.concatenate(parts)
 
 
-def check_steps(steps: int) -> None:
-    """Raise ConfigError where there is no such number of steps."""
+def validate_steps(steps: int) -> None:
+    """Raise ConfigError for a negative number of steps."""
     if steps < 0:
         raise ConfigError(f"refine = {steps}: give 0 steps or more; 10 to 50 are usual")
 
 
-class Step(NamedTuple):
-    """Latents (n z), the cosine (n) of their images with what was asked, and what follows (n z)."""
+class RefinementStep(NamedTuple):
+    """Latents (n z), the cosine (n) of their images with the targets, and the next latents."""
 
     latents: Tensor
     cosine: Tensor
     following: Tensor
 
 
-def descend(
+def adam_path(
     features_of: Callable[[Tensor], Tensor],
     latents: Latents,
-    asked: Features,
+    target_features: Features,
     prior_weight: float,
     learning_rate: float,
-) -> Iterator[Step]:
-    """Adam from `latents` (n z) towards `asked` (n d), without end: stop by not asking again.
+) -> Iterator[RefinementStep]:
+    """Steps of Adam from `latents` (n z) towards `target_features` (n d), without end.
 
     The loss of a row is 1 - cosine + prior_weight * |z - start|^2 / size; k steps cost k gradients.
     """
     start = torch.from_numpy(np.array(latents, np.float32))
     z = start.clone().requires_grad_(True)
-    targets = torch.from_numpy(np.array(asked, np.float32))
+    targets = torch.from_numpy(np.array(target_features, np.float32))
     adam = torch.optim.Adam([z], lr=learning_rate)
     while True:
         raise_if_cancelled()
-        # Each row has a loss of its own, and Adam scales each number by itself.
+        # Rows are independent in the loss, and Adam scales each number separately.
         cosine = (features_of(z) * targets).sum(1)
         loss = 1 - cosine
         if prior_weight:
@@ -103,25 +104,28 @@ def descend(
         (z.grad,) = torch.autograd.grad(loss.sum(), [z])
         before = z.detach().clone()
         adam.step()
-        yield Step(before, cosine.detach(), z.detach().clone())
+        yield RefinementStep(before, cosine.detach(), z.detach().clone())
 
 
-def _best(
-    features_of: Callable[[Tensor], Tensor], path: Iterator[Step], asked: Features
+def _best_latents(
+    features_of: Callable[[Tensor], Tensor],
+    path: Iterator[RefinementStep],
+    target_features: Features,
 ) -> Latents:
-    # Of the start and all steps, row by row, the one of the highest cosine.
+    # Row by row, the start or the step with the highest cosine.
     first = next(path)
     best, highest, last = first.latents, first.cosine, first.following
     for step in path:
         best, highest = _better(best, highest, step.latents, step.cosine)
         last = step.following
+    targets = torch.from_numpy(np.array(target_features, np.float32))
     with torch.no_grad():
-        cosine = (features_of(last) * torch.from_numpy(np.array(asked, np.float32))).sum(1)
+        cosine = (features_of(last) * targets).sum(1)
     return np.asarray(_better(best, highest, last, cosine)[0].numpy())
 
 
 def _better(
     best: Tensor, highest: Tensor, latents: Tensor, cosine: Tensor
 ) -> tuple[Tensor, Tensor]:
-    better = cosine > highest + GAIN
+    better = cosine > highest + MIN_GAIN
     return torch.where(better[:, None], latents, best), torch.where(better, cosine, highest)

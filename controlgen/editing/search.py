@@ -1,4 +1,4 @@
-"""The bank as a gallery: which of its items are nearest to a feature."""
+"""Nearest-neighbour search among the items of a bank."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -6,19 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.editing import feature_math
-from controlgen.editing.protocols import Model
+from controlgen.editing.protocols import ModelProtocol
 from controlgen.errors import ConfigError
 from controlgen.types import Direction, Features, Indices, Latents, Pixels
+from controlgen.utils.rows import normalize_rows
 
-BLOCK = 128  # items drawn and embedded at once; what was stopped between two is not done again
+BATCH = 128  # items generated and embedded at once; a cancelled search keeps finished batches
 
 
 class Neighbours(NamedTuple):
-    """Items of the bank by likeness, the nearest first: k of them.
+    """k items of a bank, the nearest first.
 
-    items (k) count from 0, cosine (k) is that of their features and the one asked for, -1..1;
-    Latents (k z) and Pixels (k c h w) are theirs.
+    items (k) count from 0; cosine (k), -1..1, is their similarity; Latents (k z), Pixels (k c h w).
     """
 
     items: Indices
@@ -27,19 +26,18 @@ class Neighbours(NamedTuple):
     pixels: Pixels
 
 
-class Gallery:
-    """Features of the bank's first items, drawn and embedded once."""
+class BankIndex:
+    """Features of the bank's first items, each generated and embedded once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelProtocol) -> None:
         self._model = model
         self._features: Features = np.empty((0, model.space.size), np.float32)
 
-    def grow(self, n: int) -> Iterator[int]:
-        """Embed items until the first n are known, yielding how many are."""
-        while (known := len(self._features)) < n:
-            items = self._model.bank_items(known, min(known + BLOCK, n))
-            rows = self._model.embed(items.pixels)
-            self._features = np.concatenate([self._features, rows])
+    def index_upto(self, n: int) -> Iterator[int]:
+        """Embed items until the first n are indexed, yielding the number so far."""
+        while (size := len(self._features)) < n:
+            items = self._model.bank_items(size, min(size + BATCH, n))
+            self._features = np.concatenate([self._features, self._model.embed(items.pixels)])
             yield len(self._features)
 
     def nearest(
@@ -51,15 +49,15 @@ class Gallery:
     ) -> Neighbours:
         """The n of the bank's first `among` items whose features (d) are nearest by cosine.
 
-        Of equally near ones the first. Raises ConfigError where there are no such numbers of items.
+        Ties keep the bank's order. Raises ConfigError unless 1 <= n <= among.
         """
         if not 1 <= n <= among:
             raise ConfigError(f"nearest: n = {n} among {among}; ask for 1 to {among}")
-        for known in self.grow(among):
+        for size in self.index_upto(among):
             if on_progress is not None:
-                on_progress(known)
-        cosine = self._features[:among] @ feature_math.unit(feature)
+                on_progress(size)
+        cosine = self._features[:among] @ normalize_rows(feature)
         items = np.argsort(-cosine, kind="stable")[:n]
-        drawn = [self._model.bank_items(int(item), int(item) + 1) for item in items]
-        latents, pixels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        samples = [self._model.bank_items(int(item), int(item) + 1) for item in items]
+        latents, pixels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
         return Neighbours(items, cosine[items], latents, pixels)

@@ -1,25 +1,24 @@
-"""Does arithmetic on pictures mean what it says? c + (a - b), there and back, and in either order.
+"""Analogies c + (a - b): are they correct, reversible and independent of the order of changes?
 
-a and b are of one class and c of another, as the judge calls them, so what is asked for is c with
-what tells a from b: still of c's class, and its measured attributes changed as b's differ from a's.
-Then the change is taken back from the picture that came out, and two changes are made one after the
-other in either order, each through the picture between them.
+By the judge, a and b are of one class and c of another. The answer should be of c's class, with
+measured attributes changed as a's differ from b's. Subtracting the change from the answer should
+return c, and two changes should commute, each applied to the image of the other.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
 from controlgen.editing import feature_math
-from controlgen.evaluation.context import CONFIDENT, Subject
-from controlgen.evaluation.goals import Target
-from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.context import MIN_CONFIDENCE, EvaluationContext
+from controlgen.evaluation.goals import Goal
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.evaluation.sliders import AttributesLike
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import paired_cosine, weighted_correlation
@@ -27,26 +26,42 @@ from controlgen.rng import stream
 from controlgen.types import Features, Indices, Latents, Pixels
 
 Floats = NDArray[np.float64]
-MOST = 256  # analogies
-FEWEST = 20  # pictures from which anything is said
-PICTURED = 8
-PICTURE = "analogies.png"
-# A picture (latents, features) and changes (features, latents) -> the latents of the answer.
-Adding = Callable[[Latents, Features, Features, Latents], Latents]
+MAX_ANALOGIES = 256
+MIN_IMAGES = 20  # held-out images
+STRIP_IMAGES = 8
+FIGURE_FILE = "analogies.png"
+
+
+class _Images(NamedTuple):
+    """Latents (n z), features (n d) and pixels (n c h w) of images that a change is applied to."""
+
+    latents: Latents
+    features: Features
+    pixels: Pixels
+
+
+class _Change(NamedTuple):
+    """a - b in features (n d) and in latents (n z)."""
+
+    features: Features
+    latents: Latents
+
+
+AnalogyMethod = Callable[[_Images, _Change], Latents]
 
 
 @dataclass(frozen=True)
 class AnalogyRow:
-    """One way of adding. `kept`: share of the answers that the judge calls c's class.
+    """Results of one method. `class_kept`: share of answers that the judge assigns to c's class.
 
-    `attributes` holds for each measured attribute the correlation of the change asked (a's minus
-    b's) with that obtained (the answer's minus c's), `agreement` their mean. `back` is the audit
-    cosine of c with what is left of it once the change is taken from the answer again, `order` that
-    of the two answers to the same two changes.
+    `attributes` holds for each measured attribute the correlation of the requested change (a - b)
+    with the achieved one (answer - c), `agreement` their mean. `back` is the audit cosine of c with
+    the answer after the change is subtracted again, `order` that of the two answers to the same two
+    changes in either order.
     """
 
     method: str
-    kept: Interval | None
+    class_kept: Interval | None = field(metadata={"json": "kept"})
     agreement: Interval | None
     attributes: dict[str, Interval]
     back: Interval
@@ -54,8 +69,8 @@ class AnalogyRow:
 
 
 @dataclass(frozen=True)
-class Analogies:
-    """Rows a method; `unrelated` is the audit cosine of c with another c."""
+class AnalogyResults:
+    """One row per method; `unrelated` is the audit cosine of c with another c."""
 
     n: int
     names: list[str]
@@ -63,219 +78,208 @@ class Analogies:
     unrelated: Interval
     strips: dict[str, Pixels] = field(repr=False)
 
-    def targets(self) -> list[Target]:
-        """None: the protocol sets no goal here."""
+    def goals(self) -> list[Goal]:
+        """The protocol sets no goal for analogies."""
         return []
 
     def markdown(self) -> list[str]:
-        """The section of the report."""
-        judged = self.rows[0].kept is not None
+        """Return the section of the report."""
+        judged = self.rows[0].class_kept is not None
         head = ["method", *(["class of c kept"] if judged else [])]
         head += ["attributes, mean", *self.names] if self.names else []
         rows = [
             [
                 row.method,
-                *([shown(row.kept)] if judged else []),
-                *([shown(row.agreement)] if self.names else []),
-                *(shown(row.attributes[name], 2) for name in self.names),
-                shown(row.back),
-                shown(row.order),
+                *([format_interval(row.class_kept)] if judged else []),
+                *([format_interval(row.agreement)] if self.names else []),
+                *(format_interval(row.attributes[name], 2) for name in self.names),
+                format_interval(row.back),
+                format_interval(row.order),
             ]
             for row in self.rows
         ]
-        pairs = "a and b of one class, c of another, as the judge calls them" if judged else ""
-        told = f"{self.n} triples of held-out generated images{', ' if pairs else ''}{pairs}. "
+        classes = ", a and b of one class and c of another by the judge" if judged else ""
+        attributes = ""
         if self.names:
-            told += (
-                "Attributes: correlation of the change asked, a's minus b's, with the change "
-                "obtained, the answer's minus c's. "
+            attributes = (
+                "Attributes: correlation of the requested change (a - b) with the achieved change "
+                "(answer - c). "
             )
         return [
             "## Analogies: c + (a - b)",
-            f"{told}There and back: audit cosine of c with what is left once the change is taken "
-            "from the answer's picture again. Either order: audit cosine of the two answers to "
-            f"two changes. Another c has {shown(self.unrelated)}. Intervals are over c.",
-            table([*head, "there and back", "either order"], rows),
-            f"![Above a, b and c, below them the answers]({PICTURE})",
+            f"{self.n} triples of held-out generated images{classes}. {attributes}There and back: "
+            "audit cosine of c with the answer after the change is subtracted again. Either order: "
+            "audit cosine of the two answers to two changes. Another c has "
+            f"{format_interval(self.unrelated)}. Intervals are over c.",
+            markdown_table([*head, "there and back", "either order"], rows),
+            f"![Above a, b and c, below them the answers]({FIGURE_FILE})",
         ]
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         """Write analogies.png."""
-        title = "c + (a - b): a column a triple"
-        figures.inversion_strips(folder / PICTURE, self.strips, provenance, title)
+        title = "c + (a - b): one column per triple"
+        figures.inversion_strips(folder / FIGURE_FILE, self.strips, provenance, title)
 
 
-def analogies(subject: Subject) -> Analogies | None:
-    """Ask for c + (a - b) of held-out images; None below 20 of them, or where nobody can tell.
+def evaluate_analogies(context: EvaluationContext) -> AnalogyResults | None:
+    """Evaluate c + (a - b) of held-out images by class and measured attributes.
 
-    Where there is no judge, the three are any images, and attributes alone are told.
+    None with fewer than 20 images, or without both a judge and attributes. Without a judge the
+    triples are of any classes.
     """
-    model: AttributesLike | None = getattr(subject.editor, "attributes", None)
-    latents, pixels, features = subject.held_out(len(subject.bank.latents))
-    if len(latents) < FEWEST or (model is None and subject.judge is None):
+    model: AttributesLike | None = getattr(context.editor, "attributes", None)
+    latents, pixels, features = context.held_out_items(len(context.bank.latents))
+    images = _Images(latents, features, pixels)
+    if len(images.latents) < MIN_IMAGES or (model is None and context.judge is None):
         return None
-    chosen = _chosen(subject, pixels)
-    if chosen is None:
+    triples = _draw_triples(context, images.pixels)
+    if triples is None:
         return None
-    trial = _Trial(subject, model, latents, pixels, features, *chosen)
-    rows, answers = [], {}
-    for name, adding in _methods(subject).items():
-        row, made = trial.row(name, adding)
-        rows.append(row)
-        answers[name] = made[:PICTURED]
-    others = np.roll(trial.audit, 1, axis=0)
-    return Analogies(
-        n=len(trial.c),
+    run = _AnalogyRun(context, model, images, triples)
+    results = {name: run.evaluate(name, method) for name, method in _methods(context).items()}
+    others = np.roll(run.audit, 1, axis=0)
+    strips = {
+        name: images.pixels[indices[:STRIP_IMAGES]]
+        for name, indices in zip("abc", triples[:3], strict=True)
+    }
+    return AnalogyResults(
+        n=len(triples.c),
         names=list(model.names) if model else [],
-        rows=rows,
-        unrelated=subject.mean(paired_cosine(trial.audit, others), trial.c),
-        strips={
-            name: pixels[which[:PICTURED]]
-            for name, which in zip("abc", (trial.a, trial.b, trial.c), strict=True)
-        }
-        | answers,
+        rows=[row for row, _ in results.values()],
+        unrelated=context.mean_interval(paired_cosine(run.audit, others), triples.c),
+        strips=strips | {name: answers[:STRIP_IMAGES] for name, (_, answers) in results.items()},
     )
 
 
-def _chosen(
-    subject: Subject, pixels: Pixels
-) -> tuple[Indices, Indices, Indices, Indices | None] | None:
-    # Rows of a, b and c, and the class of c; a and b differ, and c is as often new as can be.
-    n = min(MOST, subject.config.inversions)
-    draws = stream(subject.config.seed, "analogies")
-    if subject.judge is None:
+class _Triples(NamedTuple):
+    """Indices of a, b and c, and the classes of c where there is a judge."""
+
+    a: Indices
+    b: Indices
+    c: Indices
+    classes: Indices | None
+
+
+def _draw_triples(context: EvaluationContext, pixels: Pixels) -> _Triples | None:
+    # a and b differ, and c repeats as rarely as possible.
+    n = min(MAX_ANALOGIES, context.config.inversions)
+    draws = stream(context.config.seed, "analogies")
+    if context.judge is None:
         a, b, c = draws.permuted(np.tile(np.arange(len(pixels)), (n, 1)), axis=1)[:, :3].T
-        return a, b, c, None
-    probabilities = subject.probabilities(pixels)
-    calls, sure = probabilities.argmax(1), probabilities.max(1) > CONFIDENT
-    pools = [np.flatnonzero((calls == k) & sure) for k in range(probabilities.shape[1])]
+        return _Triples(a, b, c, None)
+    probabilities = context.judge_probabilities(pixels)
+    labels, confident = probabilities.argmax(1), probabilities.max(1) > MIN_CONFIDENCE
+    pools = [np.flatnonzero((labels == k) & confident) for k in range(probabilities.shape[1])]
     pools = [draws.permutation(pool) for pool in pools]
-    pairs = [k for k, pool in enumerate(pools) if len(pool) > 1]
-    present = [k for k, pool in enumerate(pools) if len(pool) and set(pairs) - {k}]
-    if not present:
+    with_pairs = [k for k, pool in enumerate(pools) if len(pool) > 1]
+    for_c = [k for k, pool in enumerate(pools) if len(pool) and set(with_pairs) - {k}]
+    if not for_c:
         return None
     rows = []
-    for turn in range(n):
-        of_c = present[turn % len(present)]
-        others = [k for k in pairs if k != of_c]
+    for index in range(n):
+        label = for_c[index % len(for_c)]
+        others = [k for k in with_pairs if k != label]
         a, b = draws.choice(pools[others[draws.integers(len(others))]], 2, replace=False)
-        c = pools[of_c][turn // len(present) % len(pools[of_c])]
-        rows.append((a, b, c, of_c))
-    a, b, c, classes = np.array(rows, np.int64).T
-    return a, b, c, classes
+        c = pools[label][index // len(for_c) % len(pools[label])]
+        rows.append((a, b, c, label))
+    return _Triples(*np.array(rows, np.int64).T)
 
 
-def _methods(subject: Subject) -> dict[str, Adding]:
-    map_name = subject.map_name
+def _methods(context: EvaluationContext) -> dict[str, AnalogyMethod]:
+    map_name = context.map_name
 
-    def through(name: str, features: Features, change: Features) -> Latents:
-        return subject.predict(name, feature_math.add(features, change))
+    def add(name: str, images: _Images, change: Features) -> Latents:
+        return context.predict(name, feature_math.add_direction(images.features, change))
 
-    def residual(latents: Latents, features: Features, change: Features, _: Latents) -> Latents:
-        moved, unmoved = through(map_name, features, change), subject.predict(map_name, features)
-        return np.asarray(latents + moved - unmoved, np.float32)
-
-    def in_latents(latents: Latents, _: Features, __: Features, change: Latents) -> Latents:
-        return np.asarray(latents + change, np.float32)
-
-    def others(_: Latents, features: Features, change: Features, __: Latents) -> Latents:
-        return through(map_name, features, np.roll(change, 1, axis=0))
-
-    def nothing(_: Latents, features: Features, __: Features, ___: Latents) -> Latents:
-        return subject.predict(map_name, features)
+    def residual(images: _Images, change: _Change) -> Latents:
+        edited = add(map_name, images, change.features)
+        unedited = context.predict(map_name, images.features)
+        return np.asarray(images.latents + edited - unedited, np.float32)
 
     return {
-        "feature arithmetic": lambda _, features, change, __: through(map_name, features, change),
+        "feature arithmetic": lambda images, change: add(map_name, images, change.features),
         "residual edit": residual,
-        "latent arithmetic": in_latents,
-        "retrieval": lambda _, features, change, __: through("retrieval", features, change),
-        "another pair's change": others,
-        "nothing added": nothing,
+        "latent arithmetic": lambda images, change: np.asarray(
+            images.latents + change.latents, np.float32
+        ),
+        "retrieval": lambda images, change: add("retrieval", images, change.features),
+        "another pair's change": lambda images, change: add(
+            map_name, images, np.roll(change.features, 1, axis=0)
+        ),
+        "nothing added": lambda images, _: context.predict(map_name, images.features),
     }
 
 
-class _Trial:
-    """The triples, their changes, and what became of them."""
+class _AnalogyRun:
+    """The triples with their changes, applied by one method at a time."""
 
     def __init__(
         self,
-        subject: Subject,
+        context: EvaluationContext,
         model: AttributesLike | None,
-        latents: Latents,
-        pixels: Pixels,
-        features: Features,
-        a: Indices,
-        b: Indices,
-        c: Indices,
-        classes: Indices | None,
+        images: _Images,
+        triples: _Triples,
     ) -> None:
-        self.subject, self.model, self.classes = subject, model, classes
-        self.a, self.b, self.c = a, b, c
-        self.start = latents[c], features[c]
-        self.changes = features[a] - features[b], latents[a] - latents[b]
-        self.audit = subject.audit.embed(pixels[c])
-        self.names: tuple[str, ...] = ()
+        self.context, self.model, self.triples = context, model, triples
+        a, b, c, _ = triples
+        latents, features, pixels = images
+        self.start = _Images(latents[c], features[c], pixels[c])
+        self.change = _Change(features[a] - features[b], latents[a] - latents[b])
+        self.audit = context.audit.embed(pixels[c])
         if model is not None:
-            self.names = model.names
-            measured = model.standard(pixels[a]), model.standard(pixels[b])
-            self.asked, self.before = measured[0] - measured[1], model.standard(pixels[c])
+            self.requested = model.standardize(pixels[a]) - model.standardize(pixels[b])
+            self.before = model.standardize(pixels[c])
 
-    def row(self, name: str, adding: Adding) -> tuple[AnalogyRow, Pixels]:
-        """Everything about one way of adding, and the pictures of c + (a - b)."""
-        subject, (change, latent_change) = self.subject, self.changes
-        once = self._moved(adding, *self.start, change, latent_change)
-        back = self._moved(adding, *once[:2], -change, -latent_change)
+    def evaluate(self, name: str, method: AnalogyMethod) -> tuple[AnalogyRow, Pixels]:
+        """Return the results of one method, and the answers' pixels (n c h w)."""
+        context, change = self.context, self.change
+        answers = self._apply(method, self.start, change)
+        back = self._apply(method, answers, _Change(-change.features, -change.latents))
 
-        # The second change is the next triple's.
-        second, latent_second = (np.roll(one, 1, axis=0) for one in self.changes)
-        then = self._moved(adding, *once[:2], second, latent_second)
-        first = self._moved(adding, *self.start, second, latent_second)
-        other = self._moved(adding, *first[:2], change, latent_change)
-        seen = [subject.audit.embed(pixels) for _, _, pixels in (back, then, other)]
+        # The second change is that of the next triple.
+        second = _Change(*(np.roll(rows, 1, axis=0) for rows in change))
+        forward = self._apply(method, answers, second)
+        backward = self._apply(method, self._apply(method, self.start, second), change)
+        audits = [context.audit.embed(images.pixels) for images in (back, forward, backward)]
         row = AnalogyRow(
             method=name,
-            kept=self._kept(once[2]),
-            **self._attributes(once[2]),
-            back=subject.mean(paired_cosine(self.audit, seen[0]), self.c),
-            order=subject.mean(paired_cosine(seen[1], seen[2]), self.c),
+            class_kept=self._class_kept(answers.pixels),
+            **self._attributes(answers.pixels),
+            back=context.mean_interval(paired_cosine(self.audit, audits[0]), self.triples.c),
+            order=context.mean_interval(paired_cosine(audits[1], audits[2]), self.triples.c),
         )
-        return row, once[2]
+        return row, answers.pixels
 
-    def _moved(
-        self,
-        adding: Adding,
-        latents: Latents,
-        features: Features,
-        change: Features,
-        latent_change: Latents,
-    ) -> tuple[Latents, Features, Pixels]:
-        # The answer's latents, and the picture with its features: what the next change starts from.
-        answer = np.asarray(adding(latents, features, change, latent_change), np.float32)
-        pixels = self.subject.editor.generate(answer)
-        return answer, self.subject.editor.embed(pixels), pixels
+    def _apply(self, method: AnalogyMethod, images: _Images, change: _Change) -> _Images:
+        # Embed the answers again: the next change starts from their images.
+        latents = np.asarray(method(images, change), np.float32)
+        pixels = self.context.editor.generate(latents)
+        return _Images(latents, self.context.editor.embed(pixels), pixels)
 
-    def _kept(self, pixels: Pixels) -> Interval | None:
-        if self.classes is None:
+    def _class_kept(self, pixels: Pixels) -> Interval | None:
+        if self.triples.classes is None:
             return None
-        calls = self.subject.probabilities(pixels).argmax(1)
-        return self.subject.mean(calls == self.classes, self.c)
+        labels = self.context.judge_probabilities(pixels).argmax(1)
+        return self.context.mean_interval(labels == self.triples.classes, self.triples.c)
 
     def _attributes(self, pixels: Pixels) -> dict[str, Any]:
         if self.model is None:
             return {"agreement": None, "attributes": {}}
-        obtained = self.model.standard(pixels) - self.before
-        each = [
-            partial(weighted_correlation, self.asked[:, k], obtained[:, k])
-            for k in range(len(self.names))
-        ]
+        achieved = self.model.standardize(pixels) - self.before
+        correlations = {
+            name: partial(weighted_correlation, self.requested[:, k], achieved[:, k])
+            for k, name in enumerate(self.model.names)
+        }
 
-        def together(weights: Floats) -> Floats:
-            return np.asarray(np.mean([one(weights) for one in each], axis=0))
+        def mean_correlation(weights: Floats) -> Floats:
+            values = [correlation(weights) for correlation in correlations.values()]
+            return np.asarray(np.mean(values, axis=0))
 
+        sources = self.triples.c
         return {
-            "agreement": self.subject.resampled(together, self.c),
+            "agreement": self.context.statistic_interval(mean_correlation, sources),
             "attributes": {
-                name: self.subject.resampled(one, self.c)
-                for name, one in zip(self.names, each, strict=True)
+                name: self.context.statistic_interval(correlation, sources)
+                for name, correlation in correlations.items()
             },
         }

@@ -1,7 +1,7 @@
-"""What axes that need no label do: pictures along each, and what moves, in sigmas of the bank.
+"""Effects of unsupervised axes: images along each axis, and attribute changes in sigmas.
 
-Every axis is walked on the same seeded samples; beside the axes of a family stands a random one of
-the same length, which shows what any direction does.
+All axes are applied to the same seeded samples; a random direction of the same length is the
+control of each family.
 """
 
 from collections.abc import Callable
@@ -12,86 +12,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import rng
-from controlgen.attributes import Attributes, Strokes
+from controlgen.attributes import Attributes, StrokeAttributes
 from controlgen.editing import Editor, Samples
-from controlgen.editing.attribute_model import in_sigmas
+from controlgen.editing.attribute_model import to_sigmas
 from controlgen.editing.directions.axes import Axes
-from controlgen.editing.directions.axis_effects import mean_change
-from controlgen.editing.feature_pca import Statistics
-from controlgen.evaluation.markdown import shown, table
+from controlgen.editing.directions.axis_effects import mean_and_consistency
+from controlgen.editing.feature_pca import FeaturePCA
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.figures import AxisRow
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 from controlgen.types import Pixels
 
 Floats = NDArray[np.float64]
-AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # sigmas that are pictured
-STEP = 1.0  # sigmas to either side between which a change is measured
+AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # sigmas of the columns in the figure
+MEASURED_STEP = 1.0  # sigmas to either side between which changes are measured
 RANDOM = "random"
-SEEN = 0.005  # sigmas; a smaller change would be written as 0.00
-RULED_BY = 512  # samples whose spread is a sigma where the map has none
+MIN_VISIBLE_CHANGE = 0.005  # sigmas; smaller changes would be printed as 0.00
+SCALE_SAMPLES = 512  # samples that estimate one sigma if the map has no attributes
 
 
-class Ruler(Protocol):
-    """Attributes (n a) of pixels, and what one sigma of each is."""
+class AttributeScale(Protocol):
+    """Measures attributes (n a) of pixels, and converts changes to sigmas."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
     def measure(self, pixels: Pixels) -> Floats: ...
 
-    def in_sigmas(self, change: Floats) -> Floats: ...
+    def to_sigmas(self, change: Floats) -> Floats: ...
 
 
 @dataclass(frozen=True)
-class SampleRuler:
-    """Attributes whose sigma is their spread (a) over the generator's own samples."""
+class SampleAttributeScale:
+    """Attributes whose sigma is their spread (a) over samples of the generator."""
 
     settings: Attributes
     spread: Floats
 
     @classmethod
-    def of(cls, settings: Attributes, pixels: Pixels) -> "SampleRuler":
-        """From sample Pixels (n c h w)."""
+    def from_pixels(cls, settings: Attributes, pixels: Pixels) -> "SampleAttributeScale":
+        """Estimate the spread from sample Pixels (n c h w)."""
         return cls(settings, settings.measure(pixels).std(0))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the attributes."""
+        """Names of the attributes."""
         return self.settings.names
 
     def measure(self, pixels: Pixels) -> Floats:
-        """Pixels (n c h w) -> attributes (n a), each in its own unit."""
+        """Pixels (n c h w) -> attributes (n a), each in its unit."""
         return self.settings.measure(pixels)
 
-    def in_sigmas(self, change: Floats) -> Floats:
-        """A change (n a) in sigmas; 0 where an attribute never varied."""
-        return in_sigmas(change, self.spread)
+    def to_sigmas(self, change: Floats) -> Floats:
+        """Convert a change (n a) to sigmas; 0 for attributes that do not vary."""
+        return to_sigmas(change, self.spread)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """How many axes are tried, pictures an axis, samples measured on, and the seed of all."""
+class AxisProtocol:
+    """Numbers of axes, of image strips per axis and of measured samples, and their seed."""
 
     axes: int = 10
-    pictured: int = 3
+    strips: int = 3
     sources: int = 128
     seed: int = 0
     bootstraps: int = 1_000
 
 
 @dataclass(frozen=True)
-class Effect:
-    """What one axis does, of one sigma to either side, halved.
+class AxisEffect:
+    """Effect of one axis: half the difference of one sigma to either side, over the sources.
 
-    `share` of its family's variance is None for the random one. `moved` is the mean length of the
-    features' change over the sources (0 where the axis does nothing, unit features are at most 2
-    apart), `consistency` that of control/axis_finder.py. `changes`: attribute -> mean change in
-    sigmas per sigma of the axis, over the sources.
+    `share` of the family's variance is None for the random axis. `feature_change` is the mean
+    length of the change in features, `consistency` that of editing/directions/axis_effects.py.
+    `changes`: attribute -> mean change in sigmas per sigma of the axis.
     """
 
     name: str
     share: float | None
-    moved: Interval
+    feature_change: Interval
     consistency: float
     changes: dict[str, Interval]
 
@@ -100,157 +99,157 @@ class Effect:
 class FamilyReport:
     """The first axes of one family, and a random one last.
 
-    `walks[i][j]` (k c h w) are axis i's pictures of source j along the amounts.
+    `strips[i][j]` (k c h w) are images of source j along axis i.
     """
 
     family: str
     latent: bool
-    known: int
-    trial: Trial
-    ruled_by: str
-    effects: list[Effect]
-    walks: list[list[Pixels]] = field(repr=False)
+    available: int
+    protocol: AxisProtocol
+    scale_text: str
+    effects: list[AxisEffect]
+    strips: list[list[Pixels]] = field(repr=False)
 
     def rows(self) -> list[AxisRow]:
-        """For the sheet: the axis at the left, what it does at the right."""
+        """Rows of the figure: the axis at the left, its effects at the right."""
         return [
-            AxisRow(effect.name, _words(effect), walks)
-            for effect, walks in zip(self.effects, self.walks, strict=True)
+            AxisRow(effect.name, _effect_summary(effect), strips)
+            for effect, strips in zip(self.effects, self.strips, strict=True)
         ]
 
     def markdown(self) -> str:
-        """One row an axis, with what the numbers are."""
-        return _markdown(self)
+        """Return a heading, an explanation and a table with one row per axis."""
+        sources = self.protocol.sources
+        method = "shifted latents" if self.latent else "residual edits through the map"
+        names = list(self.effects[0].changes)
+        text = (
+            f"{method}; n {sources} samples, seed {self.protocol.seed}; half the difference of one "
+            f"sigma to either side. Measured: {self.scale_text}; 95 % bootstrap intervals over the "
+            "samples, each by itself: one in twenty excludes 0 by chance. Share: of the family's "
+            "variance. Moved: mean |change| of features; consistency: |mean change| over it, about "
+            f"{sources**-0.5:.2f} for unrelated changes."
+        )
+        rows = [
+            [
+                effect.name,
+                *map(format_interval, (effect.share, effect.feature_change, effect.consistency)),
+                *(format_interval(effect.changes[name], 2) for name in names),
+            ]
+            for effect in self.effects
+        ]
+        head = ["axis", "share", "moved", "consistency", *(n.replace("_", " ") for n in names)]
+        title = f"### {self.family}: {len(self.effects) - 1} of {self.available} axes"
+        return "\n\n".join([title, text, markdown_table(head, rows)])
 
 
-def ruler_of(editor: Editor, seed: int = 0) -> tuple[Ruler | None, str]:
-    """The attributes that the editor measures, and in words what their sigma is.
+def attribute_scale(editor: Editor, seed: int = 0) -> tuple[AttributeScale | None, str]:
+    """Return the scale of the editor's attributes, and a text that explains it.
 
-    A map without attributes has its images measured all the same where they have one channel:
-    strokes, in sigmas of 512 seeded samples. Of colour nothing is known then: None.
+    If the map has no attributes, grey images are measured by strokes in sigmas of 512 seeded
+    samples; colour images are not measured (None).
     """
     if editor.attributes is not None:
         return editor.attributes, "sigmas of the map's bank"
     if editor.image_shape[0] != 1:
-        return None, "nothing is measured: the map has no attributes"
-    latents = rng.normals(seed, "axis ruler", 0, RULED_BY, editor.latent_size)
-    ruler = SampleRuler.of(Strokes(), editor.generate(latents))
-    return ruler, f"strokes, in sigmas of {RULED_BY} samples (the map has no attributes)"
+        return None, "nothing: the map has no attributes"
+    latents = rng.normals(seed, "axis ruler", 0, SCALE_SAMPLES, editor.latent_size)
+    scale = SampleAttributeScale.from_pixels(StrokeAttributes(), editor.generate(latents))
+    return scale, f"strokes, in sigmas of {SCALE_SAMPLES} samples (the map has no attributes)"
 
 
-def try_family(
+def evaluate_axis_family(
     editor: Editor,
     family: str,
-    trial: Trial,
-    ruler: Ruler | None = None,
-    ruled_by: str = "",
+    protocol: AxisProtocol,
+    scale: AttributeScale | None = None,
+    scale_text: str = "",
     report: Callable[[int], None] = lambda done: None,
 ) -> FamilyReport:
-    """Walk the first axes of a family and a random one; `report` hears how many are done.
+    """Evaluate the first axes of a family and a random one; `report` gets the number completed.
 
     Raises ConfigError for an unknown family.
     """
     axes = editor.axes.family(family)
-    rows = axes.rows[: trial.axes]
-    random = random_axis(axes, editor.statistics, trial.seed)
-    source = editor.sample(max(trial.sources, trial.pictured), trial.seed)
-    measured = Samples(source.latents[: trial.sources], source.pixels[: trial.sources])
-    few = Samples(source.latents[: trial.pictured], source.pixels[: trial.pictured])
-    names = [*(str(place + 1) for place in range(len(rows))), RANDOM]
-    effects: list[Effect] = []
-    walks: list[list[Pixels]] = []
-    for done, (name, row) in enumerate(zip(names, [*rows, random], strict=True)):
-        share = None if name == RANDOM else float(axes.shares[done])
-        effects.append(_effect(editor, axes.latent, row, measured, ruler, trial, name, share))
-        steps = [moved(editor, axes.latent, row, few, amount) for amount in AMOUNTS]
-        walks.append([np.stack(images) for images in zip(*steps, strict=True)])
-        report(done + 1)
-    return FamilyReport(family, axes.latent, len(axes.rows), trial, ruled_by, effects, walks)
+    vectors = axes.vectors[: protocol.axes]
+    random = random_axis(axes, editor.statistics, protocol.seed)
+    source = editor.sample(max(protocol.sources, protocol.strips), protocol.seed)
+    measured = Samples(source.latents[: protocol.sources], source.pixels[: protocol.sources])
+    depicted = Samples(source.latents[: protocol.strips], source.pixels[: protocol.strips])
+    names = [*(str(index + 1) for index in range(len(vectors))), RANDOM]
+    effects: list[AxisEffect] = []
+    strips: list[list[Pixels]] = []
+    for index, (name, axis) in enumerate(zip(names, [*vectors, random], strict=True)):
+        share = None if name == RANDOM else float(axes.shares[index])
+        effect = _measure_effect(editor, axes.latent, axis, measured, scale, protocol)
+        effects.append(AxisEffect(name, share, *effect))
+        steps = [move_along_axis(editor, axes.latent, axis, depicted, amount) for amount in AMOUNTS]
+        strips.append([np.stack(images) for images in zip(*steps, strict=True)])
+        report(index + 1)
+    return FamilyReport(
+        family, axes.latent, len(axes.vectors), protocol, scale_text, effects, strips
+    )
 
 
-def moved(
-    editor: Editor, latent: bool, row: NDArray[np.float32], source: Samples, amount: float
+def move_along_axis(
+    editor: Editor, latent: bool, axis: NDArray[np.float32], source: Samples, amount: float
 ) -> Pixels:
-    """Pixels (n c h w) of the source moved along an axis: its latent, or by the map its features.
+    """Move the source along an axis of latents, or of features by the map: Pixels (n c h w).
 
-    Amount 0 is the source itself either way.
+    Amount 0 returns the source itself.
     """
     if amount == 0:
         return source.pixels
     if latent:
-        return editor.generate(source.latents + np.float32(amount) * row)
-    return editor.edit(source, row, amount, residual=True).pixels
+        return editor.generate(source.latents + np.float32(amount) * axis)
+    return editor.edit(source, axis, amount, residual=True).pixels
 
 
-def random_axis(axes: Axes, statistics: Statistics, seed: int) -> NDArray[np.float32]:
-    """A direction that knows nothing, as long as an axis.
+def random_axis(axes: Axes, statistics: FeaturePCA, seed: int) -> NDArray[np.float32]:
+    """Draw a random direction with the length of an axis.
 
-    Of latents a unit vector (z); of features (d) one of Mahalanobis length 1 under the bank's
-    covariance, as every principal axis is.
+    For latents a unit vector (z); for features (d) a vector of Mahalanobis length 1 under the
+    bank's covariance, like every principal axis.
     """
-    size = axes.rows.shape[1] if axes.latent else len(statistics.variances)
-    drawn = rng.stream(seed, "random axis").standard_normal(size)
-    drawn /= np.linalg.norm(drawn)
+    size = axes.vectors.shape[1] if axes.latent else len(statistics.variances)
+    direction = rng.stream(seed, "random axis").standard_normal(size)
+    direction /= np.linalg.norm(direction)
     if not axes.latent:
-        drawn = drawn * np.sqrt(statistics.variances) @ statistics.components
-    return np.asarray(drawn, np.float32)
+        direction = direction * np.sqrt(statistics.variances) @ statistics.components
+    return np.asarray(direction, np.float32)
 
 
-def _effect(
+def _measure_effect(
     editor: Editor,
     latent: bool,
-    row: NDArray[np.float32],
+    axis: NDArray[np.float32],
     source: Samples,
-    ruler: Ruler | None,
-    trial: Trial,
-    name: str,
-    share: float | None,
-) -> Effect:
-    ends = [moved(editor, latent, row, source, sign * STEP) for sign in (1, -1)]
-    more, less = map(editor.embed, ends)
-    turned = (more - less) / np.float32(2 * STEP)
-    lengths = interval(np.linalg.norm(turned, axis=1), trial.seed, trial.bootstraps)
+    scale: AttributeScale | None,
+    protocol: AxisProtocol,
+) -> tuple[Interval, float, dict[str, Interval]]:
+    # The fields of AxisEffect after name and share.
+    resampling = protocol.seed, protocol.bootstraps
+    ends = [move_along_axis(editor, latent, axis, source, sign * MEASURED_STEP) for sign in (1, -1)]
+    above, below = map(editor.embed, ends)
+    feature_changes = (above - below) / np.float32(2 * MEASURED_STEP)
+    length = mean_interval(np.linalg.norm(feature_changes, axis=1), *resampling)
     changes: dict[str, Interval] = {}
-    if ruler is not None:
-        change = ruler.in_sigmas(ruler.measure(ends[0]) - ruler.measure(ends[1])) / (2 * STEP)
+    if scale is not None:
+        differences = scale.to_sigmas(scale.measure(ends[0]) - scale.measure(ends[1]))
         changes = {
-            attribute: interval(column, trial.seed, trial.bootstraps)
-            for attribute, column in zip(ruler.names, change.T, strict=True)
+            name: mean_interval(column, *resampling)
+            for name, column in zip(scale.names, (differences / (2 * MEASURED_STEP)).T, strict=True)
         }
-    return Effect(name, share, lengths, mean_change(turned).consistency, changes)
+    return length, mean_and_consistency(feature_changes).consistency, changes
 
 
-def _words(effect: Effect) -> str:
-    # The two largest changes that can be seen and whose interval leaves 0 out.
+def _effect_summary(effect: AxisEffect) -> str:
+    # The two largest visible changes whose interval excludes 0.
     share = "" if effect.share is None else f"share {effect.share:.2f}, "
     clear = [
         (name, change)
         for name, change in effect.changes.items()
-        if (change.low > 0 or change.high < 0) and abs(change.mean) >= SEEN
+        if (change.low > 0 or change.high < 0) and abs(change.mean) >= MIN_VISIBLE_CHANGE
     ]
     clear.sort(key=lambda pair: -abs(pair[1].mean))
-    said = ", ".join(f"{name} {change.mean:+.2f}" for name, change in clear[:2])
-    return f"{share}consistent {effect.consistency:.2f}\n{said.replace('_', ' ')}"
-
-
-def _markdown(report: FamilyReport) -> str:
-    trial = report.trial
-    how = "latents moved" if report.latent else "residual edits through the map"
-    names = list(report.effects[0].changes)
-    lines = [
-        f"### {report.family}: {len(report.effects) - 1} of {report.known} axes",
-        f"{how}; n {trial.sources} samples, seed {trial.seed}; one sigma to either side, halved. "
-        f"Measured: {report.ruled_by}; 95 % bootstrap intervals over the samples, each for itself: "
-        "of many, one in twenty leaves 0 out by chance. Share: of the family's variance. Moved: "
-        "mean |change| of features, consistency: |mean change| over it; without a common part "
-        f"about {trial.sources**-0.5:.2f}.",
-        table(
-            ["axis", "share", "moved", "consistency", *(name.replace("_", " ") for name in names)],
-            [
-                [effect.name, shown(effect.share), shown(effect.moved), shown(effect.consistency)]
-                + [shown(effect.changes[name], 2) for name in names]
-                for effect in report.effects
-            ],
-        ),
-    ]
-    return "\n\n".join(lines)
+    changes = ", ".join(f"{name} {change.mean:+.2f}" for name, change in clear[:2])
+    return f"{share}consistent {effect.consistency:.2f}\n{changes.replace('_', ' ')}"

@@ -1,33 +1,37 @@
-"""Several answers to one feature: how different are they, and what does that cost?"""
+"""Diversity of several candidates for one feature, and its cost in fidelity."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from controlgen import figures
-from controlgen.evaluation.context import Subject
-from controlgen.evaluation.goals import Target
-from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.context import EvaluationContext
+from controlgen.evaluation.goals import Goal
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.diversity import euclidean, group_diversity
 from controlgen.metrics.inversion import paired_cosine
 from controlgen.rng import stream
-from controlgen.types import Features, Pixels
+from controlgen.types import Features, Indices, Pixels
 
-MOST = 100  # targets
-PICTURED = 4  # of them
-LOST = 0.05  # share of the audit cosine that several answers may lose
-PICTURE = "answers.png"
-Answer = Callable[[Features, int], Pixels]  # features (n d), k -> k images to each (n k c h w)
+MAX_TARGETS = 100
+FIGURE_TARGETS = 4
+MAX_FIDELITY_LOSS = 0.05  # share of the audit cosine that several candidates may lose
+FIGURE_FILE = "answers.png"
+# Features (n d) and k -> k candidates for each (n k c h w).
+GenerateCandidates = Callable[[Features, int], Pixels]
 
 
 @dataclass(frozen=True)
-class VarietyRow:
-    """`k` images to each target: cosines with what was asked, and how far apart the k lie in the
-    audit space (length of the difference of unit features, 0..2); None for one."""
+class DiversityRow:
+    """`k` images per target: cosines with the target in the steering (f1) and audit (f2) space.
+
+    `diversity` is the mean distance of two of the k in the audit space (unit features, 0..2);
+    None for a single image.
+    """
 
     images: str
     k: int
@@ -38,116 +42,121 @@ class VarietyRow:
 
 
 @dataclass(frozen=True)
-class Variety:
-    """One answer, several, and two controls; `strips` are pictures, a row a target."""
+class DiversityResult:
+    """A single candidate, several, and two controls; `strips` has one row of images per target."""
 
     n: int
-    rows: list[VarietyRow]
+    rows: list[DiversityRow]
     perceptual_name: str | None
-    strips: dict[str, Pixels]
+    strips: dict[str, Pixels] = field(repr=False)
 
     @property
-    def lost(self) -> float:
-        """Share of one answer's audit cosine that several answers lose on the mean."""
-        one, several = self.rows[:2]
-        return 1 - several.cosine_f2.mean / one.cosine_f2.mean
+    def fidelity_loss(self) -> float:
+        """Share of a single candidate's audit cosine that several candidates lose on average."""
+        single, several = self.rows[:2]
+        return 1 - several.cosine_f2.mean / single.cosine_f2.mean
 
-    def targets(self) -> list[Target]:
-        """Diversity above 0 at no more than 5 % of the audit cosine."""
-        several = self.rows[1].diversity
-        told = f"{self.rows[1].k} answers to one feature"
+    def goals(self) -> list[Goal]:
+        """Diversity above 0 at a loss of at most 5 % of the audit cosine."""
+        diversity, label = self.rows[1].diversity, f"{self.rows[1].k} answers to one feature"
+        # Equal images embedded in different batches differ in the last bit.
+        low = round(diversity.low, 4) if diversity else None
+        loss = f"{label}: share of audit cosine lost"
         return [
-            # Equal images embedded in different batches differ in their last bit.
-            Target(
-                f"{told}: diversity", "more than", 0, round(several.low, 4) if several else None
-            ),
-            Target(f"{told}: share of audit cosine lost", "at most", LOST, self.lost),
+            Goal(f"{label}: diversity", "more than", 0, low),
+            Goal(loss, "at most", MAX_FIDELITY_LOSS, self.fidelity_loss),
         ]
 
     def markdown(self) -> list[str]:
-        """The section of the report."""
-        seen = self.perceptual_name
-        head = ["images", "k", "cosine f1", "cosine f2", "diversity f2", *([seen] if seen else [])]
-        rows = [
-            [
-                row.images,
-                str(row.k),
-                *(shown(value) for value in (row.cosine_f1, row.cosine_f2, row.diversity)),
-                *([shown(row.perceptual)] if seen else []),
-            ]
-            for row in self.rows
-        ]
+        """Return the section of the report."""
+        perceptual = [self.perceptual_name] if self.perceptual_name else []
+        rows = []
+        for row in self.rows:
+            values = [row.cosine_f1, row.cosine_f2, row.diversity]
+            values += [row.perceptual] if perceptual else []
+            rows.append([row.images, str(row.k), *map(format_interval, values)])
         return [
-            "## Several answers to one feature",
-            f"{self.n} held-out generated targets. Diversity: mean distance of two images to one "
-            "target; that of unrelated images of the bank is what no answer is asked for. Several "
-            f"answers lose {self.lost:.1%} of the audit cosine that the map's one answer has.",
-            table(head, rows),
-            f"![A row a target, then the answers to its feature]({PICTURE})",
+            "## Several candidates for one feature",
+            f"{self.n} held-out generated targets. Diversity: mean distance of two images for one "
+            "target; unrelated images of the bank give its upper end. Several candidates lose "
+            f"{self.fidelity_loss:.1%} of the audit cosine of the map's single candidate.",
+            markdown_table(
+                ["images", "k", "cosine f1", "cosine f2", "diversity f2", *perceptual], rows
+            ),
+            f"![One row per target: the target, then its candidates]({FIGURE_FILE})",
         ]
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         """Write answers.png."""
-        figures.inversion_strips(
-            folder / PICTURE, self.strips, provenance, "the target, then answers, best first"
-        )
+        title = "the target, then candidates, best first"
+        figures.inversion_strips(folder / FIGURE_FILE, self.strips, provenance, title)
 
 
-def variety(subject: Subject, answer: Answer) -> Variety | None:
-    """Ask for several answers to held-out features; None where no more than one is asked for."""
-    k = subject.config.answers
+def evaluate_candidate_diversity(
+    context: EvaluationContext, generate_candidates: GenerateCandidates
+) -> DiversityResult | None:
+    """Compare `config.answers` candidates for held-out features; None for fewer than two."""
+    k = context.config.answers
     if k < 2:
         return None
-    _, pixels, asked = subject.held_out(min(MOST, subject.config.inversions))
-    several, n = answer(asked, k), len(asked)
-    one = subject.editor.generate(subject.predict(subject.map_name, asked))[:, None]
+    count = min(MAX_TARGETS, context.config.inversions)
+    _, pixels, target_features = context.held_out_items(count)
+    candidates, n = generate_candidates(target_features, k), len(target_features)
+    single = context.editor.generate(context.predict(context.map_name, target_features))[:, None]
 
-    # Controls: the nearest of the bank, and any of it.
-    train = subject.bank.train
-    features = np.asarray(subject.bank.features[train])
-    near = np.argsort(-(asked @ features.T), axis=1, kind="stable")[:, :k]
-    any_of = stream(subject.config.seed, "variety").integers(0, len(features), (n, k))
-    bank = subject.bank.pixels[train]
-    sides = {
-        subject.map_name: one,
-        f"{subject.map_name}, several": several,
-        "nearest of the bank": _taken(bank, near),
-        "any of the bank": _taken(bank, any_of),
+    # Controls: the nearest images of the bank, and random ones.
+    train = context.bank.train
+    features = np.asarray(context.bank.features[train])
+    nearest = np.argsort(-(target_features @ features.T), axis=1, kind="stable")[:, :k]
+    unrelated = stream(context.config.seed, "variety").integers(0, len(features), (n, k))
+    bank = context.bank.pixels[train]
+    compared = {
+        context.map_name: single,
+        f"{context.map_name}, several": candidates,
+        "nearest of the bank": _read_items(bank, nearest),
+        "any of the bank": _read_items(bank, unrelated),
     }
-    audit = subject.audit.embed(pixels)
-    picked = range(min(PICTURED, n))
-    return Variety(
+    targets = _Targets(target_features, context.audit.embed(pixels))
+    return DiversityResult(
         n=n,
-        rows=[_row(subject, name, images, asked, audit) for name, images in sides.items()],
-        perceptual_name=subject.perceptual.name if subject.perceptual else None,
-        strips={f"{at + 1}": np.concatenate([pixels[at][None], several[at]]) for at in picked},
+        rows=[_evaluate_images(context, *item, targets) for item in compared.items()],
+        perceptual_name=context.perceptual.name if context.perceptual else None,
+        strips={
+            f"{index + 1}": np.concatenate([pixels[index][None], candidates[index]])
+            for index in range(min(FIGURE_TARGETS, n))
+        },
     )
 
 
-def _taken(bank: Any, rows: np.ndarray) -> Pixels:
-    # A memory map is read in its own order.
-    flat = rows.reshape(-1)
+class _Targets(NamedTuple):
+    features: Features
+    audit: Features
+
+
+def _read_items(bank: Any, indices: Indices) -> Pixels:
+    # Read a memory map in ascending order.
+    flat = indices.reshape(-1)
     order = np.argsort(flat, kind="stable")
-    found = np.asarray(bank[flat[order]])[np.argsort(order, kind="stable")]
-    return found.reshape(*rows.shape, *found.shape[1:])
+    items = np.asarray(bank[flat[order]])[np.argsort(order, kind="stable")]
+    return items.reshape(*indices.shape, *items.shape[1:])
 
 
-def _row(
-    subject: Subject, name: str, images: Pixels, asked: Features, audit: Features
-) -> VarietyRow:
+def _evaluate_images(
+    context: EvaluationContext, name: str, images: Pixels, targets: _Targets
+) -> DiversityRow:
     n, k = images.shape[:2]
     flat, groups = images.reshape(n * k, *images.shape[2:]), np.repeat(np.arange(n), k)
-    seen, seed = subject.audit.embed(flat), subject.config.seed
-    steered = subject.editor.embed(flat)
-    several = k > 1
-    looks = subject.perceptual
-    return VarietyRow(
+    audit, seed = context.audit.embed(flat), context.config.seed
+    f1 = paired_cosine(targets.features[groups], context.editor.embed(flat))
+    f2 = paired_cosine(targets.audit[groups], audit)
+    perceptual = None
+    if k > 1 and context.perceptual:
+        perceptual = group_diversity(flat, groups, context.perceptual.distance, seed)
+    return DiversityRow(
         images=name,
         k=k,
-        cosine_f1=subject.mean(paired_cosine(asked[groups], steered), groups),
-        cosine_f2=subject.mean(paired_cosine(audit[groups], seen), groups),
-        diversity=group_diversity(seen, groups, euclidean, seed) if several else None,
-        perceptual=(
-            group_diversity(flat, groups, looks.distance, seed) if several and looks else None
-        ),
+        cosine_f1=context.mean_interval(f1, groups),
+        cosine_f2=context.mean_interval(f2, groups),
+        diversity=group_diversity(audit, groups, euclidean, seed) if k > 1 else None,
+        perceptual=perceptual,
     )

@@ -1,10 +1,9 @@
-"""Part two: the paper's figure 3 made a number. Does adding "a minus b" turn a b into an a, and the
-same b, not any a?
+"""Edits between classes: does adding "a minus b" to an image of b give an a, and the same image?
 
 For every ordered pair of classes, sources are held-out generated images that the judge calls b. The
 direction is the mean of a's exemplars minus the mean of b's, in features or, with the same
-exemplars, in latents. Amounts are swept; identity is measured at each method's best amount, and
-along the whole sweep for the methods that are compared at equal identity.
+exemplars, in latents. Every method is swept over the amounts; identity is measured at its best
+amount and, for the methods compared at equal identity, along the whole sweep.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,32 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.editing import feature_math
-from controlgen.evaluation.context import Subject
+from controlgen.evaluation.context import EvaluationContext
 from controlgen.evaluation.edit_pairs import (
-    Directions,
-    Edits,
+    ClassDirections,
+    EditPairs,
     class_directions,
-    pick_edits,
-    pick_exemplars,
+    select_edit_pairs,
+    select_exemplars,
 )
-from controlgen.evaluation.edit_scores import Best, Scorer
-from controlgen.evaluation.equal_identity import EqualIdentity, Trace, at_equal_identity
-from controlgen.evaluation.realism import Realism, realism
+from controlgen.evaluation.edit_scores import EditScorer, MethodScore
+from controlgen.evaluation.equal_identity import (
+    AmountSweep,
+    EqualIdentity,
+    compare_at_equal_identity,
+)
+from controlgen.evaluation.realism import MethodImages, Realism, evaluate_realism
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.inversion import unit_rows
 from controlgen.rng import stream
 from controlgen.types import Indices, Latents, Pixels
+from controlgen.utils.rows import normalize_rows
 
-PICTURED = 4  # edits shown in the picture
-FEW_CLASSES = 4  # up to here every ordered pair is told with its interval
-MATCHED = ("feature arithmetic", "residual edit", "latent arithmetic")  # at equal identity
+FIGURE_EDITS = 4  # edits in the figure
+MAX_LISTED_CLASSES = 4  # with more classes, pairs have no rows with intervals
+IDENTITY_METHODS = ("feature arithmetic", "residual edit", "latent arithmetic")  # at equal identity
 Method = Callable[[float], Latents]  # amount -> the latents of every edit
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Share of edits that the judge calls the target class, at one amount; and, of the methods
-    that are compared at equal identity, the identity kept there."""
+class SweepPoint:
+    """Share of edits that the judge calls the target class, at one amount of one method.
+
+    `identity` is measured for the methods that are compared at equal identity.
+    """
 
     method: str
     amount: float
@@ -51,7 +56,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class PairRate:
-    """Flip rates of one ordered pair of classes, each method at its own best amount."""
+    """Flip rates of one ordered pair of classes, each method at its best amount."""
 
     before: str
     after: str
@@ -61,8 +66,8 @@ class PairRate:
 
 
 @dataclass(frozen=True)
-class Example:
-    """One edit as shown: its source, and for each method the images along the amounts."""
+class EditExample:
+    """One edit in the figure: its source, and each method's images along the amounts."""
 
     title: str
     source: Pixels
@@ -70,11 +75,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Figure3:
-    """All numbers of the figure; `pairs[b][a]` is feature arithmetic's flip rate at its best.
+class ClassEditResults:
+    """All measures of class edits; `pairs[b][a]` is feature arithmetic's flip rate at its best.
 
-    `few_pairs` says the same with intervals, beside latent arithmetic, where classes are few.
-    `realism` is None where there are too few sources for it.
+    `few_pairs` holds these rates with intervals, and latent arithmetic's, if classes are few.
+    `realism` is None if there are too few sources for it.
     """
 
     edits: int
@@ -83,193 +88,206 @@ class Figure3:
     exemplar_precision: Interval
     classes: list[str]
     missing_classes: list[str]
-    sweeps: list[Sweep]
-    best: list[Best]
+    sweeps: list[SweepPoint]
+    best: list[MethodScore]
     equal_identity: EqualIdentity
     pairs: list[list[float | None]]
     few_pairs: list[PairRate]
     amounts: list[float]
-    examples: list[Example] = field(repr=False)
+    examples: list[EditExample] = field(repr=False)
     realism: Realism | None = None
 
-    def at_best(self, method: str) -> Best:
-        """The row of a method."""
+    def best_of(self, method: str) -> MethodScore:
+        """The score of a method at its best amount."""
         return next(row for row in self.best if row.method == method)
 
 
-def figure3(subject: Subject) -> Figure3:
+def evaluate_class_edits(context: EvaluationContext) -> ClassEditResults:
     """Sweep every method over all ordered pairs of classes.
 
-    Raises TooFewClasses where the generator makes fewer than two classes the judge is sure of.
+    Raises TooFewClasses if the judge is confident of fewer than two classes of generated images.
     """
-    exemplars, by, precision = pick_exemplars(subject)
-    edits, missing = pick_edits(subject)
-    directions = class_directions(subject, exemplars, edits)
-    methods = _methods(subject, edits, directions)
-    shown = np.linspace(0, len(edits) - 1, min(PICTURED, len(edits))).astype(np.int64)
+    exemplars, exemplars_by, precision = select_exemplars(context)
+    edits, missing = select_edit_pairs(context)
+    directions = class_directions(context, exemplars, edits)
+    methods = _make_methods(context, edits, directions)
+    examples = np.linspace(0, len(edits) - 1, min(FIGURE_EDITS, len(edits))).astype(np.int64)
 
-    # Every method at every amount: only calls, identities and the shown images are kept.
-    amounts = list(subject.config.amounts)
-    scorer = Scorer(subject, edits, directions)
-    swept = {name: _swept(scorer, name, method, shown) for name, method in methods.items()}
+    # Images are not stored: of every amount only the flips, identities and examples are.
+    amounts = list(context.config.amounts)
+    scorer = EditScorer(context, edits, directions)
+    sweeps = {name: _sweep(scorer, name, method, examples) for name, method in methods.items()}
 
-    # Every method once more at the amount of its best rate, with all that is measured there.
-    best = [scorer.unedited(), scorer.round_trip()]
-    at_best: dict[str, NDArray[np.bool_]] = {}
+    # Every method runs once more, at the amount of its best flip rate, for all other measures.
+    best = [scorer.score_no_edit(), scorer.score_round_trip()]
+    best_flips: dict[str, NDArray[np.bool_]] = {}
     for name, method in methods.items():
-        place = int(swept[name].flips.mean(1).argmax())
-        at_best[name] = swept[name].flips[place]
-        best.append(scorer.score(name, amounts[place], method(amounts[place])))
+        index = int(sweeps[name].flips.mean(1).argmax())
+        best_flips[name] = sweeps[name].flips[index]
+        best.append(scorer.score(name, amounts[index], method(amounts[index])))
     feature = best[2]
-    told = {row.method: row.amount for row in best[2:]}
-    best.append(scorer.optimised(feature.amount))
-    return Figure3(
+    best_amounts = {row.method: row.amount for row in best[2:]}
+    best.append(scorer.score_optimisation(feature.amount))
+    images = _images_at_best(context, edits, methods, best_amounts)
+    return ClassEditResults(
         edits=len(edits),
         sources=len(np.unique(edits.source)),
-        exemplars_by=by,
+        exemplars_by=exemplars_by,
         exemplar_precision=precision,
-        classes=list(subject.class_names),
-        missing_classes=[subject.class_names[k] for k in missing],
-        sweeps=_sweeps(scorer, swept),
+        classes=list(context.class_names),
+        missing_classes=[context.class_names[label] for label in missing],
+        sweeps=_sweep_points(scorer, sweeps),
         best=best,
-        equal_identity=_at_equal_identity(scorer, swept, feature.identity.mean),
-        pairs=_pairs(subject, edits, at_best["feature arithmetic"]),
-        few_pairs=_few_pairs(subject, edits, at_best),
+        equal_identity=_equal_identity(scorer, sweeps, feature.identity.mean),
+        pairs=_pair_table(context, edits, best_flips["feature arithmetic"]),
+        few_pairs=_pair_rates(context, edits, best_flips),
         amounts=amounts,
-        examples=_examples(subject, edits, shown, {k: one.steps for k, one in swept.items()}),
-        realism=realism(subject, edits, _made(subject, edits, methods, told)),
+        examples=_edit_examples(context, edits, examples, sweeps),
+        realism=evaluate_realism(context, edits, images),
     )
 
 
-def _made(
-    subject: Subject, edits: Edits, methods: Mapping[str, Method], amounts: Mapping[str, float]
-) -> dict[str, tuple[float, Callable[[Indices], Pixels]]]:
-    # How each method's images at its best amount are made, after the map's round trip.
+def _images_at_best(
+    context: EvaluationContext,
+    edits: EditPairs,
+    methods: Mapping[str, Method],
+    amounts: Mapping[str, float],
+) -> dict[str, MethodImages]:
+    # The images of selected edits by the map's round trip, and by each method at its best amount.
     def images(latents: Callable[[], Latents]) -> Callable[[Indices], Pixels]:
-        return lambda chosen: subject.editor.generate(latents()[chosen])
+        return lambda selection: context.editor.generate(latents()[selection])
 
-    unmoved = images(lambda: subject.predict(subject.map_name, edits.features))
-    made = {"round trip": (0.0, unmoved)}
-    for name, method in methods.items():
-        made[name] = (amounts[name], images(partial(method, amounts[name])))
-    return made
+    round_trip = images(lambda: context.predict(context.map_name, edits.features))
+    return {"round trip": (0.0, round_trip)} | {
+        name: (amounts[name], images(partial(method, amounts[name])))
+        for name, method in methods.items()
+    }
 
 
-class _Swept(NamedTuple):
-    # Of k amounts and n edits: flips (k n), identity (k n) or None, shown images by amount.
+class _SweepResults(NamedTuple):
+    # Of k amounts and n edits: flips (k n), identity (k n) or None, the examples' images by amount.
     flips: NDArray[np.bool_]
     identity: NDArray[np.float64] | None
     steps: Pixels
 
 
-def _swept(scorer: Scorer, name: str, method: Method, shown: Indices) -> _Swept:
-    # Identity costs an audit embedding an image, so it is measured where it is asked for only.
-    subject, flips, identity, steps = scorer.subject, [], [], []
-    for amount in subject.config.amounts:
-        pixels = subject.editor.generate(method(amount))
-        flips.append(subject.probabilities(pixels).argmax(1) == scorer.edits.after)
-        steps.append(pixels[shown])
-        if name in MATCHED:
-            identity.append(scorer.identity(subject.audit.embed(pixels)))
-    kept = np.stack(identity) if identity else None
-    return _Swept(np.stack(flips), kept, np.stack(steps, axis=1))
+def _sweep(scorer: EditScorer, name: str, method: Method, examples: Indices) -> _SweepResults:
+    # Identity costs an audit embedding per image, so it is measured only where it is needed.
+    context, flips, identity, steps = scorer.context, [], [], []
+    for amount in context.config.amounts:
+        pixels = context.editor.generate(method(amount))
+        flips.append(context.judge_probabilities(pixels).argmax(1) == scorer.edits.after)
+        steps.append(pixels[examples])
+        if name in IDENTITY_METHODS:
+            identity.append(scorer.identity(context.audit.embed(pixels)))
+    stacked = np.stack(identity) if identity else None
+    return _SweepResults(np.stack(flips), stacked, np.stack(steps, axis=1))
 
 
-def _sweeps(scorer: Scorer, swept: Mapping[str, _Swept]) -> list[Sweep]:
-    mean, sources = scorer.subject.mean, scorer.edits.source
+def _sweep_points(scorer: EditScorer, sweeps: Mapping[str, _SweepResults]) -> list[SweepPoint]:
+    mean, sources = scorer.context.mean_interval, scorer.edits.source
     return [
-        Sweep(
+        SweepPoint(
             name,
             amount,
-            mean(one.flips[place], sources),
-            None if one.identity is None else mean(one.identity[place], sources),
+            mean(sweep.flips[index], sources),
+            None if sweep.identity is None else mean(sweep.identity[index], sources),
         )
-        for name, one in swept.items()
-        for place, amount in enumerate(scorer.subject.config.amounts)
+        for name, sweep in sweeps.items()
+        for index, amount in enumerate(scorer.context.config.amounts)
     ]
 
 
-def _at_equal_identity(scorer: Scorer, swept: Mapping[str, _Swept], level: float) -> EqualIdentity:
-    # Sweeps begin where nothing is asked: at the map's round trip, or at the source itself.
-    subject, edits = scorer.subject, scorer.edits
-    latents = subject.predict(subject.map_name, edits.features)
-    rising = sorted((amount, k) for k, amount in enumerate(subject.config.amounts) if amount > 0)
-    order = [place for _, place in rising]
-    traces = {}
-    for name in MATCHED:
-        one = swept[name]
-        assert one.identity is not None
+def _equal_identity(
+    scorer: EditScorer, results: Mapping[str, _SweepResults], level: float
+) -> EqualIdentity:
+    # At amount 0 stands the map's round trip or, for edits of latents, the source itself.
+    context, edits = scorer.context, scorer.edits
+    latents = context.predict(context.map_name, edits.features)
+    rising = sorted((amount, k) for k, amount in enumerate(context.config.amounts) if amount > 0)
+    order = [index for _, index in rising]
+    sweeps = {}
+    for name in IDENTITY_METHODS:
+        result = results[name]
+        assert result.identity is not None
         pixels = edits.pixels
         if name == "feature arithmetic":
-            pixels = subject.editor.generate(latents)
-        flips = subject.probabilities(pixels).argmax(1) == edits.after
-        identity = scorer.identity(subject.audit.embed(pixels))
-        traces[name] = Trace(
+            pixels = context.editor.generate(latents)
+        flips = context.judge_probabilities(pixels).argmax(1) == edits.after
+        identity = scorer.identity(context.audit.embed(pixels))
+        sweeps[name] = AmountSweep(
             amounts=[0.0, *(amount for amount, _ in rising)],
-            flips=np.stack([flips, *one.flips[order]]),
-            identity=np.stack([identity, *one.identity[order]]),
+            flips=np.stack([flips, *result.flips[order]]),
+            identity=np.stack([identity, *result.identity[order]]),
         )
-    return at_equal_identity(subject, traces, level, edits.source)
+    return compare_at_equal_identity(context, sweeps, level, edits.source)
 
 
-def _methods(subject: Subject, edits: Edits, directions: Directions) -> dict[str, Method]:
-    # A random direction has the length of the pair's own, and is the same for all its sources.
+def _make_methods(
+    context: EvaluationContext, edits: EditPairs, directions: ClassDirections
+) -> dict[str, Method]:
+    # A random direction has the length of its pair's direction and is the same for all sources.
     lengths = np.linalg.norm(directions.features, axis=1, keepdims=True)
-    pair = edits.before * len(subject.class_names) + edits.after
-    draws = stream(subject.config.seed, "random direction")
+    pair = edits.before * len(context.class_names) + edits.after
+    draws = stream(context.config.seed, "random direction")
     table = draws.standard_normal((int(pair.max()) + 1, edits.features.shape[1]))
-    random = (unit_rows(table)[pair] * lengths).astype(np.float32)
-    unmoved = subject.predict(subject.map_name, edits.features)
+    random = (normalize_rows(table)[pair] * lengths).astype(np.float32)
+    unedited = context.predict(context.map_name, edits.features)
 
-    def through(name: str, direction: NDArray[np.float32]) -> Method:
-        return lambda amount: subject.predict(
-            name, feature_math.add(edits.features, direction, amount)
+    def through_map(name: str, direction: NDArray[np.float32]) -> Method:
+        return lambda amount: context.predict(
+            name, feature_math.add_direction(edits.features, direction, amount)
         )
 
-    mapped = through(subject.map_name, directions.features)
+    mapped = through_map(context.map_name, directions.features)
     return {
         "feature arithmetic": mapped,
-        "residual edit": lambda amount: edits.latents + mapped(amount) - unmoved,
+        "residual edit": lambda amount: edits.latents + mapped(amount) - unedited,
         "latent arithmetic": lambda amount: edits.latents + np.float32(amount) * directions.latents,
-        "retrieval": through("retrieval", directions.features),
-        "random direction": through(subject.map_name, random),
+        "retrieval": through_map("retrieval", directions.features),
+        "random direction": through_map(context.map_name, random),
     }
 
 
-def _pairs(subject: Subject, edits: Edits, flips: NDArray[np.bool_]) -> list[list[float | None]]:
-    classes = range(len(subject.class_names))
+def _pair_table(
+    context: EvaluationContext, edits: EditPairs, flips: NDArray[np.bool_]
+) -> list[list[float | None]]:
+    labels = range(len(context.class_names))
     table: list[list[float | None]] = []
-    for b in classes:
-        rows = [flips[(edits.before == b) & (edits.after == a)] for a in classes]
+    for b in labels:
+        rows = [flips[(edits.before == b) & (edits.after == a)] for a in labels]
         table.append([float(row.mean()) if len(row) else None for row in rows])
     return table
 
 
-def _few_pairs(
-    subject: Subject, edits: Edits, at_best: Mapping[str, NDArray[np.bool_]]
+def _pair_rates(
+    context: EvaluationContext, edits: EditPairs, best_flips: Mapping[str, NDArray[np.bool_]]
 ) -> list[PairRate]:
-    names, rows = subject.class_names, []
-    if len(names) > FEW_CLASSES:
+    names, rates = context.class_names, []
+    if len(names) > MAX_LISTED_CLASSES:
         return []
     for b, a in sorted(set(zip(edits.before.tolist(), edits.after.tolist(), strict=True))):
-        some = (edits.before == b) & (edits.after == a)
+        in_pair = (edits.before == b) & (edits.after == a)
         feature, latent = (
-            subject.mean(at_best[method][some], edits.source[some])
+            context.mean_interval(best_flips[method][in_pair], edits.source[in_pair])
             for method in ("feature arithmetic", "latent arithmetic")
         )
-        rows.append(PairRate(names[b], names[a], int(some.sum()), feature, latent))
-    return rows
+        rates.append(PairRate(names[b], names[a], int(in_pair.sum()), feature, latent))
+    return rates
 
 
-def _examples(
-    subject: Subject, edits: Edits, shown: Indices, steps: dict[str, Pixels]
-) -> list[Example]:
-    names = subject.class_names
+def _edit_examples(
+    context: EvaluationContext,
+    edits: EditPairs,
+    examples: Indices,
+    sweeps: Mapping[str, _SweepResults],
+) -> list[EditExample]:
+    names = context.class_names
     return [
-        Example(
+        EditExample(
             title=f"{names[edits.before[item]]} to {names[edits.after[item]]}",
             source=edits.pixels[item][None],
-            steps={method: pixels[place] for method, pixels in steps.items()},
+            steps={method: sweep.steps[index] for method, sweep in sweeps.items()},
         )
-        for place, item in enumerate(shown)
+        for index, item in enumerate(examples)
     ]

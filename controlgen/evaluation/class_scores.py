@@ -1,20 +1,20 @@
-"""Which classes do images show? What a judge, taught on real labelled images, reads in them."""
+"""Class distribution of generated images, by a judge trained on real labelled images."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.evaluation.context import CONFIDENT
+from controlgen.evaluation.context import MIN_CONFIDENCE
 from controlgen.evaluation.judge import has_classes
 from controlgen.evaluation.scores import Better, Score
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 from controlgen.metrics.classifier import Judge, LabelledDataset
 from controlgen.metrics.mode_coverage import mode_coverage
 from controlgen.rng import stream
 from controlgen.types import Pixels
 
-CLASSES = "classes"  # what asks for all of it
+CLASSES = "classes"  # the measure that selects all of these scores
 BOOTSTRAPS = 1000
 
 
@@ -25,57 +25,56 @@ def class_scores(
     unseen: Pixels | None,
     seed: int,
 ) -> list[Score]:
-    """Classes found, share of the rarest, KL(generated || real) in nats and share read clearly.
+    """Score classes present, share of the rarest, KL(generated || real) in nats and confidence.
 
-    `shares` (k) are those of the real classes, all above 0. `generated` and `unseen`, real images
-    for the floor that the judge was not taught on, are Pixels (n c h w). The interval of the
-    classes found is over draws of as many images again: it reaches below and never above. Raises
-    ValueError where `shares` do not fit, and what the judge raises.
+    `shares` (k) are those of the real classes, all above 0. `generated` and `unseen` are Pixels
+    (n c h w); `unseen` are real images for the floor, not in the judge's training set. The interval
+    of the classes present is over resampled images and never exceeds the count. Raises ValueError
+    where `shares` do not fit the judge.
     """
     k = len(shares)
-    measures: dict[str, tuple[Better, Callable[[_Read], Interval]]] = {
-        f"classes found, of {k}": ("higher", lambda side: side.found(k)),
-        "smallest class": ("higher", lambda side: side.smallest(k)),
-        "KL of classes": ("lower", lambda side: side.divergence(shares)),
-        "judge confident": ("higher", lambda side: side.confident),
+    measures: dict[str, tuple[Better, Callable[[_ClassifiedImages], Interval]]] = {
+        f"classes found, of {k}": ("higher", lambda images: images.class_count(k)),
+        "smallest class": ("higher", lambda images: images.rarest_share(k)),
+        "KL of classes": ("lower", lambda images: images.kl_divergence(shares)),
+        "judge confident": ("higher", lambda images: images.confident),
     }
-    ours = _Read(judge, generated, seed)
-    real = None if unseen is None else _Read(judge, unseen, seed)
+    classified = _ClassifiedImages(judge, generated, seed)
+    real = None if unseen is None else _ClassifiedImages(judge, unseen, seed)
     return [
-        Score(name, of(ours), None if real is None else of(real), better)
-        for name, (better, of) in measures.items()
+        Score(name, measure(classified), None if real is None else measure(real), better)
+        for name, (better, measure) in measures.items()
     ]
 
 
-def shares_of(dataset: LabelledDataset) -> NDArray[np.float64] | None:
-    """Share of each class (k) in a data set; None where it tells no classes, or lacks one."""
+def class_shares(dataset: LabelledDataset) -> NDArray[np.float64] | None:
+    """Return the share of each class (k) in a data set; None without labels or if one is absent."""
     if not has_classes(dataset):
         return None
     counts = np.bincount(dataset.labels(np.arange(len(dataset))))
     return None if len(counts) < 2 or not counts.all() else counts / counts.sum()
 
 
-class _Read:
-    # One side, as the judge reads it.
+class _ClassifiedImages:
     def __init__(self, judge: Judge, pixels: Pixels, seed: int) -> None:
         probabilities = judge.probabilities(pixels)
-        self._calls = probabilities.argmax(1)
-        self._clear, self._seed = probabilities.max(1) > CONFIDENT, seed
+        self._labels = probabilities.argmax(1)
+        self._confident, self._seed = probabilities.max(1) > MIN_CONFIDENCE, seed
 
-    def found(self, k: int) -> Interval:
-        n = len(self._calls)
-        counts = np.bincount(self._calls, minlength=k)
+    def class_count(self, k: int) -> Interval:
+        n = len(self._labels)
+        counts = np.bincount(self._labels, minlength=k)
         draws = stream(self._seed, "classes found").multinomial(n, counts / n, size=BOOTSTRAPS)
         low, high = np.percentile((draws > 0).sum(1), (2.5, 97.5))
         return Interval(float((counts > 0).sum()), float(low), float(high), n)
 
-    def smallest(self, k: int) -> Interval:
-        rarest = np.bincount(self._calls, minlength=k).argmin()
-        return interval(self._calls == rarest, self._seed)
+    def rarest_share(self, k: int) -> Interval:
+        rarest = np.bincount(self._labels, minlength=k).argmin()
+        return mean_interval(self._labels == rarest, self._seed)
 
-    def divergence(self, shares: NDArray[np.floating]) -> Interval:
-        return mode_coverage(self._calls, self._seed, len(shares), shares).kl
+    def kl_divergence(self, shares: NDArray[np.floating]) -> Interval:
+        return mode_coverage(self._labels, self._seed, len(shares), shares).kl
 
     @property
     def confident(self) -> Interval:
-        return interval(self._clear, self._seed)
+        return mean_interval(self._confident, self._seed)

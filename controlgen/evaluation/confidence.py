@@ -1,62 +1,66 @@
-"""How far the map's answers can be believed: what its reachability score is worth."""
+"""Report section on the confidence (reachability) score of the map."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from controlgen import figures
-from controlgen.editing.confidence.fit import AS_NEAR, Judged
-from controlgen.evaluation.goals import Target
-from controlgen.evaluation.markdown import shown, table
+from controlgen.editing.confidence.fit import NEAR_SHARE, ConfidenceReport
+from controlgen.evaluation.goals import Goal
+from controlgen.evaluation.markdown import format_interval, markdown_table
 
-GOAL = 0.85  # AUROC on targets not fitted on
-RELIABILITY = "reliability.png"
+MIN_AUROC = 0.85  # on targets that the score was not fitted on
+FIGURE_FILE = "reliability.png"
 
 
 @dataclass(frozen=True)
-class Believed:
-    """The judgement that was saved beside the map, as a section of the report."""
+class ConfidenceSection:
+    """The quality of the confidence score saved with the map, as a section of the report."""
 
-    judged: Judged
+    report: ConfidenceReport = field(metadata={"json": "judged"})
 
-    def targets(self) -> list[Target]:
-        """An AUROC of at least 0.85; not measured where all targets came out alike."""
-        found = self.judged.auroc
+    def goals(self) -> list[Goal]:
+        """AUROC of at least 0.85; not measured if all targets are near or none is."""
+        auroc = self.report.auroc
         name = "reachability: AUROC on targets not fitted on"
-        return [Target(name, "at least", GOAL, found.mean if found else None)]
+        return [Goal(name, "at least", MIN_AUROC, auroc.mean if auroc else None)]
 
     def markdown(self) -> list[str]:
-        """The section of the report."""
-        found = self.judged
+        """Return the section of the report."""
+        report = self.report
         kinds = []
-        for row in found.kinds:
-            shares = [shown(value, 2) for value in (row.near, row.score, row.warned)]
-            kinds.append([row.kind, str(row.n), *shares, shown(row.auroc)])
-        inputs = [[row.input, shown(row.without), shown(row.alone)] for row in found.inputs]
+        for row in report.kinds:
+            shares = [format_interval(value, 2) for value in (row.near, row.score, row.warned)]
+            kinds.append([row.kind, str(row.n), *shares, format_interval(row.auroc)])
+        inputs = [
+            [row.input, format_interval(row.without), format_interval(row.alone)]
+            for row in report.inputs
+        ]
         return [
             "## Reachability",
-            "The score is the probability that an answer is as near to what was asked, by audit "
-            f"cosine, as {AS_NEAR:.0%} of the answers to held-out samples are: here at least "
-            f"{found.near_means:.3f}. It was fitted on {found.fitted} targets whose image is known "
-            f"and judged on {found.judged} of other sources, {found.share:.1%} of them near.",
-            f"AUROC {shown(found.auroc)}; {shown(found.auroc_near)} among samples, real images and "
-            f"mixtures alone; {shown(found.auroc_bank)} among held-out samples alone. Brier score "
-            f"{found.brier:.3f} (their share said of all: {found.brier_constant:.3f}), expected "
-            f"calibration error {found.calibration_error:.3f}. Of the answers that are not near, "
-            f"{shown(found.failures_warned, 2)} are warned of; of the warnings, "
-            f"{shown(found.warnings_right, 2)} are right. Probabilities hold for "
-            "targets of these kinds in these shares, and for the map's own answers.",
-            table(["kind", "n", "near", "mean score", "warned", "AUROC within"], kinds),
-            table(["input", "AUROC without it", "AUROC of it alone"], inputs),
-            f"![Observed share over predicted probability]({RELIABILITY})",
+            "The score is the probability that a result is near its target: its audit cosine is at "
+            f"least {report.near_means:.3f}, like {NEAR_SHARE:.0%} of the results for held-out "
+            f"samples. It was fitted on {report.fitted} targets with known images and evaluated on "
+            f"{report.judged} from other sources, {report.share:.1%} of them near.",
+            f"AUROC {format_interval(report.auroc)}; {format_interval(report.auroc_near)} among "
+            f"samples, real images and mixtures; {format_interval(report.auroc_bank)} among "
+            f"held-out samples. Brier score {report.brier:.3f} (constant score: "
+            f"{report.brier_constant:.3f}), expected calibration error "
+            f"{report.calibration_error:.3f}. Of the results that are not near, "
+            f"{format_interval(report.failures_warned, 2)} get a warning; of the warnings, "
+            f"{format_interval(report.warnings_right, 2)} are right. Probabilities hold for "
+            "targets of these kinds in these shares, and for the map's own results.",
+            markdown_table(["kind", "n", "near", "mean score", "warned", "AUROC within"], kinds),
+            markdown_table(["input", "AUROC without it", "AUROC of it alone"], inputs),
+            f"![Observed share over predicted probability]({FIGURE_FILE})",
         ]
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         """Write reliability.png."""
-        bins = self.judged.bins
+        bins = self.report.bins
         points = [
             figures.Point(b.predicted, b.observed.mean, b.observed.low, b.observed.high)
             for b in bins
         ]
-        figures.reliability_plot(folder / RELIABILITY, points, [b.n for b in bins], provenance)
+        figures.reliability_plot(folder / FIGURE_FILE, points, [b.n for b in bins], provenance)

@@ -1,4 +1,4 @@
-"""What the evaluation needs of the things it judges, and what its parts share."""
+"""What is evaluated, what the evaluation needs of it, and statistics that its sections share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from controlgen.config import EvaluateConfig
 from controlgen.errors import ConfigError
-from controlgen.metrics.bootstrap import Interval, interval, resampled
+from controlgen.metrics.bootstrap import Interval, mean_interval, statistic_interval
 from controlgen.metrics.classifier import Judge, LabelledDataset
 from controlgen.types import Features, Latents, Pixels, Shape
 
-CONFIDENT = 0.9  # probability above which the judge is sure of a class
-Predict = Callable[[Features], Latents]  # a map: features (n d) -> latents (n z)
-OnProgress = Callable[[str, float], None]  # what is being done, and the share done, 0..1
+MIN_CONFIDENCE = 0.9  # probability above which a judge counts as confident
+PredictLatents = Callable[[Features], Latents]  # a map: features (n d) -> latents (n z)
+OnProgress = Callable[[str, float], None]  # (description, share done 0..1)
 
 
 class Embedding(Protocol):
@@ -26,7 +26,7 @@ class Embedding(Protocol):
 
 
 class Perceptual(Protocol):
-    """How different images look: pairs of pixels (n c h w) -> (n), 0 for equal ones."""
+    """Perceptual distance of pairs of images (n c h w): (n), 0 for equal images."""
 
     @property
     def name(self) -> str: ...
@@ -34,13 +34,13 @@ class Perceptual(Protocol):
     def distance(self, a: Pixels, b: Pixels) -> NDArray[np.float64]: ...
 
 
-class LikenessLike(Protocol):
-    """Which samples are kept."""
+class RealismFilterLike(Protocol):
+    """Accepts samples that resemble real images."""
 
-    def keeps(self, features: Features) -> NDArray[np.bool_]: ...
+    def accepts(self, features: Features) -> NDArray[np.bool_]: ...
 
 
-class Drawn(Protocol):
+class SamplesLike(Protocol):
     """Latents (n z) and their pixels (n c h w)."""
 
     @property
@@ -51,10 +51,10 @@ class Drawn(Protocol):
 
 
 class EditorLike(Protocol):
-    """Generator and steering feature space."""
+    """A generator and the feature space that steers it."""
 
     @property
-    def likeness(self) -> LikenessLike | None: ...
+    def realism_filter(self) -> RealismFilterLike | None: ...
 
     @property
     def latent_size(self) -> int: ...
@@ -65,7 +65,7 @@ class EditorLike(Protocol):
     @property
     def space(self) -> Any: ...
 
-    def drawn(self, n: int, seed: int, purpose: str, start: int = 0) -> Drawn: ...
+    def sample_stream(self, n: int, seed: int, purpose: str, start: int = 0) -> SamplesLike: ...
 
     def generate(self, latents: Latents) -> Pixels: ...
 
@@ -75,7 +75,7 @@ class EditorLike(Protocol):
 
 
 class BankLike(Protocol):
-    """Latents (N z), pixels (N c h w), features (N d) and the two parts maps see and never see."""
+    """Latents (N z), pixels (N c h w), features (N d); maps are fitted on `train` alone."""
 
     @property
     def latents(self) -> Latents: ...
@@ -94,52 +94,62 @@ class BankLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Everything that is judged, and the means of judging it."""
+class EvaluationContext:
+    """Everything that is evaluated, and the means to measure it.
+
+    `maps` are compared by name; `map_name` is the evaluated one. `class_names` and `prompts` (one
+    text per class) are in the order of the labels. `audit` is the feature space that steers
+    nothing. `perceptual` adds a distance of real images to their reconstructions.
+    """
 
     editor: EditorLike
     bank: BankLike
-    maps: Mapping[str, Predict]
+    maps: Mapping[str, PredictLatents]
     map_name: str
     real_train: LabelledDataset
     real_test: LabelledDataset
     audit: Embedding
-    judge: Judge | None
     class_names: Sequence[str]
     prompts: Sequence[str]
     config: EvaluateConfig
     perceptual: Perceptual | None = None
+    judge: Judge | None = None
 
-    def mean(self, values: NDArray[Any], sources: NDArray[np.int64] | None = None) -> Interval:
-        """Mean with its interval, by the configured seed and number of draws.
+    def mean_interval(
+        self, values: NDArray[Any], sources: NDArray[np.int64] | None = None
+    ) -> Interval:
+        """Mean with its bootstrap interval, by the configured seed and number of draws.
 
-        Draws are of whole `sources`; where all values are of one source, of the values, for one
-        source repeated says nothing about others and would give an interval of width zero.
+        Whole `sources` are drawn. If all values are of one source, values are drawn instead: one
+        source says nothing about others and would give an interval of width zero.
         """
         if sources is not None and len(np.unique(sources)) < 2:
             sources = None
-        return interval(values, self.config.seed, self.config.bootstraps, sources)
+        return mean_interval(values, self.config.seed, self.config.bootstraps, sources)
 
-    def resampled(
+    def statistic_interval(
         self,
-        measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         sources: NDArray[np.int64],
     ) -> Interval:
-        """A measure of weights (draws m) -> (draws) with its interval; draws are as in `mean`."""
-        own = np.arange(len(sources)) if len(np.unique(sources)) < 2 else sources
-        return resampled(measure, own, self.config.seed, self.config.bootstraps)
+        """Interval of a statistic of weights (draws m) -> (draws); draws are as in the mean's."""
+        owners = np.arange(len(sources)) if len(np.unique(sources)) < 2 else sources
+        return statistic_interval(statistic, owners, self.config.seed, self.config.bootstraps)
 
-    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """What the judge thinks of pixels (n c h w): (n classes). Only where there is a judge."""
+    def judge_probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Class probabilities of pixels (n c h w) by the judge: (n classes).
+
+        Raises ConfigError without a judge.
+        """
         if self.judge is None:
-            raise ConfigError('evaluate: nobody judges here; set evaluate.judge = "probe"')
+            raise ConfigError('evaluate: there is no judge; set evaluate.judge = "probe"')
         return self.judge.probabilities(pixels)
 
     def predict(self, name: str, features: Features) -> Latents:
-        """Latents float32 by the named map."""
+        """Latents float32 (n z) of features (n d) by the map called `name`."""
         return np.asarray(self.maps[name](features), np.float32)
 
-    def held_out(self, n: int) -> tuple[Latents, Pixels, Features]:
+    def held_out_items(self, n: int) -> tuple[Latents, Pixels, Features]:
         """The first n held-out items of the bank, copied out of their memory map."""
         start, stop, _ = self.bank.held_out.indices(len(self.bank.latents))
         part = slice(start, min(stop, start + n))

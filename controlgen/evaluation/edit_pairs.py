@@ -1,4 +1,4 @@
-"""What figure 3 starts from: exemplars of each class, the edits asked for, and their directions."""
+"""Class edits: exemplars of each class, pairs of source image and target class, directions."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.errors import DataError
-from controlgen.evaluation.context import CONFIDENT, Subject
+from controlgen.evaluation.context import MIN_CONFIDENCE, EvaluationContext
 from controlgen.metrics.bootstrap import Interval
 from controlgen.rng import stream
 from controlgen.types import Features, Indices, Latents, Pixels
 
-PICK_FROM = 5_000  # training images the judge may pick exemplars from where text does not
+EXEMPLAR_POOL = 5_000  # training images from which the judge selects exemplars
 
 
 class TooFewClasses(DataError):
-    """The judge is sure of fewer than two classes among the generated images."""
+    """The judge is confident of fewer than two classes among the generated images."""
 
 
 @dataclass(frozen=True)
-class Edits:
-    """The edits asked for, row by row: which held-out item is to move from which class to which."""
+class EditPairs:
+    """Edits, row by row: which held-out item is moved from which class to which."""
 
     latents: Latents
     pixels: Pixels
@@ -34,7 +34,7 @@ class Edits:
 
 
 @dataclass(frozen=True)
-class Directions:
+class ClassDirections:
     """The change from class to class of every edit, in features, latents and audit features."""
 
     features: NDArray[np.float32]
@@ -42,67 +42,73 @@ class Directions:
     audit: NDArray[np.float32]
 
 
-def pick_exemplars(subject: Subject) -> tuple[Indices, str, Interval]:
-    """Training items of the bank that stand for each class: (classes exemplars).
+def select_exemplars(context: EvaluationContext) -> tuple[Indices, str, Interval]:
+    """Select training items of the bank that represent each class: (classes exemplars).
 
-    A text space answers each class's prompt with its nearest images. Without text, or where the
-    configuration says so, images the judge is sure of play the user's pick. Also returns how they
-    were chosen, and the share of them that the judge calls by the class they stand for.
+    In a text space these are the images nearest to each class's prompt. Otherwise, or with
+    `exemplars_by = "judge"`, they are images of which the judge is confident, drawn at random.
+    Also returns "text" or "judge", and the share of exemplars that the judge assigns to their
+    class.
     """
-    bank, config = subject.bank, subject.config
+    bank, config = context.bank, context.config
     start, stop, _ = bank.train.indices(len(bank.latents))
-    by_text = config.exemplars_by == "auto" and hasattr(subject.editor.space, "embed_text")
-    if by_text:
-        texts = subject.editor.space.embed_text(list(subject.prompts))
-        scores, by = texts @ np.asarray(bank.features[start:stop]).T, "text"
+    if config.exemplars_by == "auto" and hasattr(context.editor.space, "embed_text"):
+        texts = context.editor.space.embed_text(list(context.prompts))
+        scores, selected_by = texts @ np.asarray(bank.features[start:stop]).T, "text"
     else:
-        some = np.array(bank.pixels[start : min(stop, start + PICK_FROM)])
-        draws = stream(config.seed, "exemplars").random((len(subject.class_names), len(some)))
-        sure = subject.probabilities(some).T > CONFIDENT
-        scores, by = sure + draws, "judge"
+        pool = np.array(bank.pixels[start : min(stop, start + EXEMPLAR_POOL)])
+        draws = stream(config.seed, "exemplars").random((len(context.class_names), len(pool)))
+        confident = context.judge_probabilities(pool).T > MIN_CONFIDENCE
+        scores, selected_by = confident + draws, "judge"
     exemplars = start + np.argsort(-scores, axis=1, kind="stable")[:, : config.exemplars]
 
-    # What the judge thinks of the choice is reported and never used.
-    calls = subject.probabilities(np.array(bank.pixels[exemplars.ravel()])).argmax(1)
-    standing_for = np.repeat(np.arange(len(exemplars)), exemplars.shape[1])
-    return exemplars, by, subject.mean(calls == standing_for, exemplars.ravel())
+    # The judge's opinion of the selection is reported and never used.
+    labels = context.judge_probabilities(np.array(bank.pixels[exemplars.ravel()])).argmax(1)
+    expected = np.repeat(np.arange(len(exemplars)), exemplars.shape[1])
+    precision = context.mean_interval(labels == expected, exemplars.ravel())
+    return exemplars, selected_by, precision
 
 
-def pick_edits(subject: Subject) -> tuple[Edits, list[int]]:
-    """For each ordered pair of classes, held-out images the judge is sure of; and classes without.
+def select_edit_pairs(context: EvaluationContext) -> tuple[EditPairs, list[int]]:
+    """Select held-out images of confident class for each ordered pair of classes.
 
-    A class's images are dealt out in turn to its pairs, so that sources repeat little.
+    Each class's images are dealt in turn to its pairs, so that sources repeat little. Also returns
+    the classes without any image. Raises TooFewClasses if fewer than two classes have images.
     """
-    latents, pixels, features = subject.held_out(len(subject.bank.latents))
-    probabilities = subject.probabilities(pixels)
-    calls, sure = probabilities.argmax(1), probabilities.max(1) > CONFIDENT
-    pools = [np.flatnonzero((calls == k) & sure) for k in range(len(subject.class_names))]
-    present = [k for k, pool in enumerate(pools) if len(pool)]
+    latents, pixels, features = context.held_out_items(len(context.bank.latents))
+    probabilities = context.judge_probabilities(pixels)
+    labels, confident = probabilities.argmax(1), probabilities.max(1) > MIN_CONFIDENCE
+    pools = [
+        np.flatnonzero((labels == label) & confident) for label in range(len(context.class_names))
+    ]
+    present = [label for label, pool in enumerate(pools) if len(pool)]
     if len(present) < 2:
         raise TooFewClasses(
-            "the judge is sure of fewer than two classes among the generated images; train the "
-            "generator longer (train.total_images)"
+            "the judge is confident of fewer than two classes among the generated images; train "
+            "the generator longer (train.total_images)"
         )
 
-    # Dealing continues where the last pair of the same class stopped.
-    chosen: list[tuple[int, int, int]] = []
+    # Each pair starts dealing where the previous pair of the same class stopped.
+    pairs: list[tuple[int, int, int]] = []
     for b in present:
-        others = [a for a in present if a != b]
-        each = min(subject.config.sources, len(pools[b]))
-        for turn, a in enumerate(others):
-            dealt = (np.arange(each) + turn * each) % len(pools[b])
-            chosen += [(int(item), b, a) for item in pools[b][dealt]]
-    source, before, after = np.array(chosen, np.int64).T
-    edits = Edits(latents[source], pixels[source], features[source], source, before, after)
-    return edits, [k for k in range(len(pools)) if k not in present]
+        targets = [a for a in present if a != b]
+        n = min(context.config.sources, len(pools[b]))
+        for turn, a in enumerate(targets):
+            dealt = (np.arange(n) + turn * n) % len(pools[b])
+            pairs += [(int(item), b, a) for item in pools[b][dealt]]
+    source, before, after = np.array(pairs, np.int64).T
+    edits = EditPairs(latents[source], pixels[source], features[source], source, before, after)
+    return edits, [label for label in range(len(pools)) if label not in present]
 
 
-def class_directions(subject: Subject, exemplars: Indices, edits: Edits) -> Directions:
+def class_directions(
+    context: EvaluationContext, exemplars: Indices, edits: EditPairs
+) -> ClassDirections:
     """Mean of the target class's exemplars minus mean of the source class's, for every edit."""
-    flat, bank = exemplars.ravel(), subject.bank
-    audit = subject.audit.embed(np.array(bank.pixels[flat]))
-    made = []
-    for rows in (np.array(bank.features[flat]), np.array(bank.latents[flat]), audit):
+    indices, bank = exemplars.ravel(), context.bank
+    audit = context.audit.embed(np.array(bank.pixels[indices]))
+    directions = []
+    for rows in (np.array(bank.features[indices]), np.array(bank.latents[indices]), audit):
         means = rows.reshape(*exemplars.shape, -1).mean(1)
-        made.append(means[edits.after] - means[edits.before])
-    return Directions(*made)
+        directions.append(means[edits.after] - means[edits.before])
+    return ClassDirections(*directions)

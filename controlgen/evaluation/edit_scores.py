@@ -1,4 +1,4 @@
-"""What became of an edit: did the class change, and is it still the same image otherwise?"""
+"""Scores of class edits: did the class change, and is the image otherwise the same?"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from controlgen.attributes import strokes
 from controlgen.editing import feature_math
-from controlgen.evaluation.context import Subject
-from controlgen.evaluation.edit_pairs import Directions, Edits
-from controlgen.evaluation.inversion import optimise
+from controlgen.evaluation.context import EvaluationContext
+from controlgen.evaluation.edit_pairs import ClassDirections, EditPairs
+from controlgen.evaluation.inversion import optimise_latents
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.inversion import (
     orthogonal_cosine,
@@ -22,12 +22,12 @@ from controlgen.types import Features, Indices, Latents, Pixels
 
 
 @dataclass(frozen=True)
-class Best:
+class MethodScore:
     """One method at the smallest amount of its best flip rate; n counts edits, intervals sources.
 
     Identity is the audit cosine of source and result, centred on the mean source so that unrelated
     images score about 0, in the subspace orthogonal to the class direction. `identity_of_flipped`
-    takes only the edits that flipped: an edit that changes nothing keeps everything.
+    covers only the edits that flipped, because an edit that changes nothing has full identity.
     """
 
     method: str
@@ -42,81 +42,83 @@ class Best:
     thickness_kept: Interval | None
 
 
-class Scorer:
+class EditScorer:
     """Flip rate and identity of results against their sources."""
 
-    def __init__(self, subject: Subject, edits: Edits, directions: Directions) -> None:
-        self.subject, self.edits, self.directions = subject, edits, directions
-        unique, back = np.unique(edits.source, return_index=True)
-        audit = subject.audit.embed(edits.pixels[back])
+    def __init__(
+        self, context: EvaluationContext, edits: EditPairs, directions: ClassDirections
+    ) -> None:
+        self.context, self.edits, self.directions = context, edits, directions
+        self._all = np.arange(len(edits))
+        unique, first = np.unique(edits.source, return_index=True)
+        audit = context.audit.embed(edits.pixels[first])
         self.audit = audit[np.searchsorted(unique, edits.source)]
         self.centre = audit.mean(0)
 
-    def unedited(self) -> Best:
-        """The control: the source itself."""
-        everything = np.arange(len(self.edits))
-        return self._row("no edit", 0.0, self.edits.pixels, self.audit, everything)
+    def score_no_edit(self) -> MethodScore:
+        """The control without an edit: the source itself."""
+        return self._score("no edit", 0.0, self.edits.pixels, self.audit, self._all)
 
-    def round_trip(self) -> Best:
-        """The control: the source's own feature through the map shows what the map loses."""
-        latents = self.subject.predict(self.subject.map_name, self.edits.features)
+    def score_round_trip(self) -> MethodScore:
+        """The control without a direction: the source's features through the map."""
+        latents = self.context.predict(self.context.map_name, self.edits.features)
         return self.score("round trip", 0.0, latents)
 
-    def score(self, method: str, amount: float, latents: Latents) -> Best:
-        """A method that answered every edit."""
-        everything = np.arange(len(self.edits))
-        pixels = self.subject.editor.generate(latents)
-        return self._row(method, amount, pixels, self.subject.audit.embed(pixels), everything)
+    def score(self, method: str, amount: float, latents: Latents) -> MethodScore:
+        """The score of a method from its latents for all edits."""
+        pixels = self.context.editor.generate(latents)
+        return self._score(method, amount, pixels, self.context.audit.embed(pixels), self._all)
 
-    def optimised(self, amount: float) -> Best:
-        """A few edits optimised from their source towards feature arithmetic's target."""
-        n = min(self.subject.config.optimisation_targets, len(self.edits))
+    def score_optimisation(self, amount: float) -> MethodScore:
+        """A few edits by optimisation, from their source towards feature arithmetic's target."""
+        n = min(self.context.config.optimisation_targets, len(self.edits))
         few = np.linspace(0, len(self.edits) - 1, n).astype(np.int64)
-        asked = feature_math.add(self.edits.features[few], self.directions.features[few], amount)
-        start, steps = self.edits.latents[few], self.subject.config.optimisation_steps
-        latents = optimise(self.subject.editor, asked, start, steps)
-        pixels = self.subject.editor.generate(latents)
-        return self._row("optimisation", amount, pixels, self.subject.audit.embed(pixels), few)
+        features, directions = self.edits.features[few], self.directions.features[few]
+        targets = feature_math.add_direction(features, directions, amount)
+        start, steps = self.edits.latents[few], self.context.config.optimisation_steps
+        latents = optimise_latents(self.context.editor, targets, start, steps)
+        pixels = self.context.editor.generate(latents)
+        return self._score("optimisation", amount, pixels, self.context.audit.embed(pixels), few)
 
-    def identity(self, audit: Features, which: Indices | None = None) -> NDArray[np.float64]:
-        """Identity of results, by their audit features, with the sources of these edits: (n)."""
-        which = np.arange(len(self.edits)) if which is None else which
-        before, axes = self.audit[which], self.directions.audit[which]
+    def identity(self, audit: Features, selection: Indices | None = None) -> NDArray[np.float64]:
+        """Identity of results, by their audit features, with the selected edits' sources: (n)."""
+        selection = self._all if selection is None else selection
+        before, axes = self.audit[selection], self.directions.audit[selection]
         return orthogonal_cosine(before - self.centre, audit - self.centre, axes)
 
-    def _row(
-        self, method: str, amount: float, pixels: Pixels, audit: Features, which: Indices
-    ) -> Best:
-        subject, sources = self.subject, self.edits.source[which]
-        flips = subject.probabilities(pixels).argmax(1) == self.edits.after[which]
-        before, identity = self.audit[which], self.identity(audit, which)
-        some = flips.any()
-        slant, thickness = _kept(subject, self.edits.pixels[which], pixels, sources)
-        return Best(
+    def _score(
+        self, method: str, amount: float, pixels: Pixels, audit: Features, selection: Indices
+    ) -> MethodScore:
+        mean, sources = self.context.mean_interval, self.edits.source[selection]
+        flips = self.context.judge_probabilities(pixels).argmax(1) == self.edits.after[selection]
+        before, identity = self.audit[selection], self.identity(audit, selection)
+        source_pixels = self.edits.pixels[selection]
+        slant, thickness = _stroke_correlations(self.context, source_pixels, pixels, sources)
+        return MethodScore(
             method=method,
             amount=amount,
-            n=len(which),
-            flip=subject.mean(flips, sources),
-            identity=subject.mean(identity, sources),
-            identity_of_flipped=subject.mean(identity[flips], sources[flips]) if some else None,
-            cosine_f2=subject.mean(paired_cosine(before, audit), sources),
-            pixel_error=subject.mean(pixel_error(self.edits.pixels[which], pixels), sources),
+            n=len(selection),
+            flip=mean(flips, sources),
+            identity=mean(identity, sources),
+            identity_of_flipped=mean(identity[flips], sources[flips]) if flips.any() else None,
+            cosine_f2=mean(paired_cosine(before, audit), sources),
+            pixel_error=mean(pixel_error(source_pixels, pixels), sources),
             slant_kept=slant,
             thickness_kept=thickness,
         )
 
 
-def _kept(
-    subject: Subject, before: Pixels, after: Pixels, sources: Indices
+def _stroke_correlations(
+    context: EvaluationContext, before: Pixels, after: Pixels, sources: Indices
 ) -> tuple[Interval | None, Interval | None]:
-    # Correlation over the edits of an attribute of source and result; strokes on black only.
+    # Correlation of source and result in slant and in thickness; for grey images only.
     if before.shape[1] != 1 or len(before) < 3:
         return None, None
-    tables = strokes.attributes(before), strokes.attributes(after)
-    answers: list[Interval | None] = []
+    measured = strokes.measure_strokes(before), strokes.measure_strokes(after)
+    intervals: list[Interval | None] = []
     for name in ("slant", "thickness"):
-        x, y = (table[:, strokes.NAMES.index(name)] for table in tables)
+        x, y = (table[:, strokes.NAMES.index(name)] for table in measured)
         constant = np.ptp(x) == 0 or np.ptp(y) == 0
         correlation = partial(weighted_correlation, x, y)
-        answers.append(None if constant else subject.resampled(correlation, sources))
-    return answers[0], answers[1]
+        intervals.append(None if constant else context.statistic_interval(correlation, sources))
+    return intervals[0], intervals[1]

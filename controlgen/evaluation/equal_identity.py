@@ -1,4 +1,4 @@
-"""Methods compared at equal identity: what an edit achieves where it costs the source as much."""
+"""Flip rates of methods compared at equal identity with the source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.evaluation.context import Subject
+from controlgen.evaluation.context import EvaluationContext
 from controlgen.metrics.bootstrap import Interval
 from controlgen.types import Indices
 
-ROUNDING = 1e-9  # by so much the same mean may differ from itself
+ROUNDING = 1e-9  # tolerance of comparisons of the same mean
 Table = NDArray[np.floating] | NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Trace:
-    """One method along its sweep: amounts (k, rising from 0), and of every edit (k n) whether it
-    flipped and its identity."""
+class AmountSweep:
+    """A method's sweep: amounts (k, rising from 0), and each edit's flip and identity (k n)."""
 
     amounts: Sequence[float]
     flips: Table
@@ -25,12 +24,12 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class AtLevel:
-    """A method at the largest amount whose mean identity still is at least the common level.
+class MethodAtLevel:
+    """A method at the largest amount whose mean identity is at least the common level.
 
-    `flip` is the share of edits flipped there, interpolated along the sweep as identity is;
-    `highest` is its highest flip rate at any amount up to there. None where the method never keeps
-    that much.
+    `flip` is the share of edits flipped at that amount, interpolated along the sweep as identity
+    is; `highest` is the highest flip rate at any amount up to it. None if identity is always below
+    the level.
     """
 
     method: str
@@ -42,23 +41,23 @@ class AtLevel:
 
 @dataclass(frozen=True)
 class EqualIdentity:
-    """Methods at one level of identity: what feature arithmetic keeps at its best flip rate.
+    """Methods at one level of identity, that of feature arithmetic at its best flip rate.
 
-    `lead` is the flip rate of feature arithmetic minus that of latent arithmetic, edit by edit.
+    `lead` is the mean over edits of feature arithmetic's flips minus latent arithmetic's.
     """
 
     level: float
-    methods: list[AtLevel]
+    methods: list[MethodAtLevel]
     lead: Interval | None
 
 
-def crossing(
+def last_crossing(
     amounts: Sequence[float], identity: Sequence[float], level: float
 ) -> tuple[int, float] | None:
-    """Where a sweep, drawn as straight lines, last is at `level` or above: (place, weight).
+    """Last point of a piecewise linear sweep at `level` or above: (index, weight).
 
-    The point lies between place and place + 1, `weight` (0..1) of the way; weight 0 is the amount
-    itself. None where identity is below the level everywhere. Amounts must rise.
+    The point divides the step from index to index + 1 at `weight`, 0..1. None if identity is below
+    the level everywhere. Amounts must rise.
     """
     values = np.asarray(identity, np.float64)
     enough = np.flatnonzero(values >= level - ROUNDING)
@@ -71,45 +70,45 @@ def crossing(
     return last, max(float(weight), 0.0)
 
 
-def at_equal_identity(
-    subject: Subject, traces: Mapping[str, Trace], level: float, sources: Indices
+def compare_at_equal_identity(
+    context: EvaluationContext, sweeps: Mapping[str, AmountSweep], level: float, sources: Indices
 ) -> EqualIdentity:
-    """Compare every method of `traces` at `level`; `sources` (n) says whose edits belong together.
+    """Compare the methods of `sweeps` at `level`; `sources` (n) groups edits of one image.
 
     "feature arithmetic" and "latent arithmetic" must be among them.
     """
-    methods: list[AtLevel] = []
-    obtained: dict[str, NDArray[np.float64] | None] = {}
-    for name, trace in traces.items():
-        row, flips = _at(subject, name, trace, level, sources)
+    methods: list[MethodAtLevel] = []
+    flips_at_level: dict[str, NDArray[np.float64] | None] = {}
+    for name, sweep in sweeps.items():
+        row, flips = _method_at_level(context, name, sweep, level, sources)
         methods.append(row)
-        obtained[name] = flips
-    feature, latent = obtained["feature arithmetic"], obtained["latent arithmetic"]
+        flips_at_level[name] = flips
+    feature, latent = flips_at_level["feature arithmetic"], flips_at_level["latent arithmetic"]
     lead = None
     if feature is not None and latent is not None:
-        lead = subject.mean(feature - latent, sources)
+        lead = context.mean_interval(feature - latent, sources)
     return EqualIdentity(level, methods, lead)
 
 
-def _at(
-    subject: Subject, name: str, trace: Trace, level: float, sources: Indices
-) -> tuple[AtLevel, NDArray[np.float64] | None]:
-    means = trace.identity.mean(1)
-    found = crossing(trace.amounts, means.tolist(), level)
-    if found is None:
-        return AtLevel(name, None, None, None, None), None
-    place, weight = found
-    after = min(place + 1, len(trace.amounts) - 1)
+def _method_at_level(
+    context: EvaluationContext, name: str, sweep: AmountSweep, level: float, sources: Indices
+) -> tuple[MethodAtLevel, NDArray[np.float64] | None]:
+    means = sweep.identity.mean(1)
+    crossing = last_crossing(sweep.amounts, means.tolist(), level)
+    if crossing is None:
+        return MethodAtLevel(name, None, None, None, None), None
+    index, weight = crossing
+    following = min(index + 1, len(sweep.amounts) - 1)
 
-    def between(values: Table) -> NDArray[np.float64]:
-        return np.asarray((1 - weight) * values[place] + weight * values[after], np.float64)
+    def interpolate(values: Table) -> NDArray[np.float64]:
+        return np.asarray((1 - weight) * values[index] + weight * values[following], np.float64)
 
-    flips, rates = between(trace.flips), trace.flips.mean(1)
-    row = AtLevel(
+    flips, rates = interpolate(sweep.flips), sweep.flips.mean(1)
+    row = MethodAtLevel(
         method=name,
-        amount=float(between(np.asarray(trace.amounts))),
-        identity=float(between(means)),
-        flip=subject.mean(flips, sources),
-        highest=float(max(*rates[: place + 1], flips.mean())),
+        amount=float(interpolate(np.asarray(sweep.amounts))),
+        identity=float(interpolate(means)),
+        flip=context.mean_interval(flips, sources),
+        highest=float(max(*rates[: index + 1], flips.mean())),
     )
     return row, flips

@@ -1,4 +1,4 @@
-"""Goals of the project beside what was measured for them, and what a part of a report offers."""
+"""Goals with their measurements, and what a section of a report provides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ Relation = Literal["at least", "more than", "at most"]
 
 
 @dataclass(frozen=True)
-class Target:
-    """A goal of the project and what this run measured: None where no edit could be measured."""
+class Goal:
+    """A goal of the project and its measurement in this run; None if it could not be measured."""
 
     name: str
     relation: Relation
@@ -19,31 +19,30 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the measured number reaches the bound."""
+        """Whether the measurement satisfies the bound."""
         if self.measured is None:
             return False
-        reached = {
+        return {
             "at least": self.measured >= self.bound,
             "more than": self.measured > self.bound,
             "at most": self.measured <= self.bound,
-        }
-        return reached[self.relation]
+        }[self.relation]
 
     @property
-    def wanted(self) -> str:
+    def bound_text(self) -> str:
         """The bound in words."""
         return f"{self.relation} {self.bound:g}"
 
 
-class Part(Protocol):
-    """A section of the report that stands by itself: its goals, its words and its pictures."""
+class ReportSection(Protocol):
+    """A self-contained section of the report: its goals, text and figures."""
 
-    def targets(self) -> list[Target]: ...
+    def goals(self) -> list[Goal]: ...
 
     def markdown(self) -> list[str]:
-        """Paragraphs."""
+        """Return its paragraphs."""
         ...
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> None:
-        """Write its PNGs into an existing folder."""
+        """Write its figures into an existing folder."""
         ...

@@ -1,4 +1,4 @@
-"""Part one: is the image made from a feature the image that was asked for, and how fast?"""
+"""Inversion: does a map turn features back into the image they came from, and how fast?"""
 
 import time
 from collections.abc import Iterator
@@ -10,32 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.editing.refine import descend
-from controlgen.evaluation.context import EditorLike, Subject
+from controlgen.editing.refine import adam_path
+from controlgen.evaluation.context import EditorLike, EvaluationContext
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.classifier import sources_of
+from controlgen.metrics.classifier import source_ids
 from controlgen.metrics.inversion import (
     paired_cosine,
     pixel_error,
     recall_at_1,
-    shell_norm,
+    relative_latent_norm,
     weighted_r2,
 )
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Indices, Latents, Pixels
 
 LEARNING_RATE = 0.05  # of Adam on the latents
-SINGLES = 100  # edits timed one at a time
+TIMED_EDITS = 100  # edits timed one at a time
 TIMED_STEPS = 20  # optimisation steps timed; all cost the same
-PICTURED = 12  # items shown in the picture
+FIGURE_IMAGES = 12  # images of each row in the figure
 
 
 @dataclass(frozen=True)
 class InversionRow:
-    """One map on one kind of target; R@1 is among those n, latent R^2 where latents are known.
+    """One map on one kind of target, "generated" or "real"; R@1 is among the n targets.
 
-    `judge_agrees` is None where nobody judges. `perceptual` is measured on real targets alone, and
-    only where the subject brings such a distance.
+    `judge_agrees` is None without a judge, `latent_r2` without known latents. `perceptual` is
+    measured on real targets alone, if the context has such a distance.
     """
 
     targets: str
@@ -53,9 +53,9 @@ class InversionRow:
 
 @dataclass(frozen=True)
 class Timing:
-    """Feature to image through the map against optimisation, both in this run on this machine.
+    """Time from feature to image by the map and by optimisation, in one run on one machine.
 
-    Optimisation's seconds are a few steps timed and scaled to all of them, per item.
+    Seconds of optimisation are per item: a few steps, scaled to all steps.
     """
 
     map_p50_ms: float
@@ -77,10 +77,10 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Targets:
-    """Images whose features are to be turned back into images.
+class EmbeddedImages:
+    """Targets of an inversion, or its results: n images, their features in both spaces, latents.
 
-    Those of one source (number in `sources`) are not independent; left out, each is its own.
+    Images of one source (its number in `sources`) are not independent; None: one source per image.
     """
 
     kind: str
@@ -90,139 +90,136 @@ class Targets:
     latents: Latents | None
     sources: Indices | None = None
 
-    def first(self, n: int) -> "Targets":
-        """The first n of them."""
-        latents = None if self.latents is None else self.latents[:n]
-        sources = None if self.sources is None else self.sources[:n]
-        parts = (self.pixels[:n], self.features[:n], self.audit[:n])
-        return Targets(self.kind, *parts, latents, sources)
-
-    def moved(self) -> "Targets":
-        """The same items, each in its neighbour's place."""
-        latents = None if self.latents is None else np.roll(self.latents, 1, axis=0)
-        pixels, features, audit = (
-            np.roll(rows, 1, axis=0) for rows in (self.pixels, self.features, self.audit)
+    def take(self, selection: slice | Indices) -> "EmbeddedImages":
+        """The selected images."""
+        optional = (self.latents, self.sources)
+        return EmbeddedImages(
+            self.kind,
+            *(rows[selection] for rows in (self.pixels, self.features, self.audit)),
+            *(None if rows is None else rows[selection] for rows in optional),
         )
-        return Targets(self.kind, pixels, features, audit, latents)
 
 
-Strips = dict[str, Pixels]  # row name -> the first few images of it
+Strips = dict[str, Pixels]  # row name -> its first images
 
 
-def optimise(editor: EditorLike, targets: Features, start: Latents, steps: int) -> Latents:
-    """Latents (n z) found by Adam on 1 - cos(f1(G(z)), target) from `start`, all items at once."""
-    path = descend(editor.features_of_latents, start, targets, 0.0, LEARNING_RATE)
+def optimise_latents(editor: EditorLike, targets: Features, start: Latents, steps: int) -> Latents:
+    """Minimise 1 - cos(f1(G(z)), target) over latents (n z) by Adam from `start`, all at once."""
+    path = adam_path(editor.features_of_latents, start, targets, 0.0, LEARNING_RATE)
     return np.asarray(next(islice(path, steps - 1, None)).following.numpy())
 
 
-def inversion_table(subject: Subject) -> Iterator[tuple[list[InversionRow], Strips]]:
-    """Rows and picture strips, first on held-out generated targets, then on held-out real ones."""
-    config = subject.config
-    latents, pixels, features = subject.held_out(config.inversions)
-    audit = subject.audit.embed(pixels)
-    generated = Targets("generated", pixels, features, audit, latents)
-    yield _rows(subject, generated, generated)
+def evaluate_inversion(context: EvaluationContext) -> Iterator[tuple[list[InversionRow], Strips]]:
+    """Yield rows and figure strips of held-out generated targets, then of held-out real ones."""
+    config = context.config
+    latents, pixels, features = context.held_out_items(config.inversions)
+    audit = context.audit.embed(pixels)
+    generated = EmbeddedImages("generated", pixels, features, audit, latents)
+    yield _evaluate_targets(context, generated, generated)
 
-    # Real images lie in a set in some order, by class perhaps, so they are drawn.
-    drawn = stream(config.seed, "inversion real").permutation(len(subject.real_test))
-    indices = np.sort(drawn[: config.inversions])
-    real = subject.real_test.pixels(indices)
-    seen = subject.editor.embed(real), subject.audit.embed(real)
-    asked = Targets("real", real, *seen, None, sources_of(subject.real_test, indices))
-    yield _rows(subject, asked, generated)
+    # A data set may be ordered by class, so real images are drawn at random.
+    order = stream(config.seed, "inversion real").permutation(len(context.real_test))
+    indices = np.sort(order[: config.inversions])
+    pixels = context.real_test.pixels(indices)
+    embedded = context.editor.embed(pixels), context.audit.embed(pixels)
+    sources = source_ids(context.real_test, indices)
+    real = EmbeddedImages("real", pixels, *embedded, None, sources)
+    yield _evaluate_targets(context, real, generated)
 
 
-def _rows(
-    subject: Subject, asked: Targets, unrelated: Targets
+def _evaluate_targets(
+    context: EvaluationContext, targets: EmbeddedImages, unrelated: EmbeddedImages
 ) -> tuple[list[InversionRow], Strips]:
-    strips: Strips = {"asked": asked.pixels[:PICTURED]}
+    strips: Strips = {"target": targets.pixels[:FIGURE_IMAGES]}
     rows = []
 
-    # Every map answers all targets; its images are embedded again, in both spaces.
-    for name in subject.maps:
-        latents = subject.predict(name, asked.features)
-        row, obtained = _judged(subject, name, asked, latents)
+    # Every map inverts all targets.
+    for name in context.maps:
+        latents = context.predict(name, targets.features)
+        row, pixels = _evaluate_latents(context, name, targets, latents)
         rows.append(row)
-        strips[name] = obtained[:PICTURED]
+        strips[name] = pixels[:FIGURE_IMAGES]
 
-    # Optimisation is too slow for all: it answers the first few, and so does the map beside it.
-    few = asked.first(subject.config.optimisation_targets)
-    start = normals(
-        subject.config.seed, "optimisation start", 0, len(few.pixels), subject.editor.latent_size
-    )
-    found = optimise(subject.editor, few.features, start, subject.config.optimisation_steps)
-    row, obtained = _judged(subject, "optimisation", few, found)
-    strips["optimisation"] = obtained[:PICTURED]
-    latents = subject.predict(subject.map_name, few.features)
-    beside, _ = _judged(subject, f"{subject.map_name}, same {len(few.pixels)}", few, latents)
-    rows += [row, beside]
+    # Optimisation is slow: it inverts the first few targets, and the map the same ones.
+    few = targets.take(slice(context.config.optimisation_targets))
+    n, steps = len(few.pixels), context.config.optimisation_steps
+    start = normals(context.config.seed, "optimisation start", 0, n, context.editor.latent_size)
+    optimised = optimise_latents(context.editor, few.features, start, steps)
+    row, pixels = _evaluate_latents(context, "optimisation", few, optimised)
+    strips["optimisation"] = pixels[:FIGURE_IMAGES]
+    latents = context.predict(context.map_name, few.features)
+    same, _ = _evaluate_latents(context, f"{context.map_name}, same {n}", few, latents)
+    rows += [row, same]
 
-    # The floor: an unrelated generated image for every target, by shifting the list by one.
-    n = min(len(asked.pixels), len(unrelated.pixels))
-    rows.append(_compared(subject, "random", asked.first(n), unrelated.first(n).moved()))
+    # The floor pairs every target with an unrelated generated image, by shifting the list by one.
+    n = min(len(targets.pixels), len(unrelated.pixels))
+    shifted = unrelated.take(np.roll(np.arange(n), 1))
+    rows.append(_compare(context, "random", targets.take(slice(n)), shifted))
     return rows, strips
 
 
-def _judged(
-    subject: Subject, name: str, asked: Targets, latents: Latents
+def _evaluate_latents(
+    context: EvaluationContext, name: str, targets: EmbeddedImages, latents: Latents
 ) -> tuple[InversionRow, Pixels]:
-    pixels = subject.editor.generate(latents)
-    features, audit = subject.editor.embed(pixels), subject.audit.embed(pixels)
-    obtained = Targets(asked.kind, pixels, features, audit, latents)
-    return _compared(subject, name, asked, obtained), pixels
+    pixels = context.editor.generate(latents)
+    features, audit = context.editor.embed(pixels), context.audit.embed(pixels)
+    results = EmbeddedImages(targets.kind, pixels, features, audit, latents)
+    return _compare(context, name, targets, results), pixels
 
 
-def _compared(subject: Subject, name: str, asked: Targets, obtained: Targets) -> InversionRow:
-    assert obtained.latents is not None
+def _compare(
+    context: EvaluationContext, name: str, targets: EmbeddedImages, results: EmbeddedImages
+) -> InversionRow:
+    assert results.latents is not None
 
     def mean(values: NDArray[Any]) -> Interval:
-        return subject.mean(values, asked.sources)
+        return context.mean_interval(values, targets.sources)
 
-    # What needs a judge, known latents or a perceptual distance is absent without them.
-    agrees, distance = None, None
-    if subject.judge is not None:
-        called = [subject.judge.probabilities(one.pixels).argmax(1) for one in (asked, obtained)]
-        agrees = mean(called[0] == called[1])
-    if subject.perceptual is not None and asked.kind == "real":
-        distance = mean(subject.perceptual.distance(asked.pixels, obtained.pixels))
-    r2 = None
-    if asked.latents is not None:
-        explained = partial(weighted_r2, asked.latents, obtained.latents)
-        r2 = subject.resampled(explained, np.arange(len(asked.pixels)))
+    agrees, distance, r2 = None, None, None
+    if context.judge is not None:
+        before, after = (
+            context.judge_probabilities(images.pixels).argmax(1) for images in (targets, results)
+        )
+        agrees = mean(before == after)
+    if context.perceptual is not None and targets.kind == "real":
+        distance = mean(context.perceptual.distance(targets.pixels, results.pixels))
+    if targets.latents is not None:
+        explained = partial(weighted_r2, targets.latents, results.latents)
+        r2 = context.statistic_interval(explained, np.arange(len(targets.pixels)))
     return InversionRow(
-        targets=asked.kind,
+        targets=targets.kind,
         map=name,
-        n=len(asked.pixels),
-        cosine_f1=mean(paired_cosine(asked.features, obtained.features)),
-        cosine_f2=mean(paired_cosine(asked.audit, obtained.audit)),
-        recall_at_1=mean(recall_at_1(asked.features, obtained.features)),
+        n=len(targets.pixels),
+        cosine_f1=mean(paired_cosine(targets.features, results.features)),
+        cosine_f2=mean(paired_cosine(targets.audit, results.audit)),
+        recall_at_1=mean(recall_at_1(targets.features, results.features)),
         judge_agrees=agrees,
-        pixel_error=mean(pixel_error(asked.pixels, obtained.pixels)),
-        shell_norm=mean(shell_norm(obtained.latents)),
+        pixel_error=mean(pixel_error(targets.pixels, results.pixels)),
+        shell_norm=mean(relative_latent_norm(results.latents)),
         latent_r2=r2,
         perceptual=distance,
     )
 
 
-def time_map(subject: Subject) -> Timing:
-    """Time feature to image, one at a time and batched, and optimisation likewise, in one run."""
-    config, editor = subject.config, subject.editor
-    _, _, features = subject.held_out(config.inversions)
-    singles = [features[i % len(features)][None] for i in range(SINGLES + 1)]
+def benchmark_map(context: EvaluationContext) -> Timing:
+    """Time the map and optimisation in one run, on one item at a time and on a batch."""
+    config, editor = context.config, context.editor
+    _, _, features = context.held_out_items(config.inversions)
+    singles = [features[i % len(features)][None] for i in range(TIMED_EDITS + 1)]
 
-    # The first call warms up and is not counted.
-    seconds = [_seconds(subject, single) for single in singles][1:]
-    batched = _seconds(subject, features) / len(features)
+    # The first call warms up and does not count.
+    seconds = [_time_map(context, single) for single in singles][1:]
+    batched = _time_map(context, features) / len(features)
 
-    # Optimisation of a batch, and of one item alone; steps cost the same, so a few are enough.
+    # All steps of optimisation cost the same, so a few are enough.
     n, steps = min(config.optimisation_targets, len(features)), config.optimisation_steps
     start = normals(config.seed, "optimisation start", 0, n, editor.latent_size)
-    timed = min(TIMED_STEPS, steps)
+    timed_steps = min(TIMED_STEPS, steps)
     per_step = []
     for count in (n, 1):
         began = time.perf_counter()
-        optimise(editor, features[:count], start[:count], timed)
-        per_step.append((time.perf_counter() - began) / timed / count)
+        optimise_latents(editor, features[:count], start[:count], timed_steps)
+        per_step.append((time.perf_counter() - began) / timed_steps / count)
     p50, p95 = np.percentile(np.array(seconds) * 1000, [50, 95])
     return Timing(
         map_p50_ms=float(p50),
@@ -234,7 +231,7 @@ def time_map(subject: Subject) -> Timing:
     )
 
 
-def _seconds(subject: Subject, features: NDArray[np.float32]) -> float:
+def _time_map(context: EvaluationContext, features: Features) -> float:
     began = time.perf_counter()
-    subject.editor.generate(subject.predict(subject.map_name, features))
+    context.editor.generate(context.predict(context.map_name, features))
     return time.perf_counter() - began

@@ -1,18 +1,18 @@
-"""Tables and numbers of every report, in markdown."""
+"""Numbers and tables of reports in markdown."""
 
 from collections.abc import Sequence
 
 from controlgen.metrics.bootstrap import Interval
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown(value: Interval | float | None, digits: int = 3) -> str:
-    """A number, with its interval where it has one of more than one source; "-" where absent."""
+def format_interval(value: Interval | float | None, digits: int = 3) -> str:
+    """Format a number, with its interval if that is of several sources; "-" if absent."""
     if value is None:
         return "-"
     if not isinstance(value, Interval):

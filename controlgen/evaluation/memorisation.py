@@ -1,4 +1,4 @@
-"""Does the generator hand out its training images? The memorisation audit of a model."""
+"""Memorisation audit: does the generator reproduce its training images?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,31 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
-from controlgen.evaluation.context import Subject
-from controlgen.evaluation.goals import Target
+from controlgen.evaluation.context import EvaluationContext
+from controlgen.evaluation.goals import Goal
 from controlgen.metrics.classifier import LabelledDataset
 from controlgen.metrics.memorisation import (
     Audit,
-    Nearest,
+    NearestMatch,
+    apply_pose,
     audit,
     has_poses,
-    in_pose,
+    iter_pose_features,
     nearest,
-    posed_blocks,
 )
 from controlgen.rng import stream
 from controlgen.types import Indices, Pixels
 
-MOST_TRAINING = 20_000  # training images searched; of a larger set as many, drawn by seed
-MOST_HELD_OUT = 2_000  # held-out images that give the scale
-PICTURED = 12  # closest pairs in the picture
-SHARE_BOUND = 0.02  # twice what is expected of samples as new as held-out images
+MAX_TRAINING = 20_000  # training images that are searched
+MAX_HELD_OUT = 2_000  # held-out images that give the scale
+FIGURE_PAIRS = 12  # closest pairs in the figure
+MAX_SHARE = 0.02  # twice the expected share of samples as new as held-out images
 PAIRS, DISTANCES = "closest-pairs.png", "nearest-distances.png"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image (1 c s s), its nearest training image in the pose that matched, and how near."""
+class ClosePair:
+    """An image (1 c s s), its nearest training image in the matching pose, and their distance."""
 
     image: Pixels = field(repr=False)
     training: Pixels = field(repr=False)
@@ -43,63 +43,61 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """What the audit found. `audit_space` names the features that distances are measured in."""
+class MemorisationAudit:
+    """Results of the audit; `audit_space` names the feature space of the distances."""
 
     audit_space: str
     training: int
     training_available: int
     poses: bool
-    found: Audit
-    closest: list[Pair]
-    closest_held_out: list[Pair]
+    statistics: Audit = field(metadata={"json": "found"})
+    closest: list[ClosePair]
+    closest_held_out: list[ClosePair]
     distances: NDArray[np.float64] = field(repr=False)
     held_out_distances: NDArray[np.float64] = field(repr=False)
 
-    # Pictures in which real source images can be seen.
+    # Figures that contain real images.
     shows_real = (PAIRS,)
 
-    def targets(self) -> list[Target]:
+    def goals(self) -> list[Goal]:
         """At most 2 % of the samples nearer than the 1st percentile of held-out images.
 
-        As new as held-out images means 1 %; the bound leaves as much again to the coarseness of a
-        percentile that rests on few images. The verdict has a rule of its own, with the interval.
+        New samples give 1 %; the bound allows for a percentile that rests on few images. The
+        verdict of the audit uses the interval instead.
         """
         name = "samples nearer to a training image than 99 % of held-out images"
-        return [Target(name, "at most", SHARE_BOUND, self.found.share.mean)]
+        return [Goal(name, "at most", MAX_SHARE, self.statistics.share.mean)]
 
     def markdown(self) -> list[str]:
-        """The section of the report."""
-        found = self.found
-        share = found.share
-        where = f"{self.training}"
+        """Return the section of the report."""
+        statistics, share = self.statistics, self.statistics.share
+        searched = f"{self.training}"
         if self.training < self.training_available:
-            where += f" of {self.training_available}"
-        posed = ", each in all eight poses of the square" if self.poses else ""
+            searched += f" of {self.training_available}"
+        poses = ", each in all eight poses of the square" if self.poses else ""
         coarse = ""
-        if found.held_out < 500:
+        if statistics.held_out < 500:
             coarse = (
-                f" With {found.held_out} held-out images that percentile rests on the nearest "
-                f"{-(-found.held_out // 100)} of them and is coarse."
+                f" With {statistics.held_out} held-out images that percentile rests on the nearest "
+                f"{-(-statistics.held_out // 100)} of them and is coarse."
             )
         return [
             "## Memorisation",
-            f"**{found.verdict[0].upper()}{found.verdict[1:]}.** {found.samples} samples against "
-            f"{where} training images{posed}, by cosine distance in the audit space "
-            f"`{self.audit_space}`; {found.held_out} held-out real images of {found.sources} other "
-            "sources give the scale.",
-            f"{share.mean:.2%} of the samples ({share.low:.2%} to {share.high:.2%}) lie nearer to "
-            f"a training image than {found.threshold:.4f}, the 1st percentile of the held-out "
-            "distances; 1 % is what images as new as held-out ones give, and then, every source "
-            f"counted once, at least as many lie so near with probability {found.chance:.2g}. "
-            "Copies are suspected where the lower end of the interval is above 1 % and that "
-            "probability below 2.5 %. "
-            f"{found.nearer_than_all:.2%} are nearer than any held-out image. The median distance "
-            f"is {found.median:.4f} for samples and {found.held_out_median:.4f} for held-out "
-            f"images.{coarse}",
-            "A few copies among many samples do not raise the share enough, and samples that look "
-            "like no real image are far from all of them: read the figure beside the quality of "
-            "the samples, and look at the pairs.",
+            f"**{statistics.verdict[0].upper()}{statistics.verdict[1:]}.** {statistics.samples} "
+            f"samples against {searched} training images{poses}, by cosine distance in the audit "
+            f"space `{self.audit_space}`; the scale comes from {statistics.held_out} held-out real "
+            f"images of {statistics.sources} other sources.",
+            f"{share.mean:.2%} of the samples ({share.low:.2%} to {share.high:.2%}) are nearer to "
+            f"a training image than {statistics.threshold:.4f}, the 1st percentile of the held-out "
+            "distances. For samples as new as held-out images the expected share is 1 %, and the "
+            "probability of at least as many near samples, counting every source once, is "
+            f"{statistics.chance:.2g}. Copies are suspected if the lower end of the interval is "
+            f"above 1 % and that probability is below 2.5 %. {statistics.nearer_than_all:.2%} are "
+            f"nearer than any held-out image. The median distance is {statistics.median:.4f} for "
+            f"samples and {statistics.held_out_median:.4f} for held-out images.{coarse}",
+            "A few copies among many samples do not raise the share enough, and samples unlike any "
+            "real image are far from all of them: compare the share with the quality of the "
+            "samples, and look at the pairs.",
             f"![The closest pairs of samples, and of held-out images for scale]({PAIRS})",
             f"![Distances to the nearest training image]({DISTANCES})",
         ]
@@ -125,74 +123,80 @@ class Copies:
         figures.nearest_distances(
             folder / DISTANCES,
             {"samples": self.distances, "held-out real images": self.held_out_distances},
-            self.found.threshold,
+            self.statistics.threshold,
             provenance,
         )
 
 
-def copies(subject: Subject, poses: bool | None = None) -> Copies | None:
-    """Audit `memorisation` fresh samples for copies of training images; None where that is 0.
+def audit_memorisation(
+    context: EvaluationContext, poses: bool | None = None
+) -> MemorisationAudit | None:
+    """Audit `config.memorisation` fresh samples for copies of training images; None for 0 samples.
 
-    `poses=None`: in all eight poses by the rule of `has_poses`. Held-out images are the real test
-    set, whose sources are not in the training set. Of sets larger than MOST_TRAINING and
-    MOST_HELD_OUT as many are drawn by seed.
+    `poses=None` compares all eight poses if `has_poses`. Held-out images are the real test set,
+    whose sources are not in the training set. At most MAX_TRAINING and MAX_HELD_OUT images are
+    used, drawn by seed.
     """
-    config, editor = subject.config, subject.editor
+    config, editor = context.config, context.editor
     if not config.memorisation:
         return None
     if poses is None:
         poses = has_poses(editor.image_shape)
-    samples = editor.drawn(config.memorisation, config.seed, "memorisation").pixels
-    train, test = subject.real_train, subject.real_test
-    searched = _some(subject, train, MOST_TRAINING, "training")
-    chosen = _some(subject, test, MOST_HELD_OUT, "held out")
-    held_out = test.pixels(chosen)
+    samples = editor.sample_stream(config.memorisation, config.seed, "memorisation").pixels
+    train, test = context.real_train, context.real_test
+    searched = _sample_indices(context, train, MAX_TRAINING, "training")
+    held_out_indices = _sample_indices(context, test, MAX_HELD_OUT, "held out")
+    held_out = test.pixels(held_out_indices)
 
-    # Both kinds of query are searched for in one pass over the training images.
-    queries = np.concatenate([subject.audit.embed(samples), subject.audit.embed(held_out)])
-    blocks = posed_blocks(train.pixels, searched, subject.audit.embed, poses)
-    answer = nearest(queries, blocks)
+    # Search for samples and held-out images in one pass over the training images.
+    queries = np.concatenate([context.audit.embed(samples), context.audit.embed(held_out)])
+    blocks = iter_pose_features(train.pixels, searched, context.audit.embed, poses)
+    matches = nearest(queries, blocks)
     n = len(samples)
-    ours, theirs = answer.part(slice(n)), answer.part(slice(n, None))
+    of_samples, of_held_out = matches.part(slice(n)), matches.part(slice(n, None))
     groups = getattr(test, "groups", None)
-    found = audit(
-        ours.distance,
-        theirs.distance,
+    statistics = audit(
+        of_samples.distance,
+        of_held_out.distance,
         config.seed,
         config.bootstraps,
-        None if groups is None else groups(chosen),
+        None if groups is None else groups(held_out_indices),
     )
-    return Copies(
+    return MemorisationAudit(
         audit_space=config.audit.name,
         training=len(searched),
         training_available=len(train),
         poses=poses,
-        found=found,
-        closest=_pairs(samples, ours, train, poses),
-        closest_held_out=_pairs(held_out, theirs, train, poses),
-        distances=ours.distance,
-        held_out_distances=theirs.distance,
+        statistics=statistics,
+        closest=_closest_pairs(samples, of_samples, train, poses),
+        closest_held_out=_closest_pairs(held_out, of_held_out, train, poses),
+        distances=of_samples.distance,
+        held_out_distances=of_held_out.distance,
     )
 
 
-def _some(subject: Subject, dataset: LabelledDataset, most: int, purpose: str) -> Indices:
-    if len(dataset) <= most:
+def _sample_indices(
+    context: EvaluationContext, dataset: LabelledDataset, limit: int, purpose: str
+) -> Indices:
+    if len(dataset) <= limit:
         return np.arange(len(dataset))
-    draws = stream(subject.config.seed, f"memorisation {purpose}")
-    return np.sort(draws.permutation(len(dataset))[:most])
+    draws = stream(context.config.seed, f"memorisation {purpose}")
+    return np.sort(draws.permutation(len(dataset))[:limit])
 
 
-def _pairs(pixels: Pixels, found: Nearest, train: LabelledDataset, poses: bool) -> list[Pair]:
+def _closest_pairs(
+    pixels: Pixels, matches: NearestMatch, train: LabelledDataset, poses: bool
+) -> list[ClosePair]:
     pairs = []
-    for row in np.argsort(found.distance, kind="stable")[:PICTURED]:
-        tile = train.pixels(found.item[row : row + 1])
-        pose = int(found.pose[row])
+    for row in np.argsort(matches.distance, kind="stable")[:FIGURE_PAIRS]:
+        tile = train.pixels(matches.item[row : row + 1])
+        pose = int(matches.pose[row])
         pairs.append(
-            Pair(
+            ClosePair(
                 image=pixels[row : row + 1],
-                training=in_pose(tile, pose) if poses else tile,
-                distance=float(found.distance[row]),
-                training_index=int(found.item[row]),
+                training=apply_pose(tile, pose) if poses else tile,
+                distance=float(matches.distance[row]),
+                training_index=int(matches.item[row]),
                 pose=pose,
             )
         )

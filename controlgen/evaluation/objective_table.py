@@ -1,4 +1,4 @@
-"""Trainings compared: the table over seeds, every run as a line of CSV, and a report."""
+"""Tables that compare trainings: scores over seeds, all runs as CSV, and verdicts."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from controlgen.evaluation.convergence import Evidence, Verdict, qualified
-from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.convergence import Observation, Verdict, verdict_label
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.evaluation.scores import Score
 from controlgen.metrics.bootstrap import Interval
 
@@ -17,122 +17,117 @@ ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One training of one member: scores of what it made, or why there is nothing to score."""
+class RunOutcome:
+    """One training of one member: its scores, or the reason for having none."""
 
     member: str
     seed: int
     scores: tuple[Score, ...] = ()
-    seen: tuple[Evidence, ...] = ()
+    observations: tuple[Observation, ...] = ()
     verdict: Verdict | None = None
     failure: str | None = None
     seconds: float | None = None
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
-    """Mean of one value a seed with Student's 95 % interval; of one seed, the value alone."""
-    found = np.asarray(values, np.float64)
-    mean, n = float(found.mean()), len(found)
+def mean_over_seeds(values: Sequence[float]) -> Interval:
+    """Return the mean over seeds with Student's 95 % interval; a single seed has no interval."""
+    numbers = np.asarray(values, np.float64)
+    mean, n = float(numbers.mean()), len(numbers)
     if n < 2:
         return Interval(mean, mean, mean, n)
-    reach = float(student.ppf(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - reach, mean + reach, n)
+    margin = float(student.ppf(0.975, n - 1) * numbers.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - margin, mean + margin, n)
 
 
-def table_of(outcomes: Sequence[Outcome]) -> str:
-    """A row a member, a column a measure, over its seeds; then real against real, and n.
+def scores_table(outcomes: Sequence[RunOutcome]) -> str:
+    """Return one row per member and one column per measure, then floors of real images and n.
 
-    `seeds` counts the runs behind a mean, the last row what each run was measured on: images, pairs
-    of them, or steps of a path.
+    `seeds` is the number of averaged runs; n counts the images, pairs or path steps of a run.
     """
-    named = _measures(outcomes)
-    measures = [name + ARROWS[one.better] for name, one in named.items()]
-    head = ["objective", "seeds", *measures, "verdict"]
-    digits = {name: _digits(name, outcomes) for name in named}
+    measures = _measures(outcomes)
+    titles = [name + ARROWS[score.better] for name, score in measures.items()]
+    head = ["objective", "seeds", *titles, "verdict"]
+    digits = {name: _digits(name, outcomes) for name in measures}
     rows = []
-    for member in _members(outcomes):
-        runs = [one for one in outcomes if one.member == member]
-        cells = [shown(_mean(runs, name), digits[name]) for name in named]
-        scored = sum(bool(one.scores) for one in runs)
+    for member in dict.fromkeys(outcome.member for outcome in outcomes):
+        runs = [outcome for outcome in outcomes if outcome.member == member]
+        cells = [format_interval(_mean(runs, name), digits[name]) for name in measures]
+        scored = sum(bool(outcome.scores) for outcome in runs)
         rows.append([member, str(scored), *cells, _verdicts(runs)])
-    floors = [shown(one.floor, digits[name]) for name, one in named.items()]
-    counts = [_n(name, outcomes) for name in named]
+    floors = [format_interval(score.floor, digits[name]) for name, score in measures.items()]
+    counts = [_n(name, outcomes) for name in measures]
     rows += [["real images", "-", *floors, "-"], ["n of a run", "-", *counts, "-"]]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
-def csv_of(outcomes: Sequence[Outcome]) -> str:
-    """One line a run and measure, with the bootstrap interval of that run's images."""
+def scores_csv(outcomes: Sequence[RunOutcome]) -> str:
+    """Return CSV with one line per run and measure, with the bootstrap interval over images."""
     text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
         ["member", "seed", "measure", "value", "low", "high", "n", "floor", "verdict", "seconds"]
     )
-    for one in outcomes:
-        told = one.verdict.name if one.verdict else "failed"
-        seconds = "" if one.seconds is None else f"{one.seconds:.0f}"
-        if not one.scores:
-            lines.writerow([one.member, one.seed, *[""] * 6, told, seconds])
-        for score in one.scores:
+    for outcome in outcomes:
+        verdict = outcome.verdict.name if outcome.verdict else "failed"
+        seconds = "" if outcome.seconds is None else f"{outcome.seconds:.0f}"
+        if not outcome.scores:
+            writer.writerow([outcome.member, outcome.seed, *[""] * 6, verdict, seconds])
+        for score in outcome.scores:
             floor = "" if score.floor is None else f"{score.floor.mean:.6g}"
             value = [f"{number:.6g}" for number in score.value[:3]]
-            lines.writerow(
-                [one.member, one.seed, score.name, *value, score.value.n, floor, told, seconds]
-            )
+            columns = [outcome.member, outcome.seed, score.name, *value, score.value.n, floor]
+            writer.writerow([*columns, verdict, seconds])
     return text.getvalue()
 
 
-def verdicts_of(outcomes: Sequence[Outcome]) -> str:
-    """A row a run: the verdict and the numbers it rests on."""
+def verdicts_table(outcomes: Sequence[RunOutcome]) -> str:
+    """Return one row per run: the verdict and its reasons."""
     rows = []
-    for one in outcomes:
-        name = qualified(one.verdict, one.seen) if one.verdict else "failed"
-        reasons = "; ".join(one.verdict.reasons) if one.verdict else f"{one.failure}"
-        rows.append([one.member, str(one.seed), name, reasons])
-    return table(["objective", "seed", "verdict", "why"], rows)
+    for outcome in outcomes:
+        reasons = "; ".join(outcome.verdict.reasons) if outcome.verdict else f"{outcome.failure}"
+        rows.append([outcome.member, str(outcome.seed), _label(outcome), reasons])
+    return markdown_table(["objective", "seed", "verdict", "why"], rows)
 
 
-def notes_of(outcomes: Sequence[Outcome]) -> list[str]:
-    """What is to be known beside the measures, a line each."""
-    return [f"{name}: {one.note}" for name, one in _measures(outcomes).items() if one.note]
+def score_notes(outcomes: Sequence[RunOutcome]) -> list[str]:
+    """Return one line per note of a measure."""
+    return [f"{name}: {score.note}" for name, score in _measures(outcomes).items() if score.note]
 
 
-def _members(outcomes: Sequence[Outcome]) -> list[str]:
-    return list(dict.fromkeys(one.member for one in outcomes))
+def _label(outcome: RunOutcome) -> str:
+    return verdict_label(outcome.verdict, outcome.observations) if outcome.verdict else "failed"
 
 
-def _measures(outcomes: Sequence[Outcome]) -> dict[str, Score]:
-    # One of each, for its name, direction and floor: all runs are compared with the same images.
-    return {score.name: score for one in reversed(outcomes) for score in one.scores}
+def _measures(outcomes: Sequence[RunOutcome]) -> dict[str, Score]:
+    # One score per name, for direction and floor: all runs are compared with the same images.
+    return {score.name: score for outcome in reversed(outcomes) for score in outcome.scores}
 
 
-def _mean(runs: Sequence[Outcome], name: str) -> Interval | None:
-    values = [score.value.mean for one in runs for score in one.scores if score.name == name]
-    return over_seeds(values) if values else None
+def _mean(runs: Sequence[RunOutcome], name: str) -> Interval | None:
+    values = [score.value.mean for score in _scores_of(name, runs)]
+    return mean_over_seeds(values) if values else None
 
 
-def _n(name: str, outcomes: Sequence[Outcome]) -> str:
-    # One number, as a rule; steps of a path are left out one by one, so that theirs may differ.
-    found = {score.value.n for one in outcomes for score in one.scores if score.name == name}
-    low, high = min(found), max(found)
+def _n(name: str, outcomes: Sequence[RunOutcome]) -> str:
+    # Usually one number; path lengths may leave out different numbers of steps.
+    sizes = {score.value.n for score in _scores_of(name, outcomes)}
+    low, high = min(sizes), max(sizes)
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _digits(name: str, outcomes: Sequence[Outcome]) -> int:
-    # Three digits that count in the smallest number of the column, but thousandths are enough where
-    # others are larger.
-    values = [
-        abs(score.value.mean)
-        for one in outcomes
-        for score in one.scores
-        if score.name == name and score.value.mean
-    ]
-    most = 3 if max(values, default=1.0) >= 0.01 else 5
-    return int(min(max(2 - np.floor(np.log10(min(values, default=1.0))), 1), most))
+def _digits(name: str, outcomes: Sequence[RunOutcome]) -> int:
+    # Three significant digits of the smallest value, but at most thousandths if others are larger.
+    values = [abs(score.value.mean) for score in _scores_of(name, outcomes) if score.value.mean]
+    limit = 3 if max(values, default=1.0) >= 0.01 else 5
+    return int(min(max(2 - np.floor(np.log10(min(values, default=1.0))), 1), limit))
 
 
-def _verdicts(runs: Sequence[Outcome]) -> str:
-    names = [qualified(one.verdict, one.seen) if one.verdict else "failed" for one in runs]
+def _scores_of(name: str, outcomes: Sequence[RunOutcome]) -> list[Score]:
+    return [score for outcome in outcomes for score in outcome.scores if score.name == name]
+
+
+def _verdicts(runs: Sequence[RunOutcome]) -> str:
+    names = [_label(outcome) for outcome in runs]
     return ", ".join(
         name if names.count(name) == len(runs) == 1 else f"{name} {names.count(name)}/{len(runs)}"
         for name in dict.fromkeys(names)

@@ -1,4 +1,4 @@
-"""Part three: how good and how varied are plain samples, beside real images at the same n?"""
+"""Quality and variety of samples compared with real images, at equal n."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -6,24 +6,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.evaluation.context import CONFIDENT, Subject
+from controlgen.evaluation.context import MIN_CONFIDENCE, EvaluationContext
 from controlgen.metrics import naming
 from controlgen.metrics.bootstrap import Interval
-from controlgen.metrics.classifier import sources_of
+from controlgen.metrics.classifier import source_ids
 from controlgen.metrics.frechet import frechet_interval
 from controlgen.metrics.kernel import kernel_distance
 from controlgen.rng import normals, stream
 from controlgen.types import Features, Indices, Pixels
 
-STREAM = "quality samples"
-PICTURED = 128  # samples shown in the picture
+SAMPLE_STREAM = "quality samples"
+FIGURE_SAMPLES = 128  # samples in the figure
 
 
 @dataclass(frozen=True)
-class EveryDraw:
-    """The same measures of n first draws, none refused, and the share of them that is kept."""
+class UnfilteredQuality:
+    """The same measures of n unfiltered draws, and the share of them that the filter accepts."""
 
-    kept: Interval
+    accepted: Interval = field(metadata={"json": "kept"})
     confident: Interval | None
     class_shares: dict[str, Interval] | None
     frechet: Interval
@@ -31,14 +31,14 @@ class EveryDraw:
 
 
 @dataclass(frozen=True)
-class Quality:
-    """n generated, n real test and n real training images.
+class SampleQuality:
+    """Scores of n generated against n real test images.
 
-    The floor of a distance is real training against real test images: what a perfect generator
-    would score at this n. Distances see unit features of `feature_size` numbers; the kernel's are
-    times sqrt(feature_size), the scale it is for. The floor of the judge's confidence, and of the
-    class shares, is the real test images alone, by source. What only a judge can say is None where
-    nobody judges. `every_draw` is there where samples are kept by their likeness to real images.
+    The floor of a distance is n real training images against the same test images: what a perfect
+    generator would score at this n. Distances use unit features of `feature_size` numbers; the
+    kernel's are scaled by sqrt(feature_size), which its definition assumes. The floor of confidence
+    and class shares is the real test images, by source. What needs a judge is None without one.
+    `unfiltered` is None unless samples pass a realism filter.
     """
 
     n: int
@@ -52,88 +52,91 @@ class Quality:
     kernel: Interval
     kernel_floor: Interval
     samples: Pixels = field(repr=False)
-    every_draw: EveryDraw | None = None
+    unfiltered: UnfilteredQuality | None = field(default=None, metadata={"json": "every_draw"})
 
     @property
     def smallest_share(self) -> float | None:
-        """Share of the rarest class among the samples, by the judge."""
-        return min(one.mean for one in self.class_shares.values()) if self.class_shares else None
+        """Share of the rarest class among the samples, according to the judge."""
+        return (
+            min(share.mean for share in self.class_shares.values()) if self.class_shares else None
+        )
 
     @property
-    def few_images(self) -> str | None:
-        """What is to be said beside the Frechet distances where n is too small for them."""
+    def sample_size_warning(self) -> str | None:
+        """Why n is too small for Frechet distances, or None."""
         return naming.few_images(self.n, self.feature_size)
 
 
-def sample_quality(subject: Subject) -> Quality:
-    """Fresh samples against real test images in the audit space, and the real-vs-real floor."""
-    config = subject.config
-    n = min(config.samples, len(subject.real_test), len(subject.real_train))
-    samples = subject.editor.drawn(n, config.seed, STREAM).pixels
-    tested = _some(subject, len(subject.real_test), n, "test")
-    test = subject.real_test.pixels(tested)
-    train = subject.real_train.pixels(_some(subject, len(subject.real_train), n, "train"))
-
-    # The judge says how many are clear and which classes they show, of samples and real images.
-    ours, theirs = _Judged(), _Judged()
-    if subject.judge is not None:
-        ours = _judged(subject, samples, np.arange(n))
-        theirs = _judged(subject, test, sources_of(subject.real_test, tested))
-    generated, real, other = (subject.audit.embed(part) for part in (samples, test, train))
-    return Quality(
+def evaluate_sample_quality(context: EvaluationContext) -> SampleQuality:
+    """Compare fresh samples, and real training images, with real test images in the audit space."""
+    config = context.config
+    n = min(config.samples, len(context.real_test), len(context.real_train))
+    samples = context.editor.sample_stream(n, config.seed, SAMPLE_STREAM).pixels
+    test_indices = _random_indices(context, len(context.real_test), n, "test")
+    test = context.real_test.pixels(test_indices)
+    train = context.real_train.pixels(_random_indices(context, len(context.real_train), n, "train"))
+    sample_classes = _classify(context, samples, np.arange(n))
+    test_classes = _classify(context, test, source_ids(context.real_test, test_indices))
+    generated, real, other = (context.audit.embed(part) for part in (samples, test, train))
+    return SampleQuality(
         n=n,
         feature_size=real.shape[1],
-        confident=ours.confident,
-        confident_floor=theirs.confident,
-        class_shares=ours.shares,
-        real_class_shares=theirs.shares,
+        confident=sample_classes.confident,
+        confident_floor=test_classes.confident,
+        class_shares=sample_classes.shares,
+        real_class_shares=test_classes.shares,
         frechet=frechet_interval(generated, real),
         frechet_floor=frechet_interval(other, real),
-        kernel=_kernel(subject, generated, real),
-        kernel_floor=_kernel(subject, other, real),
-        samples=samples[:PICTURED],
-        every_draw=_every_draw(subject, n, real),
+        kernel=_scaled_kernel_distance(context, generated, real),
+        kernel_floor=_scaled_kernel_distance(context, other, real),
+        samples=samples[:FIGURE_SAMPLES],
+        unfiltered=_unfiltered_quality(context, n, real),
     )
 
 
-def _every_draw(subject: Subject, n: int, real: Features) -> EveryDraw | None:
-    # What there would be without likeness: the first draw of each of the same samples.
-    likeness = subject.editor.likeness
-    if likeness is None:
+def _unfiltered_quality(
+    context: EvaluationContext, n: int, real: Features
+) -> UnfilteredQuality | None:
+    # The first draw of each of the same samples, whether the filter accepts it or not.
+    realism_filter = context.editor.realism_filter
+    if realism_filter is None:
         return None
-    latents = normals(subject.config.seed, STREAM, 0, n, subject.editor.latent_size)
-    pixels = subject.editor.generate(latents)
-    judged = _judged(subject, pixels, np.arange(n)) if subject.judge is not None else _Judged()
-    seen = subject.audit.embed(pixels)
-    return EveryDraw(
-        kept=subject.mean(likeness.keeps(subject.editor.embed(pixels))),
-        confident=judged.confident,
-        class_shares=judged.shares,
-        frechet=frechet_interval(seen, real),
-        kernel=_kernel(subject, seen, real),
+    latents = normals(context.config.seed, SAMPLE_STREAM, 0, n, context.editor.latent_size)
+    pixels = context.editor.generate(latents)
+    classes = _classify(context, pixels, np.arange(n))
+    audit = context.audit.embed(pixels)
+    return UnfilteredQuality(
+        accepted=context.mean_interval(realism_filter.accepts(context.editor.embed(pixels))),
+        confident=classes.confident,
+        class_shares=classes.shares,
+        frechet=frechet_interval(audit, real),
+        kernel=_scaled_kernel_distance(context, audit, real),
     )
 
 
-def _some(subject: Subject, available: int, n: int, purpose: str) -> Indices:
-    draws = stream(subject.config.seed, f"quality {purpose}")
+def _random_indices(context: EvaluationContext, available: int, n: int, purpose: str) -> Indices:
+    draws = stream(context.config.seed, f"quality {purpose}")
     return np.sort(draws.permutation(available)[:n])
 
 
-class _Judged(NamedTuple):
-    confident: Interval | None = None
-    shares: dict[str, Interval] | None = None
+class _Classes(NamedTuple):
+    confident: Interval | None
+    shares: dict[str, Interval] | None
 
 
-def _judged(subject: Subject, pixels: Pixels, sources: NDArray[np.int64]) -> _Judged:
-    probabilities = subject.probabilities(pixels)
-    calls = probabilities.argmax(1)
+def _classify(context: EvaluationContext, pixels: Pixels, sources: NDArray[np.int64]) -> _Classes:
+    # The share of images whose class is clear to the judge, and the share of each class.
+    if context.judge is None:
+        return _Classes(None, None)
+    probabilities = context.judge_probabilities(pixels)
+    labels = probabilities.argmax(1)
     shares = {
-        name: subject.mean(calls == label, sources)
-        for label, name in enumerate(subject.class_names)
+        name: context.mean_interval(labels == label, sources)
+        for label, name in enumerate(context.class_names)
     }
-    return _Judged(subject.mean(probabilities.max(1) > CONFIDENT, sources), shares)
+    return _Classes(context.mean_interval(probabilities.max(1) > MIN_CONFIDENCE, sources), shares)
 
 
-def _kernel(subject: Subject, a: Features, b: Features) -> Interval:
+def _scaled_kernel_distance(context: EvaluationContext, a: Features, b: Features) -> Interval:
     scale = np.sqrt(a.shape[1])
-    return kernel_distance(a * scale, b * scale, subject.config.seed, subject.config.bootstraps)
+    return kernel_distance(a * scale, b * scale, context.config.seed, context.config.bootstraps)

@@ -1,7 +1,7 @@
-"""One set of images judged against real ones: every measure with its interval and its floor."""
+"""Scores of generated images against real ones: each with its interval and its floor."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from controlgen.errors import ConfigError, DataError, Incompatible
 from controlgen.evaluation.context import OnProgress, Perceptual
-from controlgen.evaluation.markdown import shown, table
-from controlgen.features import ClassSpace, FeatureSpace, RawSpace
+from controlgen.evaluation.markdown import format_interval, markdown_table
+from controlgen.features import ClassifierSpace, FeatureSpace, UnnormalizedSpace
 from controlgen.metrics import naming
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.diversity import diversity, nearest_distance
 from controlgen.metrics.frechet import frechet_interval
 from controlgen.metrics.inception_score import inception_score
 from controlgen.metrics.kernel import kernel_distance
-from controlgen.metrics.memorisation import audit, has_poses, nearest, posed_blocks
+from controlgen.metrics.memorisation import audit, has_poses, iter_pose_features, nearest
 from controlgen.metrics.path_length import path_length, path_lengths
 from controlgen.metrics.perceptual import ImageDistance, PerceptualDistance
 from controlgen.metrics.precision_recall import density_coverage, precision_recall
@@ -41,20 +41,21 @@ MEASURES = (
     "nearest",
     "copies",
 )
-SHARES = ("precision", "recall", "density", "coverage")
+SHARE_MEASURES = ("precision", "recall", "density", "coverage")
 PATH_LENGTH = "path-length"  # of a generator, not of images: `path_length_score`
-LEAST = 20  # images a side
-NEAREST, CANDIDATES = 256, 3  # images whose nearest real one is sought, among so many by features
-PATHS = 500  # small steps behind a path length
+MIN_IMAGES = 20  # per set
+NEAREST_QUERIES = 256  # images whose nearest real image is searched
+NEAREST_CANDIDATES = 3  # real images compared with each of them, nearest by features
+PATH_STEPS = 500  # small steps that a path length averages
 Better = Literal["lower", "higher", "neither"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A named number with its 95 % interval, and what real images score at the same n.
+    """A named value with its 95 % interval, and the score of real images at the same n.
 
-    `value.n` counts what was averaged: images, or pairs of them. `floor` is None where there are no
-    other real images, or the measure has none.
+    `value.n` counts the averaged images or pairs. `floor` is None without other real images, and
+    for measures that have none.
     """
 
     name: str
@@ -63,8 +64,8 @@ class Score:
     better: Better
     note: str | None = None
 
-    def effective(self) -> dict[str, Any]:
-        """The same as JSON values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
         return {
             "name": self.name,
             "value": self.value._asdict(),
@@ -74,12 +75,18 @@ class Score:
         }
 
 
-class Reference:
-    """Real Pixels (n c h w) that one set of images after another is judged against.
+class ReferenceSet:
+    """Real images against which sets of generated images are scored.
 
-    `other_real`, of other sources than `real`, gives the floors and the scale of copies; without it
-    distances have no floor and copies are not sought. `perceptual` is PD-efficientnet-lite0 if left
-    out. What belongs to the real images alone, features and floors, is found once.
+    Features and floors of the real images are computed once.
+
+    Args:
+        real: Pixels (n c h w).
+        other_real: pixels of other sources than `real`, for the floors and for copies; without
+            them distances have no floor and copies are not searched.
+        extractor: the feature space, and `extractor_name` its name in the names of scores.
+        seed: of bootstraps and pairs; `bootstraps` is their number.
+        perceptual: the distance of image pairs; PD-efficientnet-lite0 by default.
     """
 
     def __init__(
@@ -94,8 +101,8 @@ class Reference:
     ) -> None:
         self.real, self.other_real = real, other_real
         self.extractor, self.extractor_name = extractor, extractor_name
-        self.seed, self.bootstraps, self._given = seed, bootstraps, perceptual
-        self._sides: dict[int, _Real] = {}
+        self.seed, self.bootstraps, self._perceptual = seed, bootstraps, perceptual
+        self._cache: dict[int, _RealImages] = {}
 
     def scores(
         self,
@@ -103,101 +110,109 @@ class Reference:
         only: Collection[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[Score]:
-        """Judge generated Pixels (n c h w) by `only` of MEASURES, or by all.
+        """Score generated images by all MEASURES, or by `only` some.
 
-        Every side is cut to the first n, n being the smallest side: draw them at random. Copies are
-        sought among these n real images alone. Frechet, kernel, precision, recall, density and
-        coverage see Inception's raw rows, as published, and unit rows of any other extractor (times
-        sqrt(d) for the kernel). An extractor without classes gives no Inception Score.
-        Raises ConfigError for a measure that is unknown or cannot be had, DataError below 20
-        images, Incompatible where images differ in shape.
+        All sets are cut to the first n images of the smallest, so their order must be random.
+        Copies are searched among these n real images. Frechet, kernel, precision, recall, density
+        and coverage use Inception's raw rows, as published, and unit rows of other extractors
+        (times sqrt(d) for the kernel). Extractors without classes have no Inception Score.
+
+        Args:
+            generated: Pixels (n c h w).
+            only: names from MEASURES.
+            on_progress: is called with a measure and the share of work done.
+
+        Returns:
+            Scores in the order of MEASURES.
+
+        Raises:
+            ConfigError: for a measure that is unknown or not available.
+            DataError: for fewer than 20 images in a set.
+            Incompatible: for images of different shapes.
         """
-        wanted = _wanted(only, self.extractor, self.other_real)
-        sides = [generated, self.real]
-        sides += [] if self.other_real is None else [self.other_real]
-        _check(sides)
-        n = min(len(side) for side in sides)
-        side = _Side(generated[:n], self.extractor, self.extractor_name)
-        card = _Card(side, self._real(n), self)
-
-        # Measures that share their work are made together; the order of MEASURES is kept.
-        tell = on_progress or (lambda what, done: None)
-        found: list[Score] = []
-        for done, measure in enumerate(wanted):
-            tell(measure, done / len(wanted))
-            found.append(card.score(measure))
-        tell("done", 1.0)
-        return found
+        measures = _select_measures(only, self.extractor, self.other_real)
+        image_sets = [generated, self.real]
+        image_sets += [] if self.other_real is None else [self.other_real]
+        _validate_sets(image_sets)
+        n = min(map(len, image_sets))
+        scorer = _Scorer(self._embedded(generated[:n]), self._real_images(n), self)
+        report = on_progress or (lambda measure, share: None)
+        scores: list[Score] = []
+        for index, measure in enumerate(measures):
+            report(measure, index / len(measures))
+            scores.append(scorer.score(measure))
+        report("done", 1.0)
+        return scores
 
     @cached_property
     def perceptual(self) -> Perceptual:
-        """The distance that images are compared with pair by pair, opened when it is needed."""
-        return self._given or PerceptualDistance()
+        """The distance of image pairs, opened on first use."""
+        return self._perceptual or PerceptualDistance()
 
-    def _real(self, n: int) -> "_Real":
-        if n not in self._sides:
-            kept = (self.real, self.other_real)
-            sides = [
-                None if one is None else _Side(one[:n], self.extractor, self.extractor_name)
-                for one in kept
-            ]
-            assert sides[0] is not None
-            self._sides = {n: _Real(sides[0], sides[1], {})}  # one size is asked for, as a rule
-        return self._sides[n]
+    def _embedded(self, pixels: Pixels) -> "_EmbeddedImages":
+        return _EmbeddedImages(pixels, self.extractor, self.extractor_name)
+
+    def _real_images(self, n: int) -> "_RealImages":
+        if n not in self._cache:
+            other = None if self.other_real is None else self._embedded(self.other_real[:n])
+            # Usually all sets have one size, so only the last is cached.
+            self._cache = {n: _RealImages(self._embedded(self.real[:n]), other, {})}
+        return self._cache[n]
 
 
 def path_length_score(
     generate: Callable[[Latents], Tensor],
     latent_size: int,
     seed: int,
-    n: int = PATHS,
+    n: int = PATH_STEPS,
     perceptual: ImageDistance | None = None,
 ) -> Score:
-    """Perceptual path length of n small steps between normal latents, keeping their norms.
+    """Compute the perceptual path length of n small steps between normal latents.
 
-    `generate` maps Latents (m z) to Images (m c h w) in -1..1, not rounded to bytes. Named after
-    the distance: only LPIPS's is PPL. Raises what opening the distance raises.
+    Latents keep their norms. `generate` maps Latents (m z) to Images (m c h w) in -1..1, not
+    rounded to bytes. The score is named after the distance: only that of LPIPS is PPL.
     """
-    seen = perceptual or PerceptualDistance()
+    distance = perceptual or PerceptualDistance()
     start, end = (normals(seed, f"path {which}", 0, n, latent_size) for which in ("start", "end"))
     positions = stream(seed, "path positions").random(n)
     lengths = path_lengths(
         lambda latents: generate(latents).detach().cpu().numpy(),
-        seen.image_distance,
+        distance.image_distance,
         start,
         end,
         positions,
     )
-    name = f"PPL-{seen.name.removeprefix('PD-')}"
+    name = f"PPL-{distance.name.removeprefix('PD-')}"
     return Score(name, path_length(lengths, seed), None, "lower")
 
 
-def markdown(scores: Sequence[Score]) -> list[str]:
-    """A table, and a line a note."""
+def scores_markdown(scores: Sequence[Score]) -> list[str]:
+    """Return a table, and one line per note."""
     head = ("measure", "value", "real against real", "better", "n")
     rows = []
-    for one in scores:
-        digits = _digits(one)
-        floor = shown(one.floor, digits)
-        rows.append((one.name, shown(one.value, digits), floor, one.better, f"{one.value.n}"))
-    return [table(head, rows), *(f"{one.name}: {one.note}" for one in scores if one.note)]
+    for score in scores:
+        digits = _digits(score)
+        value, floor = (format_interval(part, digits) for part in (score.value, score.floor))
+        rows.append((score.name, value, floor, score.better, f"{score.value.n}"))
+    notes = [f"{score.name}: {score.note}" for score in scores if score.note]
+    return [markdown_table(head, rows), *notes]
 
 
-class _Side:
-    """Pixels and what the extractor sees in them, looked at once."""
+class _EmbeddedImages:
+    """Pixels with their features, computed once."""
 
     def __init__(self, pixels: Pixels, space: FeatureSpace, name: str) -> None:
         self.pixels, self.space = pixels, space
-        self.published = isinstance(space, RawSpace) and name.startswith(naming.INCEPTION)
+        self.published = isinstance(space, UnnormalizedSpace) and name.startswith(naming.INCEPTION)
 
     @cached_property
     def _raw(self) -> Features:
         space = self.space
-        return space.embed_raw(self.pixels) if isinstance(space, RawSpace) else self.unit
+        return space.embed_raw(self.pixels) if isinstance(space, UnnormalizedSpace) else self.unit
 
     @cached_property
     def unit(self) -> Features:
-        if not isinstance(self.space, RawSpace):
+        if not isinstance(self.space, UnnormalizedSpace):
             return self.space.embed(self.pixels)
         lengths = np.linalg.norm(self._raw, axis=1, keepdims=True)
         return np.asarray(self._raw / np.maximum(lengths, np.finfo(np.float32).tiny))
@@ -212,169 +227,167 @@ class _Side:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        assert isinstance(self.space, ClassSpace)
+        assert isinstance(self.space, ClassifierSpace)
         return self.space.probabilities(self._raw)
 
 
 @dataclass(frozen=True)
-class _Real:
-    # The real sides of one size, and what was measured of them alone.
-    side: _Side
-    other: _Side | None
-    found: dict[str, Any]
+class _RealImages:
+    """Real images of one size, with a cache of their floors."""
 
-    def once(self, name: str, measure: Callable[[], Any]) -> Any:
-        if name not in self.found:
-            self.found[name] = measure()
-        return self.found[name]
+    real: _EmbeddedImages
+    other: _EmbeddedImages | None
+    floors: dict[str, Any]
+
+    def floor(self, name: str, measure: Callable[[], Any]) -> Any:
+        if name not in self.floors:
+            self.floors[name] = measure()
+        return self.floors[name]
 
 
 @dataclass
-class _Card:
-    generated: _Side
-    against: _Real
-    how: Reference
+class _Scorer:
+    """One method per measure, named after it."""
+
+    generated: _EmbeddedImages
+    reference: _RealImages
+    settings: ReferenceSet
 
     @property
-    def real(self) -> _Side:
-        return self.against.side
+    def real(self) -> _EmbeddedImages:
+        return self.reference.real
 
     def score(self, measure: str) -> Score:
-        if measure in SHARES:
+        if measure in SHARE_MEASURES:
             return self._share(measure)
-        made: Score = getattr(self, f"_{measure.replace('-', '_')}")()
-        return made
+        score: Score = getattr(self, f"_{measure.replace('-', '_')}")()
+        return score
 
-    def _against_real(
-        self, name: str, measure: Callable[[_Side], Interval]
+    def _distance_to_real(
+        self, name: str, measure: Callable[[_EmbeddedImages], Interval]
     ) -> tuple[Interval, Interval | None]:
-        other = self.against.other
-        floor = None if other is None else self.against.once(name, lambda: measure(other))
+        other = self.reference.other
+        floor = None if other is None else self.reference.floor(name, lambda: measure(other))
         return measure(self.generated), floor
 
-    def _beside_real(
-        self, name: str, measure: Callable[[_Side], Interval]
+    def _same_for_real(
+        self, name: str, measure: Callable[[_EmbeddedImages], Interval]
     ) -> tuple[Interval, Interval]:
-        return measure(self.generated), self.against.once(name, lambda: measure(self.real))
+        return measure(self.generated), self.reference.floor(name, lambda: measure(self.real))
 
     def _frechet(self) -> Score:
         size = self.real.rows.shape[1]
-        value, floor = self._against_real(
-            "frechet", lambda side: frechet_interval(side.rows, self.real.rows)
+        value, floor = self._distance_to_real(
+            "frechet", lambda images: frechet_interval(images.rows, self.real.rows)
         )
         note = naming.few_images(value.n, size)
-        name = naming.frechet_name(self.how.extractor_name, size)
+        name = naming.frechet_name(self.settings.extractor_name, size)
         return Score(name, value, floor, "lower", note)
 
     def _kernel(self) -> Score:
-        rows, resampling = self.real.kernel_rows, (self.how.seed, self.how.bootstraps)
-        value, floor = self._against_real(
-            "kernel", lambda side: kernel_distance(side.kernel_rows, rows, *resampling)
+        rows, resampling = self.real.kernel_rows, (self.settings.seed, self.settings.bootstraps)
+        value, floor = self._distance_to_real(
+            "kernel", lambda images: kernel_distance(images.kernel_rows, rows, *resampling)
         )
-        name = naming.kernel_name(self.how.extractor_name, rows.shape[1])
+        name = naming.kernel_name(self.settings.extractor_name, rows.shape[1])
         return Score(name, value, floor, "lower")
 
     def _mmd(self) -> Score:
-        resampling = (self.how.seed, self.how.bootstraps)
-        value, floor = self._against_real(
-            "mmd", lambda side: cmmd(side.unit, self.real.unit, *resampling)
+        resampling = (self.settings.seed, self.settings.bootstraps)
+        value, floor = self._distance_to_real(
+            "mmd", lambda images: cmmd(images.unit, self.real.unit, *resampling)
         )
-        name = naming.cmmd_name(self.how.extractor_name, self.real.unit.shape[1])
+        name = naming.cmmd_name(self.settings.extractor_name, self.real.unit.shape[1])
         return Score(name, value, floor, "lower")
 
-    def _shares_of(self, side: _Side) -> dict[str, Interval]:
-        pair = self.real.rows, side.rows
-        both = precision_recall(*pair, self.how.seed), density_coverage(*pair, self.how.seed)
-        return both[0]._asdict() | both[1]._asdict()
+    def _measure_shares(self, images: _EmbeddedImages) -> dict[str, Interval]:
+        rows = self.real.rows, images.rows, self.settings.seed
+        return precision_recall(*rows)._asdict() | density_coverage(*rows)._asdict()
 
     @cached_property
     def _shares(self) -> dict[str, Interval]:
-        return self._shares_of(self.generated)
+        return self._measure_shares(self.generated)
 
     def _share(self, name: str) -> Score:
-        other, floor = self.against.other, None
+        other, floor = self.reference.other, None
         if other is not None:
-            floor = self.against.once("shares", lambda: self._shares_of(other))[name]
+            floor = self.reference.floor("shares", lambda: self._measure_shares(other))[name]
         return Score(name, self._shares[name], floor, "higher")
 
     def _inception_score(self) -> Score:
-        value, floor = self._beside_real(
-            "inception score", lambda side: inception_score(side.probabilities)
+        value, floor = self._same_for_real(
+            "inception score", lambda images: inception_score(images.probabilities)
         )
-        name = naming.inception_score_name(self.how.extractor_name)
+        name = naming.inception_score_name(self.settings.extractor_name)
         return Score(name, value, floor, "higher")
 
     def _diversity(self) -> Score:
-        seen, seed = self.how.perceptual, self.how.seed
-        value, floor = self._beside_real(
-            "diversity", lambda side: diversity(side.pixels, seen.distance, seed)
+        perceptual, seed = self.settings.perceptual, self.settings.seed
+        value, floor = self._same_for_real(
+            "diversity", lambda images: diversity(images.pixels, perceptual.distance, seed)
         )
-        return Score(f"{seen.name} diversity", value, floor, "neither")
+        return Score(f"{perceptual.name} diversity", value, floor, "neither")
 
     def _nearest(self) -> Score:
-        seen = self.how.perceptual
+        perceptual = self.settings.perceptual
 
-        def distances(side: _Side) -> Interval:
-            queries = slice(NEAREST)
-            near = np.argsort(-side.unit[queries] @ self.real.unit.T, axis=1, kind="stable")
-            pixels, candidates = side.pixels[queries], near[:, :CANDIDATES]
-            found = nearest_distance(pixels, self.real.pixels, candidates, seen.distance)
-            return interval(found, self.how.seed)
+        def mean_distance(images: _EmbeddedImages) -> Interval:
+            queries = slice(NEAREST_QUERIES)
+            order = np.argsort(-images.unit[queries] @ self.real.unit.T, axis=1, kind="stable")
+            pixels, candidates = images.pixels[queries], order[:, :NEAREST_CANDIDATES]
+            distances = nearest_distance(pixels, self.real.pixels, candidates, perceptual.distance)
+            return mean_interval(distances, self.settings.seed)
 
-        value, floor = self._against_real("nearest", distances)
-        return Score(f"{seen.name} to nearest real", value, floor, "neither")
+        value, floor = self._distance_to_real("nearest", mean_distance)
+        return Score(f"{perceptual.name} to nearest real", value, floor, "neither")
 
     def _copies(self) -> Score:
-        assert self.against.other is not None  # `_wanted` has seen to it
+        assert self.reference.other is not None  # see `_select_measures`
         pixels, n = self.real.pixels, len(self.real.pixels)
         shape: Any = pixels.shape[1:]
-        posed = has_poses(shape)
-        queries = np.concatenate([self.generated.unit, self.against.other.unit])
-        blocks = posed_blocks(
-            lambda chosen: pixels[chosen], np.arange(n), self.real.space.embed, posed
+        poses = has_poses(shape)
+        queries = np.concatenate([self.generated.unit, self.reference.other.unit])
+        blocks = iter_pose_features(
+            lambda indices: pixels[indices], np.arange(n), self.real.space.embed, poses
         )
-        found = nearest(queries, blocks).distance
-        told = audit(found[:n], found[n:], self.how.seed, self.how.bootstraps)
-        where = f"{n} real images" + (", in eight poses" if posed else "")
-        note = f"{told.verdict} among {where}; 0.01 is what images as new as real ones give"
-        return Score("copies suspected", told.share, None, "lower", note)
+        distances = nearest(queries, blocks).distance
+        statistics = audit(
+            distances[:n], distances[n:], self.settings.seed, self.settings.bootstraps
+        )
+        searched = f"{n} real images" + (", in eight poses" if poses else "")
+        note = f"{statistics.verdict} among {searched}; 0.01 is expected of new images"
+        return Score("copies suspected", statistics.share, None, "lower", note)
 
 
-def _wanted(
+def _select_measures(
     only: Collection[str] | None, extractor: FeatureSpace, other_real: Pixels | None
 ) -> list[str]:
-    lacking = {}
-    if not isinstance(extractor, ClassSpace):
-        lacking["inception-score"] = "the extractor tells no classes"
+    unavailable = {}
+    if not isinstance(extractor, ClassifierSpace):
+        unavailable["inception-score"] = "the extractor has no classes"
     if other_real is None:
-        lacking["copies"] = "there are no other real images to give the scale"
+        unavailable["copies"] = "there are no other real images to give the scale"
     for name in only or ():
         if name not in MEASURES:
             raise ConfigError(f"measure {name}: unknown; choose from {', '.join(MEASURES)}")
-        if name in lacking:
-            raise ConfigError(f"measure {name}: {lacking[name]}; leave it out")
-    chosen = MEASURES if only is None else only
-    return [name for name in MEASURES if name in chosen and name not in lacking]
+        if name in unavailable:
+            raise ConfigError(f"measure {name}: {unavailable[name]}; leave it out")
+    selected = MEASURES if only is None else only
+    return [name for name in MEASURES if name in selected and name not in unavailable]
 
 
-def _check(sides: Sequence[Pixels]) -> None:
-    shapes = {side.shape[1:] for side in sides}
+def _validate_sets(image_sets: Sequence[Pixels]) -> None:
+    shapes = sorted({pixels.shape[1:] for pixels in image_sets})
     if len(shapes) > 1:
-        raise Incompatible(
-            f"images of shapes {' and '.join(_shown_shapes(shapes))} do not compare; bring them to "
-            "one shape"
-        )
-    n = min(len(side) for side in sides)
-    if n < LEAST:
-        raise DataError(f"{n} images a side are too few to score; give at least {LEAST}")
-
-
-def _shown_shapes(shapes: Collection[tuple[int, ...]]) -> Iterator[str]:
-    return ("x".join(map(str, shape)) for shape in sorted(shapes))
+        text = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        raise Incompatible(f"images of shapes {text} cannot be compared; resize them to one shape")
+    n = min(map(len, image_sets))
+    if n < MIN_IMAGES:
+        raise DataError(f"{n} images in a set are too few to score; give at least {MIN_IMAGES}")
 
 
 def _digits(score: Score) -> int:
-    # Three digits that count, of the smallest number that is to be read.
-    parts = [score.value.mean, score.floor.mean if score.floor else 0]
-    least = min((abs(part) for part in parts if part), default=1)
-    return min(max(2 - math.floor(math.log10(least)), 2), 6)
+    # Three significant digits of the smaller mean.
+    means = [score.value.mean, score.floor.mean if score.floor else 0]
+    smallest = min((abs(mean) for mean in means if mean), default=1)
+    return min(max(2 - math.floor(math.log10(smallest)), 2), 6)

@@ -1,4 +1,4 @@
-"""What sliders of measured attributes did: the numbers, the goals, the tables and the pictures."""
+"""Results of the attribute sliders: numbers, goals, tables and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,36 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlgen import figures
-from controlgen.evaluation.goals import Target
-from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.goals import Goal
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.metrics.bootstrap import Interval
 from controlgen.types import Pixels
 
 Floats = NDArray[np.float64]
 
-# Ways to move a slider.
+# Slider modes; the names are values in report.json.
 PLAIN, HELD, CORRECTED = "nothing held", "others held", "others held, corrected"
 PLAIN_CORRECTED = "nothing held, corrected"
 STAINS_HELD, RANDOM = "stains held, corrected", "random direction"
 
-# Spearman's correlation that a slider shall reach with nothing held, and the diagonal share with
-# the others held.
+# Goals: Spearman correlation with nothing held, diagonal share with the others held.
 SPEARMAN_GOALS = {"haematoxylin": 0.9, "nuclear_area": 0.9, "thickness": 0.95}
 SHARE_GOAL = 0.6
 
 
 @dataclass(frozen=True)
-class Slider:
-    """One attribute moved in one way; every interval is over the sources.
+class SliderResult:
+    """One attribute in one mode; every interval is over the sources.
 
-    `spearman` of amount and measured attribute per source, -1..1. `slope` in sigmas obtained per
-    sigma asked. `usable`: the widest range of amounts round 0 in which the mean attribute rises.
-    `curve`: the mean change in sigmas at each amount. `identity`: audit cosine of source and
-    result at one asked sigma to either side; compare it only where the slopes are alike.
+    `spearman`: correlation of amount and measured attribute per source, -1..1. `slope`: achieved
+    sigmas per requested sigma. `usable`: the widest range of amounts around 0 in which the mean
+    attribute rises. `curve`: mean change in sigmas at each amount. `identity`: audit cosine of
+    source and result at one requested sigma to either side; compare it only at similar slopes.
     """
 
     attribute: str
-    way: str
+    mode: str = field(metadata={"json": "way"})
     held: tuple[str, ...]
     spearman: Interval
     slope: Interval
@@ -49,18 +48,18 @@ class Slider:
 
 @dataclass(frozen=True)
 class Leakage:
-    """Where the movement went, of all attributes moved in one way.
+    """How edits of each attribute change the others, in one mode.
 
-    `matrix[i][j]`: change of attribute j in sigmas of the bank per sigma of attribute i obtained.
-    It is the ratio of two least-squares slopes over the asked amounts, each the mean over sources;
-    the diagonal is 1, and a row is None where the attribute could not be moved.
-    `share`: rows divided by the sum of their absolute values, mean of the diagonal; a row that
-    could not be moved counts as 0. In the mean over sources, leaks of opposite sign cancel:
-    `share_per_image` is the same share of each source's own slopes, averaged over sources after.
-    `into_stains`: mean share of the movement asked of other attributes that went into the stains.
+    `matrix[i][j]`: change of attribute j in sigmas of the bank per achieved sigma of attribute i,
+    the ratio of two least-squares slopes over the amounts, each the mean over sources; the
+    diagonal is 1, and a row is None where the attribute could not be edited.
+    `share`: rows divided by the sum of their absolute values, mean of the diagonal; a row of None
+    counts as 0. Leaks of opposite sign cancel in the mean over sources: `share_per_image` is the
+    share of each source's slopes, averaged afterwards.
+    `into_stains`: mean share of the change of other attributes that went into the stains.
     """
 
-    way: str
+    mode: str = field(metadata={"json": "way"})
     matrix: list[list[float | None]]
     share: Interval
     share_per_image: Interval
@@ -68,59 +67,62 @@ class Leakage:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """One source along the amounts in one way: pixels (k c h w), and the moved attribute (k)."""
+class SliderStrip:
+    """One source along the amounts: pixels (k c h w) and the edited attribute (k)."""
 
     attribute: str
-    way: str
+    mode: str
     pixels: Pixels
     measured: Floats
 
 
 @dataclass(frozen=True)
-class Sliders:
-    """Everything found. `refused` says which edits had no direction, in the model's own words."""
+class SliderResults:
+    """All results; `refused` lists the edits without a direction, with the model's messages."""
 
     names: list[str]
     amounts: list[float]
     sources: int
     corrections: int
-    rows: list[Slider]
+    rows: list[SliderResult]
     leakage: list[Leakage]
     refused: list[str]
-    walks: list[Walk] = field(repr=False)
+    strips: list[SliderStrip] = field(repr=False)
 
-    def row(self, attribute: str, way: str) -> Slider | None:
-        """The slider of an attribute in a way; None where it was refused."""
-        found = (row for row in self.rows if (row.attribute, row.way) == (attribute, way))
-        return next(found, None)
+    def row(self, attribute: str, mode: str) -> SliderResult | None:
+        """Return the result of an attribute in a mode; None if it was refused."""
+        matches = (row for row in self.rows if (row.attribute, row.mode) == (attribute, mode))
+        return next(matches, None)
 
-    def leak(self, way: str) -> Leakage:
-        """The leakage of a way."""
-        return next(row for row in self.leakage if row.way == way)
+    def leakage_of(self, mode: str) -> Leakage:
+        """Return the leakage of a mode."""
+        return next(row for row in self.leakage if row.mode == mode)
 
     @property
     def best_held(self) -> Leakage:
-        """Of the two ways that hold every other attribute, the one with the higher share."""
-        return max(self.leak(HELD), self.leak(CORRECTED), key=lambda row: row.share.mean)
+        """The mode with the higher share of the two that hold every other attribute."""
+        return max(
+            self.leakage_of(HELD), self.leakage_of(CORRECTED), key=lambda row: row.share.mean
+        )
 
-    def targets(self) -> list[Target]:
-        """The goals: sliders in order with nothing held, and a diagonal share with the others held.
+    def goals(self) -> list[Goal]:
+        """Spearman correlation with nothing held, and diagonal share with the others held.
 
-        Corrections are an argument of `edit`, so with and without them the better way counts.
+        Corrections are an argument of `edit`, so the better mode counts.
         """
         goals = []
         for name, bound in SPEARMAN_GOALS.items():
             if name in self.names:
-                way, found = self._best_plain(name)
-                called = f"slider of {name}: Spearman, {way}"
-                goals.append(Target(called, "at least", bound, found))
+                mode, spearman = self._best_plain(name)
+                goals.append(
+                    Goal(f"slider of {name}: Spearman, {mode}", "at least", bound, spearman)
+                )
         best = self.best_held
-        share = f"leakage: diagonal share, {best.way}"
-        return [*goals, Target(share, "at least", SHARE_GOAL, best.share.mean)]
+        name = f"leakage: diagonal share, {best.mode}"
+        return [*goals, Goal(name, "at least", SHARE_GOAL, best.share.mean)]
 
     def markdown(self) -> list[str]:
-        """Paragraphs and tables of the report, pictures last."""
+        """Return paragraphs and tables of the report, figures last."""
         return _markdown(self)
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -128,95 +130,94 @@ class Sliders:
         _draw(self, folder, provenance)
 
     def _best_plain(self, attribute: str) -> tuple[str, float | None]:
-        rows = [self.row(attribute, way) for way in (PLAIN, PLAIN_CORRECTED)]
-        found = [(row.spearman.mean, row.way) for row in rows if row]
-        if not found:
-            return PLAIN, None
-        value, way = max(found, key=lambda one: one[0])
-        return way, value
+        rows = [self.row(attribute, mode) for mode in (PLAIN, PLAIN_CORRECTED)]
+        best = max((row for row in rows if row), key=lambda row: row.spearman.mean, default=None)
+        return (best.mode, best.spearman.mean) if best else (PLAIN, None)
 
 
-def _markdown(found: Sliders) -> list[str]:
+def _markdown(results: SliderResults) -> list[str]:
+    amounts = results.amounts
     parts = [
-        "## Sliders: does asking for more of an attribute give more of it, and of nothing else?",
-        f"{found.sources} held-out generated images, residual edits by {found.amounts[0]:g} to "
-        f"{found.amounts[-1]:g} sigmas of the bank in {len(found.amounts)} steps, measured by "
-        f"formula on the pictures. Corrected: {found.corrections} rounds that measure the pictures "
-        "made, and ask for what is missing of the moved attribute and for the held ones back, "
-        "these counted twice. Slope: sigmas obtained per sigma asked. Usable: the range "
-        "of amounts in which the mean attribute always rises. Cosine f2: audit cosine of source "
-        "and result at one asked sigma to either side; compare it where slopes are alike.",
-        table(
-            ["attribute", "way", "n", "Spearman", "slope", "usable, sigmas", "cosine f2"],
-            [_slider_cells(row) for name in found.names for row in _of(found, name)],
+        "## Sliders: does more of an attribute change that attribute and nothing else?",
+        f"{results.sources} held-out generated images, residual edits by {amounts[0]:g} to "
+        f"{amounts[-1]:g} sigmas of the bank in {len(amounts)} steps; attributes are measured by "
+        f"formula on the images. Corrected: {results.corrections} feedback iterations measure the "
+        "generated images and correct the edited attribute and the held ones, which count twice. "
+        "Slope: achieved sigmas per requested sigma. Usable: the range of amounts in which the "
+        "mean attribute always rises. Cosine f2: audit cosine of source and result at one "
+        "requested sigma to either side; compare it only at similar slopes.",
+        markdown_table(
+            ["attribute", "mode", "n", "Spearman", "slope", "usable, sigmas", "cosine f2"],
+            [_slider_cells(row) for name in results.names for row in _of(results, name)],
         ),
         "### Leakage",
-        "Change of each attribute per sigma obtained of the moved one: the ratio of two slopes "
+        "Change of each attribute per achieved sigma of the edited one: the ratio of two slopes "
         "over the amounts, each averaged over the sources. Diagonal share: rows divided by the sum "
-        "of their absolute values, mean of the diagonal; 1 is perfect, equal movement of all "
-        f"{len(found.names)} gives {1 / len(found.names):.2f}. In the mean, leaks of opposite sign "
-        "cancel, so the share of single images is given too. A share can be high where little "
-        "moves: read it beside the slopes above. Into stains: share of what was asked of other "
-        "attributes that moved haematoxylin or eosin.",
-        table(
-            ["way", "n", "diagonal share", "diagonal share of single images", "into stains"],
+        "of their absolute values, mean of the diagonal; 1 is perfect, equal change of all "
+        f"{len(results.names)} attributes gives {1 / len(results.names):.2f}. Leaks of opposite "
+        "sign cancel in the mean, so the share of single images is given too. A share can be high "
+        "where the slope is small. Into stains: share of the requested change of other attributes "
+        "that went into haematoxylin or eosin.",
+        markdown_table(
+            ["mode", "n", "diagonal share", "diagonal share of single images", "into stains"],
             [
-                [row.way, str(row.share.n)]
-                + [shown(value) for value in (row.share, row.share_per_image, row.into_stains)]
-                for row in found.leakage
+                [row.mode, str(row.share.n)]
+                + [format_interval(v) for v in (row.share, row.share_per_image, row.into_stains)]
+                for row in results.leakage
             ],
         ),
     ]
-    for way in (PLAIN, found.best_held.way):
-        head = [f"moved, {way}", *found.names]
-        rows = zip(found.names, found.leak(way).matrix, strict=True)
-        parts.append(table(head, [[name, *(_number(v) for v in row)] for name, row in rows]))
-    if found.refused:
-        parts.append("Without a direction, and counted as 0: " + "; ".join(found.refused) + ".")
+    for mode in (PLAIN, results.best_held.mode):
+        head = [f"edited, {mode}", *results.names]
+        rows = zip(results.names, results.leakage_of(mode).matrix, strict=True)
+        cells = [[name, *("-" if v is None else f"{v:.2f}" for v in row)] for name, row in rows]
+        parts.append(markdown_table(head, cells))
+    if results.refused:
+        parts.append("Without a direction, and counted as 0: " + "; ".join(results.refused) + ".")
     return [
         *parts,
-        "![One source along every slider; dotted: what was asked](sliders.png)",
+        "![One source along every slider; dotted: the requested change](sliders.png)",
         "![Leakage matrices, before and with attributes held](leakage.png)",
     ]
 
 
-def _of(found: Sliders, attribute: str) -> list[Slider]:
-    return [row for row in found.rows if row.attribute == attribute]
+def _of(results: SliderResults, attribute: str) -> list[SliderResult]:
+    return [row for row in results.rows if row.attribute == attribute]
 
 
-def _slider_cells(row: Slider) -> list[str]:
+def _slider_cells(row: SliderResult) -> list[str]:
     low, high = row.usable
-    measures = [shown(row.spearman), shown(row.slope, 2), f"{low:g} to {high:g}"]
-    return [row.attribute, row.way, str(row.spearman.n), *measures, shown(row.identity)]
+    measures = [
+        format_interval(row.spearman),
+        format_interval(row.slope, 2),
+        f"{low:g} to {high:g}",
+    ]
+    return [row.attribute, row.mode, str(row.spearman.n), *measures, format_interval(row.identity)]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _draw(found: Sliders, folder: Path, provenance: Mapping[str, Any]) -> None:
-    # Images of two ways an attribute are enough to see; the curves show all but chance.
+def _draw(results: SliderResults, folder: Path, provenance: Mapping[str, Any]) -> None:
+    # Strips of two modes per attribute; the curves of all modes but the control.
     blocks: list[figures.SliderRow] = []
-    for name in found.names:
-        steps = {
-            walk.way: figures.Steps(walk.pixels, [f"{value:.3g}" for value in walk.measured])
-            for walk in found.walks
-            if walk.attribute == name and walk.way in (PLAIN, CORRECTED)
+    for name in results.names:
+        strips = {
+            strip.mode: figures.SliderImages(strip.pixels, [f"{v:.3g}" for v in strip.measured])
+            for strip in results.strips
+            if strip.attribute == name and strip.mode in (PLAIN, CORRECTED)
         }
         curves = {
-            row.way: [
-                figures.Point(a, *m[:3]) for a, m in zip(found.amounts, row.curve, strict=True)
+            row.mode: [
+                figures.Point(a, *m[:3]) for a, m in zip(results.amounts, row.curve, strict=True)
             ]
-            for row in _of(found, name)
-            if row.way != RANDOM
+            for row in _of(results, name)
+            if row.mode != RANDOM
         }
-        if steps:
-            blocks.append(figures.SliderRow(name.replace("_", " "), steps, curves))
-    figures.slider_rows(folder / "sliders.png", blocks, found.amounts, provenance)
+        if strips:
+            blocks.append(figures.SliderRow(name.replace("_", " "), strips, curves))
+    figures.slider_rows(folder / "sliders.png", blocks, results.amounts, provenance)
     tables = {
-        f"{row.way}\ndiagonal share {row.share.mean:.2f}": row.matrix
-        for row in found.leakage
-        if row.way != RANDOM
+        f"{row.mode}\ndiagonal share {row.share.mean:.2f}": row.matrix
+        for row in results.leakage
+        if row.mode != RANDOM
     }
-    names = [name.replace("_", " ") for name in found.names]
+    names = [name.replace("_", " ") for name in results.names]
     figures.leakage_maps(folder / "leakage.png", tables, names, provenance)

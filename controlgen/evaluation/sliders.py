@@ -1,9 +1,8 @@
-"""Part three: sliders of measured attributes. Does asking for more of one give more of it, and of
-nothing else?
+"""Attribute sliders: does more of an attribute change that attribute and nothing else?
 
-Every attribute is asked for in steps on the same held-out generated sources, in ways that hold
-nothing, hold the other attributes, or hold the stains; beside them a random direction shows what
-chance gives. Attributes are measured on the pictures by formula, in sigmas of the bank.
+Every attribute is edited in steps on the same held-out generated sources: with nothing held, with
+the other attributes held, with the stains held, and along a random direction as the control.
+Attributes are measured on the images by formula, in sigmas of the bank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from controlgen.editing import Edit, Samples
 from controlgen.errors import ConfigError
-from controlgen.evaluation.context import Subject
+from controlgen.evaluation.context import EvaluationContext
 from controlgen.evaluation.slider_results import (
     CORRECTED,
     HELD,
@@ -24,9 +23,9 @@ from controlgen.evaluation.slider_results import (
     RANDOM,
     STAINS_HELD,
     Leakage,
-    Slider,
-    Sliders,
-    Walk,
+    SliderResult,
+    SliderResults,
+    SliderStrip,
 )
 from controlgen.metrics import leakage
 from controlgen.metrics.bootstrap import Interval
@@ -36,29 +35,29 @@ from controlgen.types import Direction, Pixels
 
 Floats = NDArray[np.float64]
 
-AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # sigmas of the bank that are asked for
-IDENTITY_AT = 1.0  # identity is the mean of the edits by this much to either side
+AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # in sigmas of the bank
+IDENTITY_AMOUNT = 1.0  # identity averages the edits by this much to either side
 STAINS = ("haematoxylin", "eosin")
-CORRECTIONS = 8  # rounds of the closed loop where there is one
+CORRECTIONS = 8  # attribute-feedback iterations of the corrected modes
 
 
 class AttributesLike(Protocol):
-    """Measured attributes, their scale in the bank, and a direction for each."""
+    """Measured attributes, their scale in the bank and their directions."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
 
     def measure(self, pixels: Pixels) -> Floats: ...
 
-    def standard(self, pixels: Pixels) -> Floats: ...
+    def standardize(self, pixels: Pixels) -> Floats: ...
 
-    def in_sigmas(self, change: Floats) -> Floats: ...
+    def to_sigmas(self, change: Floats) -> Floats: ...
 
     def direction(self, name: str, hold: str | Sequence[str] = ()) -> Direction: ...
 
 
-class Steering(Protocol):
-    """An editor that holds attributes."""
+class AttributeEditor(Protocol):
+    """An editor that can hold attributes."""
 
     @property
     def attributes(self) -> AttributesLike | None: ...
@@ -75,8 +74,8 @@ class Steering(Protocol):
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a slider is moved: what each attribute's edit holds, rounds of correction, or chance."""
+class SliderMode:
+    """How a slider moves: attributes held by each edit, feedback iterations, or at random."""
 
     name: str
     hold: Mapping[str, tuple[str, ...]]
@@ -84,106 +83,110 @@ class Way:
     random: bool = False
 
 
-def sliders(subject: Subject) -> Sliders | None:
-    """Move every attribute of the editor's model in every way; None where it has no model."""
-    editor: Steering = subject.editor  # type: ignore[assignment]
+def evaluate_sliders(context: EvaluationContext) -> SliderResults | None:
+    """Edit every attribute of the editor's model in every mode; None without a model."""
+    editor: AttributeEditor = context.editor  # type: ignore[assignment]
     model: AttributesLike | None = getattr(editor, "attributes", None)
     if model is None:
         return None
-    trial = Trial(subject, editor, model)
+    run = SliderRun(context, editor, model)
 
-    # Every way is tried on every attribute; an edit without a direction leaves zeros behind.
-    rows: list[Slider] = []
-    walks: list[Walk] = []
+    # An attribute without a direction keeps slopes of zero.
+    rows: list[SliderResult] = []
+    strips: list[SliderStrip] = []
     refused: list[str] = []
-    leaks: list[Leakage] = []
-    for way in ways_of(model.names):
-        slopes = np.zeros((len(trial.start.pixels), len(model.names), len(model.names)))
+    leakages: list[Leakage] = []
+    for mode in slider_modes(model.names):
+        slopes = np.zeros((len(run.source.pixels), len(model.names), len(model.names)))
         for index, name in enumerate(model.names):
             try:
-                direction = trial.direction(name, way)
+                direction = run.direction(name, mode)
             except ConfigError as error:
-                refused.append(f"{name}, {way.name}: {error}")
+                refused.append(f"{name}, {mode.name}: {error}")
                 continue
-            row, walk, slopes[:, index] = trial.move(name, way, direction)
+            row, strip, slopes[:, index] = run.move(name, mode, direction)
             rows.append(row)
-            walks.append(walk)
-        leaks.append(trial.leak(way.name, slopes))
-    return Sliders(
+            strips.append(strip)
+        leakages.append(run.measure_leakage(mode.name, slopes))
+    return SliderResults(
         names=list(model.names),
         amounts=list(AMOUNTS),
-        sources=len(trial.start.pixels),
+        sources=len(run.source.pixels),
         corrections=CORRECTIONS,
         rows=rows,
-        leakage=leaks,
+        leakage=leakages,
         refused=refused,
-        walks=walks,
+        strips=strips,
     )
 
 
-def ways_of(names: Sequence[str]) -> list[Way]:
-    """Every way to move these attributes; holding the stains only where both are measured."""
+def slider_modes(names: Sequence[str]) -> list[SliderMode]:
+    """All modes for these attributes; stains are held only if both are measured."""
     others = {name: tuple(other for other in names if other != name) for name in names}
     stains = {name: tuple(stain for stain in STAINS if stain != name) for name in names}
     nothing: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
-    ways = [
-        Way(PLAIN, nothing),
-        Way(PLAIN_CORRECTED, nothing, CORRECTIONS),
-        Way(HELD, others),
-        Way(CORRECTED, others, CORRECTIONS),
+    modes = [
+        SliderMode(PLAIN, nothing),
+        SliderMode(PLAIN_CORRECTED, nothing, CORRECTIONS),
+        SliderMode(HELD, others),
+        SliderMode(CORRECTED, others, CORRECTIONS),
     ]
     if set(STAINS) <= set(names):
-        ways.append(Way(STAINS_HELD, stains, CORRECTIONS))
-    return [*ways, Way(RANDOM, nothing, random=True)]
+        modes.append(SliderMode(STAINS_HELD, stains, CORRECTIONS))
+    return [*modes, SliderMode(RANDOM, nothing, random=True)]
 
 
-class Trial:
-    """The sources, what is measured on them, and how one attribute is moved."""
+class SliderRun:
+    """The sources with their measurements, edited along one attribute at a time."""
 
-    def __init__(self, subject: Subject, editor: Steering, model: AttributesLike) -> None:
-        self.subject, self.editor, self.model = subject, editor, model
-        latents, pixels, _ = subject.held_out(subject.config.slider_sources)
-        self.start = Samples(latents, pixels)
+    def __init__(
+        self, context: EvaluationContext, editor: AttributeEditor, model: AttributesLike
+    ) -> None:
+        self.context, self.editor, self.model = context, editor, model
+        latents, pixels, _ = context.held_out_items(context.config.slider_sources)
+        self.source = Samples(latents, pixels)
         self.before = model.measure(pixels)
-        self.audit = subject.audit.embed(pixels)
-        # The source nearest the bank's mean is pictured: it has room to either side.
-        self.pictured = int(np.square(model.standard(pixels)).sum(1).argmin())
+        self.audit = context.audit.embed(pixels)
+        # The figure uses the source nearest the bank's mean: it has room to either side.
+        self.strip_index = int(np.square(model.standardize(pixels)).sum(1).argmin())
 
-    def direction(self, name: str, way: Way) -> Direction:
-        """The direction (d) of an attribute. Raises ConfigError where the model has none."""
-        direction = self.model.direction(name, way.hold[name])
-        if not way.random:
+    def direction(self, name: str, mode: SliderMode) -> Direction:
+        """Return the direction (d) of an attribute; raises ConfigError if the model has none."""
+        direction = self.model.direction(name, mode.hold[name])
+        if not mode.random:
             return direction
-        # Chance: a direction of the same length that knows nothing of the attribute.
-        draws = stream(self.subject.config.seed, "slider direction", self.model.names.index(name))
+        # The control: a random direction of the same length.
+        draws = stream(self.context.config.seed, "slider direction", self.model.names.index(name))
         random = draws.standard_normal(direction.shape)
         random *= np.linalg.norm(direction) / np.linalg.norm(random)
         return np.asarray(random, np.float32)
 
-    def move(self, name: str, way: Way, direction: Direction) -> tuple[Slider, Walk, Floats]:
-        """One attribute along its direction (d), with the slopes (s a) of all attributes."""
-        hold = way.hold[name]
+    def move(
+        self, name: str, mode: SliderMode, direction: Direction
+    ) -> tuple[SliderResult, SliderStrip, Floats]:
+        """Edit one attribute along its direction (d); also return all attributes' slopes (s a)."""
+        hold = mode.hold[name]
         steps: list[Floats] = []
-        shown: list[Pixels] = []
+        strips: list[Pixels] = []
         cosines: list[Floats] = []
         for amount in AMOUNTS:
-            # A residual edit of amount 0 is the source itself, to the bit.
-            pixels = self.start.pixels
+            # A residual edit of amount 0 is the source, bit for bit.
+            pixels = self.source.pixels
             if amount:
-                pixels = self._edited(direction, amount, hold, way.corrections)
-            if abs(amount) == IDENTITY_AT:
-                cosines.append(paired_cosine(self.audit, self.subject.audit.embed(pixels)))
+                pixels = self._edit(direction, amount, hold, mode.corrections)
+            if abs(amount) == IDENTITY_AMOUNT:
+                cosines.append(paired_cosine(self.audit, self.context.audit.embed(pixels)))
             steps.append(self.model.measure(pixels) if amount else self.before)
-            shown.append(pixels[self.pictured])
+            strips.append(pixels[self.strip_index])
 
         # Changes against the source, in sigmas of the bank: (s k a).
         measured = np.stack(steps, axis=1)
-        changes = self.model.in_sigmas(measured - self.before[:, None])
-        slopes = leakage.slopes_over(np.array(AMOUNTS), changes)
+        changes = self.model.to_sigmas(measured - self.before[:, None])
+        slopes = leakage.least_squares_slopes(np.array(AMOUNTS), changes)
         own = self.model.names.index(name)
-        slider = Slider(
+        slider = SliderResult(
             attribute=name,
-            way=way.name,
+            mode=mode.name,
             held=hold,
             spearman=self._mean(leakage.rank_correlation(np.array(AMOUNTS), changes[:, :, own])),
             slope=self._mean(slopes[:, own]),
@@ -191,32 +194,32 @@ class Trial:
             identity=self._mean(np.mean(cosines, axis=0)),
             curve=[self._mean(column) for column in changes[:, :, own].T],
         )
-        walk = Walk(name, way.name, np.stack(shown), measured[self.pictured, :, own])
-        return slider, walk, slopes
+        strip = SliderStrip(name, mode.name, np.stack(strips), measured[self.strip_index, :, own])
+        return slider, strip, slopes
 
-    def leak(self, way: str, slopes: Floats) -> Leakage:
-        """The leakage of all attributes from their slopes (s a a)."""
+    def measure_leakage(self, mode: str, slopes: Floats) -> Leakage:
+        """Compute the leakage of all attributes from their slopes (s a a)."""
         names = self.model.names
         matrix = leakage.leakage_matrix(slopes.mean(0))
         into_stains: Interval | None = None
-        moved = [i for i, name in enumerate(names) if name not in STAINS and slopes[:, i].any()]
-        if set(STAINS) <= set(names) and moved:
-            tissue = np.array(moved)
+        steered = [i for i, name in enumerate(names) if name not in STAINS and slopes[:, i].any()]
+        if set(STAINS) <= set(names) and steered:
+            tissue = np.array(steered)
             stains = np.array([names.index(stain) for stain in STAINS])
-            into_stains = self._pooled(lambda s: leakage.share_into(s, tissue, stains), slopes)
+            into_stains = self._pooled(lambda s: leakage.share_towards(s, tissue, stains), slopes)
         return Leakage(
-            way=way,
+            mode=mode,
             matrix=[[float(v) if np.isfinite(v) else None for v in row] for row in matrix],
             share=self._pooled(leakage.diagonal_share, slopes),
             share_per_image=self._mean(leakage.diagonal_share(slopes)),
             into_stains=into_stains,
         )
 
-    def _edited(
+    def _edit(
         self, direction: Direction, amount: float, hold: tuple[str, ...], corrections: int
     ) -> Pixels:
         edit = self.editor.edit(
-            self.start,
+            self.source,
             direction,
             amount,
             residual=True,
@@ -226,8 +229,8 @@ class Trial:
         return edit.pixels
 
     def _mean(self, values: Floats) -> Interval:
-        return self.subject.mean(values)
+        return self.context.mean_interval(values)
 
     def _pooled(self, share: leakage.Share, slopes: Floats) -> Interval:
-        config = self.subject.config
+        config = self.context.config
         return leakage.share_interval(share, slopes, config.seed, config.bootstraps)

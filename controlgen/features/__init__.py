@@ -1,30 +1,31 @@
-"""Feature spaces, one family a file. The union is the registry."""
+"""Feature spaces, one family per file. The union of settings is the registry."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from controlgen.features.base import ClassSpace, FeatureSpace, RawSpace, TextSpace
-from controlgen.features.efficientnet import EfficientNetLite0
-from controlgen.features.inception import InceptionV3
-from controlgen.features.lpips import Lpips
-from controlgen.features.open_clip import OpenClip, OpenClipSpace
-from controlgen.features.self_supervised import SelfSupervised
+from controlgen.features.base import ClassifierSpace, FeatureSpace, TextSpace, UnnormalizedSpace
+from controlgen.features.efficientnet import EfficientNetLite0Config
+from controlgen.features.inception import InceptionV3Config
+from controlgen.features.lpips import LpipsConfig
+from controlgen.features.open_clip import OpenClipConfig, OpenClipSpace
+from controlgen.features.self_supervised import SelfSupervisedConfig
 
 AnyFeatureSpace = Annotated[
-    OpenClip | EfficientNetLite0 | InceptionV3 | SelfSupervised, Field(discriminator="kind")
+    OpenClipConfig | EfficientNetLite0Config | InceptionV3Config | SelfSupervisedConfig,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyFeatureSpace",
-    "ClassSpace",
-    "EfficientNetLite0",
+    "ClassifierSpace",
+    "EfficientNetLite0Config",
     "FeatureSpace",
-    "InceptionV3",
-    "Lpips",
-    "OpenClip",
+    "InceptionV3Config",
+    "LpipsConfig",
+    "OpenClipConfig",
     "OpenClipSpace",
-    "RawSpace",
-    "SelfSupervised",
+    "SelfSupervisedConfig",
     "TextSpace",
+    "UnnormalizedSpace",
 ]

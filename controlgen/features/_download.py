@@ -1,4 +1,4 @@
-"""Published weights that are downloads: found in torch's cache, fetched into it, known by hash."""
+"""Published weights: found in torch's cache or downloaded into it, verified by hash."""
 
 import hashlib
 from pathlib import Path
@@ -8,17 +8,17 @@ import torch
 from controlgen.errors import ArtifactMissing
 
 
-def cached(url: str) -> Path:
-    """Where torch's own loader keeps the file behind `url`."""
+def cache_path(url: str) -> Path:
+    """The path of torch's cache for the file at `url`."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
-def fetched(url: str, sha256: str, name: str, way: str) -> Path:
-    """The file behind `url`, in torch's cache; `sha256` may be the first digits alone.
+def download(url: str, sha256: str, name: str, advice: str) -> Path:
+    """The file at `url` in torch's cache; `sha256` may be its first digits alone.
 
-    Raises ArtifactMissing where it is neither there nor to be had, and says `way`, the other way.
+    Raises ArtifactMissing with `advice` if it is neither cached nor can be downloaded.
     """
-    path = cached(url)
+    path = cache_path(url)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -26,13 +26,13 @@ def fetched(url: str, sha256: str, name: str, way: str) -> Path:
         except (OSError, RuntimeError) as error:
             raise ArtifactMissing(
                 f"{name}: its standard weights cannot be fetched ({str(error)[:100]}); put "
-                f"{path.name} into {path.parent}, or {way}"
+                f"{path.name} into {path.parent}, or {advice}"
             ) from None
     return path
 
 
-def digest(path: Path, name: str) -> str:
-    """SHA-256 of a file in hex digits. Raises ArtifactMissing where it cannot be read."""
+def sha256_of_weights(path: Path, name: str) -> str:
+    """SHA-256 of a file in hex digits. Raises ArtifactMissing if it cannot be read."""
     try:
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Make `import torchvision` work where its wheel was built for CUDA and torch for the CPU.
+"""Make `import torchvision` work if its wheel was built for CUDA and torch for the CPU.
 
-There the import dies with "operator torchvision::nms does not exist", and timm and open_clip die
-with it, although neither ever calls the operator.
+There the import fails with "operator torchvision::nms does not exist", and with it timm and
+open_clip, although neither ever calls the operator.
 """
 
 import importlib
@@ -19,8 +19,8 @@ _declared: list[torch.library.Library] = []  # a declaration lasts as long as it
 def ensure_torchvision() -> None:
     """Import torchvision, declaring its missing operators only after the real import has failed.
 
-    Call before importing timm or open_clip. Its compiled operators stay unusable where it was
-    repaired. Raises RuntimeError or ImportError where the import fails for any other reason.
+    Call before importing timm or open_clip. The compiled operators remain unusable in that case.
+    Raises RuntimeError or ImportError if the import fails for another reason.
     """
     try:
         importlib.import_module("torchvision")
@@ -32,7 +32,7 @@ def ensure_torchvision() -> None:
 
 
 def _declare_operators() -> None:
-    # Half-imported modules would be served again from the cache, so they are dropped first.
+    # Half-imported modules would be returned from the cache, so they are dropped first.
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")

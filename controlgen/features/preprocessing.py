@@ -1,7 +1,7 @@
-"""From Images of any size and 1 or 3 channels to what a network wants, batched and differentiable.
+"""Preprocessing of Images of any size and 1 or 3 channels, batched and differentiable.
 
-The same steps as open_clip's `image_transform` for inference (resize on antialiased filters, centre
-crop or pad, normalise), on tensors instead of Pillow images.
+The same steps as open_clip's `image_transform` for inference (antialiased resize, centre crop or
+pad, normalise), on tensors instead of Pillow images.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 
 
 class Preprocessing(BaseConfig):
-    """How a feature space looks at an image; part of its fingerprint."""
+    """The preprocessing of a feature space; part of its fingerprint."""
 
     size: tuple[int, int] = Field(description="height and width the network sees")
     mean: Triple = Field(description="per channel, of values in 0..1")
@@ -30,7 +30,7 @@ class Preprocessing(BaseConfig):
     def apply(self, images: Tensor) -> Tensor:
         """Images (n 1|3 h w) in -1..1 -> normalised float (n 3 H W).
 
-        Values outside -1..1 count as black or white, as they do once stored as Pixels.
+        Values outside -1..1 are clipped, as when stored as Pixels.
         """
         shades = (images.float().clamp(-1, 1) + 1) / 2
         shades = self._fit(self._resize(shades))
@@ -43,15 +43,19 @@ class Preprocessing(BaseConfig):
         # Pillow resizes across, then down, and clips bicubic overshoots to bytes after each pass.
         if self.interpolation == "bilinear-tensorflow1":
             return resize_like_tensorflow1(shades, size)
-        for wanted in ((shades.shape[2], size[1]), size):
-            if wanted != tuple(shades.shape[2:]):
+        for size_of_axis in ((shades.shape[2], size[1]), size):
+            if size_of_axis != tuple(shades.shape[2:]):
                 shades = functional.interpolate(
-                    shades, wanted, mode=self.interpolation, align_corners=False, antialias=True
+                    shades,
+                    size_of_axis,
+                    mode=self.interpolation,
+                    align_corners=False,
+                    antialias=True,
                 ).clamp(0, 1)
         return shades
 
     def _resized(self, old: tuple[int, int]) -> tuple[int, int]:
-        # Two roundings live in open_clip: torchvision floors the long side, timm rounds both.
+        # open_clip rounds in two ways: torchvision floors the long side, timm rounds both.
         (height, width), (wanted_height, wanted_width) = old, self.size
         if self.resize_mode == "squash":
             return self.size
@@ -64,7 +68,7 @@ class Preprocessing(BaseConfig):
         return round(height / ratio), round(width / ratio)
 
     def _fit(self, shades: Tensor) -> Tensor:
-        # Pad first where a side is too short (odd pixel right and below), then crop the centre.
+        # Pad first if a side is too short (the odd pixel right and below), then crop the centre.
         wanted_height, wanted_width = self.size
         short_y = max(wanted_height - shades.shape[2], 0)
         short_x = max(wanted_width - shades.shape[3], 0)
@@ -78,14 +82,14 @@ class Preprocessing(BaseConfig):
 
 
 def resize_like_tensorflow1(shades: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (n c h w) -> (n c H W) bilinearly as TensorFlow 1 did it: what FID was defined on.
+    """Images (n c h w) -> (n c H W) bilinearly as TensorFlow 1 did: the resize that FID is
+    defined on.
 
-    Output pixel i lies at i h / H of the input, not at the middle of its share, and nothing smooths
-    what is made smaller.
+    Output pixel i is sampled at i h / H of the input, not at pixel centres, without antialiasing.
     """
-    for axis, wanted in ((2, size[0]), (3, size[1])):
+    for axis, length in ((2, size[0]), (3, size[1])):
         count = shades.shape[axis]
-        places = torch.arange(wanted, device=shades.device) * (count / wanted)
+        places = torch.arange(length, device=shades.device) * (count / length)
         first = places.long()
         share = (places - first).view(-1, *(1,) * (3 - axis))
         near = shades.index_select(axis, first)

@@ -1,7 +1,7 @@
 """Features of an encoder trained on the user's own images without labels.
 
-The encoder is a timm tower, a linear layer and a normalisation that centres each feature, so that
-cosines use their whole range. `controlgen.training.vicreg` trains one.
+The encoder is a timm network, a linear layer and a normalisation that centres each feature, so that
+cosines use their full range. `controlgen.training.vicreg` trains it.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from controlgen.images import tensor_to_channels
 
 ENCODER = "encoder.json"
 WEIGHTS = "encoder.safetensors"
-KIND = "encoder"  # of the artifact, and of the folder of a store that holds such artifacts
+KIND = "encoder"  # the artifact's kind, and its folder in a store
 
 
 class EncoderDescription(BaseConfig):
-    """What encoder.json holds: the network beside its weights, and how images come in."""
+    """The content of encoder.json: architecture and preprocessing."""
 
     tower: str
     channels: Literal[1, 3]
@@ -40,14 +40,14 @@ class EncoderDescription(BaseConfig):
     def network(self, seed: int = 0) -> nn.Module:
         """float (n channels h w) -> (n feature_size), with random weights from torch's `seed`.
 
-        Raises ConfigError where `tower` is no timm model of such images.
+        Raises ConfigError if `tower` is not a timm model for such images.
         """
         ensure_torchvision()
         import timm
 
         if not timm.is_model(self.tower):
             raise ConfigError(f"tower {self.tower}: no timm model; timm.list_models() names them")
-        # Libraries initialise from torch's global generator, which is set for that moment only.
+        # Libraries initialise from torch's global generator, which is seeded for this moment only.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tower: Any = timm.create_model(
@@ -57,24 +57,24 @@ class EncoderDescription(BaseConfig):
         return nn.Sequential(OrderedDict(tower=tower, centre=centre))
 
     def space(self, network: nn.Module) -> TorchSpace:
-        """The space of such a network with trained weights, which it freezes.
+        """The feature space of the trained network, which is frozen.
 
-        A grey encoder sees coloured images by their luma.
+        A grey encoder converts coloured images to luma.
         """
 
-        def encode(seen: Tensor) -> Tensor:
-            features: Tensor = network(tensor_to_channels(seen, self.channels))
+        def encode(images: Tensor) -> Tensor:
+            features: Tensor = network(tensor_to_channels(images, self.channels))
             return features
 
         return TorchSpace(network, encode, self.preprocessing)
 
 
-class SelfSupervised(BaseConfig):
-    """Which encoder: its artifact's folder, or the name of one.
+class SelfSupervisedConfig(BaseConfig):
+    """An encoder: its artifact's folder, or the name of one.
 
-    A folder that is not where `path` says is looked for by its name: beside the map that uses it,
-    among the encoders of that map's store, in artifacts/pretrained. In settings that decide a
-    result the weights stand for the path, which decides nothing.
+    A folder that does not exist at `path` is looked up by its name: beside the map that uses it,
+    among the encoders of that map's store, in artifacts/pretrained. In fingerprints the weights
+    stand for the path.
     """
 
     kind: Literal["self-supervised"] = "self-supervised"
@@ -82,19 +82,19 @@ class SelfSupervised(BaseConfig):
 
     @property
     def name(self) -> str:
-        """What numbers made in this space are called after."""
+        """The name of metrics in this space."""
         return self.path.name
 
     def identity(self) -> dict[str, Any]:
-        """The kind and the digest of description and weights; None where they are not there."""
+        """The kind and the hash of description and weights; None if they are missing."""
         folder = self.folder()
         return {"kind": self.kind, "weights": None if folder is None else _digest(folder)}
 
     def open(self, search: Sequence[Path] = ()) -> TorchSpace:
-        """Load it, looking for its name in `search` before artifacts/pretrained.
+        """Load the encoder, looking up its name in `search` before artifacts/pretrained.
 
-        Raises ArtifactMissing where no such folder exists, ArtifactCorrupt where the weights do
-        not fit their description.
+        Raises ArtifactMissing if there is no such folder, ArtifactCorrupt if the weights do not
+        match their description.
         """
         folder = self.folder(search)
         if folder is None:
@@ -119,13 +119,13 @@ class SelfSupervised(BaseConfig):
         return described.space(network)
 
     def folder(self, search: Sequence[Path] = ()) -> Path | None:
-        """Where it lies; None where it does not."""
+        """The folder; None if it does not exist."""
         package = Path(__file__).resolve().parents[2]
         homes = [Path("artifacts/pretrained"), package / "artifacts" / "pretrained"]
         near = [place for home in search for place in (home, home.parent / KIND)]
-        named = [home / self.path.name for home in (*near, *homes)]
-        # A plain name is a name first; anything longer is a path first.
-        places = [*named, self.path] if len(self.path.parts) == 1 else [self.path, *named]
+        candidates = [home / self.path.name for home in (*near, *homes)]
+        # A plain name is looked up as a name first; a longer path as a path first.
+        places = [*candidates, self.path] if len(self.path.parts) == 1 else [self.path, *candidates]
         return next((place for place in places if (place / ENCODER).is_file()), None)
 
 

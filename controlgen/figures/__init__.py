@@ -1,13 +1,13 @@
-"""Every plot: Matplotlib without pyplot; each PNG says what it is."""
+"""All plots: Matplotlib without pyplot; every PNG carries its provenance as text chunks."""
 
 from controlgen.figures.axes import AxisRow, axis_sheet
 from controlgen.figures.confidence import quality_curves, reliability_plot
-from controlgen.figures.convergence import point_clouds, training_evidence
+from controlgen.figures.convergence import point_clouds, training_diagnostics
 from controlgen.figures.protocol import (
     Block,
     Point,
+    class_edit_grid,
     edit_strip,
-    figure3,
     flip_curves,
     flip_matrix,
     inversion_strips,
@@ -21,7 +21,7 @@ from controlgen.figures.sheets import (
     contact_sheet,
     nearest_distances,
 )
-from controlgen.figures.sliders import SliderRow, Steps, leakage_maps, slider_rows
+from controlgen.figures.sliders import SliderImages, SliderRow, leakage_maps, slider_rows
 from controlgen.figures.spaces import Bar, space_bars
 
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
     "Column",
     "Pairing",
     "Point",
+    "SliderImages",
     "SliderRow",
-    "Steps",
     "axis_sheet",
+    "class_edit_grid",
     "closest_pairs",
     "contact_sheet",
     "edit_strip",
-    "figure3",
     "flip_curves",
     "flip_matrix",
     "inversion_strips",
@@ -50,5 +50,5 @@ __all__ = [
     "sample_grid",
     "slider_rows",
     "space_bars",
-    "training_evidence",
+    "training_diagnostics",
 ]

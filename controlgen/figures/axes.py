@@ -1,4 +1,4 @@
-"""Sheets of axes: one row an axis, its amounts from left to right, for several sources."""
+"""Sheets of axes: one row per axis, amounts from left to right, for several sources."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from controlgen.figures.style import (
     MUTED,
     Provenance,
     column_labels,
+    draw_strip,
     new_figure,
-    save,
-    strip,
+    save_png,
 )
 from controlgen.types import Pixels
 
-CELL = 0.42  # side of one image, in inches
-WORDS = 1.5  # width of the words beside a row, in inches
+IMAGE_INCHES = 0.42  # side of one image
+TEXT_INCHES = 1.5  # width of the text on either side of a row
 
 
 class AxisRow(NamedTuple):
-    """One axis: the words at its left and right, and for each source its images (k c h w)."""
+    """One axis: text at the left and right, and images (k c h w) for each source."""
 
     name: str
-    words: str
-    sources: Sequence[Pixels]
+    summary: str
+    strips: Sequence[Pixels]
 
 
 def axis_sheet(
@@ -36,21 +36,21 @@ def axis_sheet(
     title: str = "",
     footer: str = "",
 ) -> None:
-    """One row an axis, one block of columns a source, one column an amount in sigmas (k)."""
-    blocks = len(rows[0].sources)
-    width = blocks * (len(amounts) * CELL + 0.12) + 2 * WORDS
+    """Draw one row per axis, one block of columns per source, one column per amount (k, sigmas)."""
+    blocks = len(rows[0].strips)
+    width = blocks * (len(amounts) * IMAGE_INCHES + 0.12) + 2 * TEXT_INCHES
     wrapped = textwrap.wrap(footer, int(width * 19))
-    figure = new_figure(width, len(rows) * (CELL + 0.06) + 0.55 + 0.14 * len(wrapped))
+    figure = new_figure(width, len(rows) * (IMAGE_INCHES + 0.06) + 0.55 + 0.14 * len(wrapped))
     figure.get_layout_engine().set(h_pad=0.01, w_pad=0.03, hspace=0, wspace=0)  # type: ignore[union-attr, call-arg]
     panels = figure.subplots(len(rows), blocks, squeeze=False)
-    for line, row in zip(panels, rows, strict=True):
-        for at, (axes, pixels) in enumerate(zip(line, row.sources, strict=True)):
-            strip(axes, pixels, len(amounts), row.name if at == 0 else "")
-        line[-1].text(
+    for row_panels, row in zip(panels, rows, strict=True):
+        for index, (axes, pixels) in enumerate(zip(row_panels, row.strips, strict=True)):
+            draw_strip(axes, pixels, len(amounts), row.name if index == 0 else "")
+        row_panels[-1].text(
             1.01,
             0.5,
-            row.words,
-            transform=line[-1].transAxes,
+            row.summary,
+            transform=row_panels[-1].transAxes,
             va="center",
             fontsize=6,
             color=INK,
@@ -64,4 +64,4 @@ def axis_sheet(
         figure.supxlabel(
             "\n".join(wrapped), x=0.01, ha="left", fontsize=6.5, color=MUTED, parse_math=False
         )
-    save(figure, path, provenance)
+    save_png(figure, path, provenance)

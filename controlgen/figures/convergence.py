@@ -1,4 +1,4 @@
-"""How trainings went: curves of their evidence, side by side."""
+"""Training diagnostics side by side, and clouds of points."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.figures.style import COLOURS, MUTED, Provenance, new_figure, plain_axes, save
+from controlgen.figures.style import COLOURS, MUTED, Provenance, new_figure, save_png, style_axes
 
-Run = Sequence[Mapping[str, Any]]  # rows of evidence, in order
-STYLES = ("-", "--", ":")  # where there are more members than colours
+ObservationRows = Sequence[Mapping[str, Any]]  # observations of one run, in order
+STYLES = ("-", "--", ":")  # for more members than colours
 PANELS = (
     ("distance", "Frechet distance, averaged generator", True),
     ("distance_now", "Frechet distance, plain generator", True),
@@ -22,7 +22,7 @@ PANELS = (
     ("slope_real", "critic: slope at reals", True),
     ("slope_fake", "critic: slope at samples", True),
 )
-ACROSS = 3  # panels side by side
+COLUMNS = 3
 FLOORS = {
     "distance": "floor",
     "distance_now": "floor",
@@ -31,16 +31,16 @@ FLOORS = {
 }
 
 
-def training_evidence(
-    path: Path, members: Mapping[str, Sequence[Run]], provenance: Provenance
+def training_diagnostics(
+    path: Path, members: Mapping[str, Sequence[ObservationRows]], provenance: Provenance
 ) -> None:
-    """One line a run, one colour a member, its runs (seeds) alike; grey lines are real images.
+    """Draw one line per run and one colour per member; grey lines are the floors of real images.
 
-    Rows hold images_seen and what `controlgen.evaluation.convergence.Evidence` names.
+    Rows hold the fields of `controlgen.evaluation.convergence.Observation`.
     """
     figure = new_figure(9, 7.4)
-    axes_of = figure.subplots(len(PANELS) // ACROSS, ACROSS, sharex=True).ravel()
-    for axes, (field, title, logarithmic) in zip(axes_of, PANELS, strict=True):
+    panels = figure.subplots(len(PANELS) // COLUMNS, COLUMNS, sharex=True).ravel()
+    for axes, (field, title, logarithmic) in zip(panels, PANELS, strict=True):
         for index, (member, runs) in enumerate(members.items()):
             colour = COLOURS[index % len(COLOURS)]
             style = STYLES[index // len(COLOURS) % len(STYLES)]
@@ -66,28 +66,28 @@ def training_evidence(
             axes.set_yscale("log")
         axes.set_title(title, loc="left", fontsize=8)
         axes.tick_params(which="both", labelsize=7)
-        plain_axes(axes)
-    for axes in axes_of[-ACROSS:]:
+        style_axes(axes)
+    for axes in panels[-COLUMNS:]:
         axes.set_xlabel("real images seen, thousands", fontsize=8)
     if len(members) > 1:
-        handles, labels = axes_of[0].get_legend_handles_labels()
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False
         )
-    save(figure, path, provenance)
+    save_png(figure, path, provenance)
 
 
 def point_clouds(
     path: Path, rows: Mapping[str, Mapping[str, NDArray[np.float64]]], provenance: Provenance
 ) -> None:
-    """Points of the plane (n 2) in -1..1: one row of panels a name, each cloud with its title."""
+    """Draw points (n 2) in -1..1: one row of panels per name, one titled panel per cloud."""
     columns = max(len(clouds) for clouds in rows.values())
     figure = new_figure(1.75 * columns, 2.0 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, clouds in zip(grid, rows.values(), strict=True):
-        for axes in line[len(clouds) :]:
+    for panels, clouds in zip(grid, rows.values(), strict=True):
+        for axes in panels[len(clouds) :]:
             axes.set_visible(False)
-        for axes, (title, points) in zip(line, clouds.items(), strict=False):
+        for axes, (title, points) in zip(panels, clouds.items(), strict=False):
             axes.scatter(points[:, 0], points[:, 1], s=1.5, color=COLOURS[0], linewidths=0)
             axes.set_xlim(-1.1, 1.1)
             axes.set_ylim(-1.1, 1.1)
@@ -95,7 +95,7 @@ def point_clouds(
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_title(title.replace(": ", "\n"), fontsize=7)
-    save(figure, path, provenance)
+    save_png(figure, path, provenance)
 
 
 def _value(row: Mapping[str, Any], field: str) -> float:

@@ -1,4 +1,4 @@
-"""Sheets of many small images with words under each: edits of several sources, closest pairs."""
+"""Sheets of small captioned images: edits of several sources, closest pairs."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ from controlgen.figures.style import (
     INK,
     MUTED,
     Provenance,
+    draw_image,
     new_figure,
-    plain_axes,
-    save,
-    show,
+    save_png,
+    style_axes,
 )
-from controlgen.images import Target
+from controlgen.images import PngTarget
 from controlgen.types import Pixels
 
 TILE_INCHES = 0.92  # side of one image
 PITCH = 1.08  # distance of two images' left edges, in sides
-LINE = 0.15  # height of a line of small print, in sides
-ACROSS = 4  # pairs side by side
+LINE_HEIGHT = 0.15  # of a caption, in sides
+PAIRS_PER_ROW = 4
 
 
 class Column(NamedTuple):
-    """Images (n c h w) under one heading, and at most a few short words under each (n, or none)."""
+    """Images (n c h w) under one heading, with a short caption under each (n, or none)."""
 
     heading: str
     pixels: Pixels
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """Two images (1 c h w) shown side by side, and the words under them."""
+    """Two images (1 c h w) side by side over one caption."""
 
     left: Pixels
     right: Pixels
@@ -46,64 +46,66 @@ class Pairing(NamedTuple):
 
 
 def contact_sheet(
-    path: Target,
+    path: PngTarget,
     columns: Sequence[Column],
     provenance: Provenance,
     title: str = "",
     footer: str = "",
-    apart: int = 0,
+    detached: int = 0,
 ) -> None:
-    """One row a source, one column a step; the last `apart` columns stand off to the right.
+    """Draw one row per source and one column per step; a gap sets the last `detached` columns off.
 
-    Captions may have several lines; every row leaves room for the longest.
+    Captions may have several lines.
     """
-    lines = max((caption.count("\n") + 1 for one in columns for caption in one.captions), default=0)
-    rows, row_height = len(columns[0].pixels), PITCH + lines * LINE
-    lefts = [at * PITCH + (0.3 if at >= len(columns) - apart else 0) for at in range(len(columns))]
+    captions = [caption for column in columns for caption in column.captions]
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    rows, row_height = len(columns[0].pixels), PITCH + lines * LINE_HEIGHT
+    gaps = [0.3 if k >= len(columns) - detached else 0 for k in range(len(columns))]
+    lefts = [k * PITCH + gap for k, gap in enumerate(gaps)]
     width = lefts[-1] + 1
 
-    # Words that run over the sheet's edge are broken into lines, and the sheet leaves room.
+    # Wrap the title and the footer to the width of the sheet.
     wrapped = {
         "title": textwrap.wrap(title, max(int(width * 15), 24)),
         "footer": textwrap.wrap(footer, max(int(width * 20), 28)),
     }
-    head = 0.2 + LINE * (1 + max(one.heading.count("\n") for one in columns))
+    head = 0.2 + LINE_HEIGHT * (1 + max(column.heading.count("\n") for column in columns))
     top = head + 0.21 * len(wrapped["title"])
     height = rows * row_height + 0.19 * len(wrapped["footer"]) + 0.08
     figure, axes = _canvas(width, -top, height)
-    heading, foot = ("\n".join(wrapped[part]) for part in ("title", "footer"))
+    heading, footer = ("\n".join(wrapped[part]) for part in ("title", "footer"))
     axes.text(0, -head - 0.02, heading, fontsize=8, color=INK, va="bottom", parse_math=False)
     for left, column in zip(lefts, columns, strict=True):
         axes.text(left + 0.5, -0.06, column.heading, fontsize=7, color=INK, ha="center")
         for row, image in enumerate(column.pixels):
-            _place(axes, image, left, row * row_height)
+            _draw_tile(axes, image, left, row * row_height)
             if column.captions:
                 below = row * row_height + 1.03
-                _small(axes, left + 0.5, below, column.captions[row])
+                _draw_caption(axes, left + 0.5, below, column.captions[row])
     below = rows * row_height + 0.02
-    axes.text(0, below, foot, fontsize=6.5, color=MUTED, va="top", parse_math=False)
-    save(figure, path, provenance)
+    axes.text(0, below, footer, fontsize=6.5, color=MUTED, va="top", parse_math=False)
+    save_png(figure, path, provenance)
 
 
 def closest_pairs(
     path: Path, blocks: Mapping[str, Sequence[Pairing]], provenance: Provenance
 ) -> None:
-    """Blocks side by side, each of pairs in rows of four, with the words of each pair under it."""
+    """Draw blocks of captioned pairs side by side, four pairs to a row."""
     pair_width, pair_height = 2.28, 1.28
-    block_width = ACROSS * pair_width + 0.4
-    most = max(len(pairs) for pairs in blocks.values())
-    height = -(-most // ACROSS) * pair_height
+    block_width = PAIRS_PER_ROW * pair_width + 0.4
+    longest = max(len(pairs) for pairs in blocks.values())
+    height = -(-longest // PAIRS_PER_ROW) * pair_height
     figure, axes = _canvas(len(blocks) * block_width - 0.4, -0.35, height)
-    for at, (title, pairs) in enumerate(blocks.items()):
-        left = at * block_width
+    for number, (title, pairs) in enumerate(blocks.items()):
+        left = number * block_width
         axes.text(left, -0.1, title, fontsize=9, color=INK, fontweight="bold")
         for index, pair in enumerate(pairs):
-            x = left + index % ACROSS * pair_width
-            y = index // ACROSS * pair_height
-            _place(axes, pair.left[0], x, y)
-            _place(axes, pair.right[0], x + 1.02, y)
-            _small(axes, x + 1.01, y + 1.03, pair.caption)
-    save(figure, path, provenance)
+            x = left + index % PAIRS_PER_ROW * pair_width
+            y = index // PAIRS_PER_ROW * pair_height
+            _draw_tile(axes, pair.left[0], x, y)
+            _draw_tile(axes, pair.right[0], x + 1.02, y)
+            _draw_caption(axes, x + 1.01, y + 1.03, pair.caption)
+    save_png(figure, path, provenance)
 
 
 def nearest_distances(
@@ -112,35 +114,34 @@ def nearest_distances(
     threshold: float,
     provenance: Provenance,
 ) -> None:
-    """Distances to the nearest training image: histograms, and the shares nearer than a distance.
+    """Draw histograms and cumulative shares of distances to the nearest training image.
 
-    Shares are on a logarithmic scale: what matters is the thin lower end.
+    Shares are on a logarithmic scale because the thin lower end matters.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
-    everything = np.concatenate(list(distances.values()))
-    edges = np.histogram_bin_edges(everything, bins=40)
+    edges = np.histogram_bin_edges(np.concatenate(list(distances.values())), bins=40)
     for (name, values), colour in zip(distances.items(), COLOURS, strict=False):
         shares = np.full(len(values), 1 / len(values))
         left.hist(values, edges, weights=shares, color=colour, alpha=0.45, label=name)
         ranked = np.sort(values)
-        reached = np.arange(1, len(ranked) + 1) / len(ranked)
-        right.step(ranked, reached, where="post", color=colour, linewidth=1.6, label=name)
+        cumulative = np.arange(1, len(ranked) + 1) / len(ranked)
+        right.step(ranked, cumulative, where="post", color=colour, linewidth=1.6, label=name)
     for axes in (left, right):
         axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
         axes.set_xlabel("cosine distance to the nearest training image")
-        plain_axes(axes)
+        style_axes(axes)
     left.set_ylabel("share of images")
     left.legend(frameon=False, fontsize=8)
     right.axhline(0.01, color=MUTED, linewidth=0.8, linestyle=":")
     right.set_yscale("log")
-    right.set_ylabel("share nearer than that")
+    right.set_ylabel("share at or below the distance")
     right.set_title("dashed: 1st percentile of held-out images", fontsize=8, color=MUTED)
-    save(figure, path, provenance)
+    save_png(figure, path, provenance)
 
 
 def _canvas(width: float, top: float, bottom: float) -> tuple[Figure, Axes]:
-    # One unit of these axes is the side of an image; y counts downwards.
+    # One unit of the axes is the side of an image; y points down.
     margin = 0.08
     span = width + 2 * margin, bottom - top + 2 * margin
     figure = new_figure(span[0] * TILE_INCHES, span[1] * TILE_INCHES)
@@ -152,16 +153,16 @@ def _canvas(width: float, top: float, bottom: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _place(axes: Axes, image: NDArray[np.uint8], left: float, top: float) -> None:
-    # An image (c h w) on the unit square whose upper left corner is given.
-    show(axes, image[None], extent=(left, left + 1, top + 1, top), aspect="auto")
+def _draw_tile(axes: Axes, image: NDArray[np.uint8], left: float, top: float) -> None:
+    # Draw an image (c h w) on the unit square with this upper left corner.
+    draw_image(axes, image[None], extent=(left, left + 1, top + 1, top), aspect="auto")
 
 
-def _small(axes: Axes, centre: float, top: float, words: str) -> None:
+def _draw_caption(axes: Axes, centre: float, top: float, caption: str) -> None:
     axes.text(
         centre,
         top,
-        words,
+        caption,
         fontsize=5.6,
         color=INK,
         ha="center",

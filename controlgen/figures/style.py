@@ -1,4 +1,4 @@
-"""What every plot is made with: Matplotlib without pyplot, so nothing is global."""
+"""Shared parts of all plots: Matplotlib without pyplot, so that nothing is global."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from controlgen.images import Target, grid, atomic_target
+from controlgen.images import PngTarget, atomic_target, grid
 from controlgen.types import Pixels
 
 INK, MUTED, PAPER = "#1f2933", "#7b8794", "#ffffff"
@@ -21,14 +21,14 @@ Provenance = Mapping[str, Any]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches."""
+    """Create an empty figure of `width` x `height` inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, target: Target, provenance: Provenance) -> None:
-    """Write a PNG that says what it is: `provenance` and `synthetic` become its text chunks."""
+def save_png(figure: Figure, target: PngTarget, provenance: Provenance) -> None:
+    """Write a PNG whose text chunks hold `synthetic` and `provenance`."""
     metadata = {"synthetic": "true"}
     for key, value in provenance.items():
         metadata[key] = value if isinstance(value, str) else json.dumps(value)
@@ -36,9 +36,9 @@ def save(figure: Figure, target: Target, provenance: Provenance) -> None:
         figure.savefig(output, format="png", metadata=metadata)
 
 
-def show(axes: Axes, sheet: Pixels, **placed: Any) -> None:
-    """Draw one image (1 c h w) pixel by pixel; `placed` is where, in imshow's own words."""
-    plane = sheet[0].transpose(1, 2, 0)
+def draw_image(axes: Axes, image: Pixels, **placement: Any) -> None:
+    """Draw one image (1 c h w) pixel by pixel; `placement` goes to `imshow`."""
+    plane = image[0].transpose(1, 2, 0)
     grey = plane.shape[2] == 1
     axes.imshow(
         plane[..., 0] if grey else plane,
@@ -46,23 +46,22 @@ def show(axes: Axes, sheet: Pixels, **placed: Any) -> None:
         vmin=0,
         vmax=255,
         interpolation="nearest",
-        **placed,
+        **placement,
     )
     axes.set_axis_off()
 
 
-def strip(axes: Axes, pixels: Pixels, columns: int, name: str) -> None:
-    """Draw images (n c h w) side by side, named at the left."""
-    # A short row is filled up with paper, so that columns stay under each other.
-    sheet = grid(pixels, columns, gap=1)
-    show(axes, sheet)
+def draw_strip(axes: Axes, pixels: Pixels, columns: int, name: str) -> None:
+    """Draw images (n c h w) side by side with `name` at the left."""
+    # `grid` pads a short row with blank cells, so that columns stay aligned.
+    draw_image(axes, grid(pixels, columns, gap=1))
     axes.text(
         -0.01, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=8, color=INK
     )
 
 
 def column_labels(axes: Axes, labels: Sequence[str], below: bool = False) -> None:
-    """Small labels over the columns of a strip, or values below them."""
+    """Write small labels above the columns of a strip, or values below them."""
     for index, label in enumerate(labels):
         axes.text(
             (index + 0.5) / len(labels),
@@ -76,8 +75,8 @@ def column_labels(axes: Axes, labels: Sequence[str], below: bool = False) -> Non
         )
 
 
-def plain_axes(axes: Axes) -> None:
-    """A light grid and no frame."""
+def style_axes(axes: Axes) -> None:
+    """Add a light grid; remove the top and right spines."""
     axes.grid(color="#e4e7eb", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -85,7 +84,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A centred moving mean over 2 % of the curve, shorter at its ends."""
+    """Return a centred moving mean over 2 % of the curve, with shorter windows at its ends."""
     half = max(len(values) // 100, 1)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))

@@ -1,1 +1,1 @@
-"""Measures, one a file: pure functions of arrays that know nothing of models, files or stages."""
+"""Metrics, one per file: pure functions of arrays, independent of models, files and stages."""

@@ -13,7 +13,7 @@ LEVELS = (2.5, 97.5)  # percentiles that enclose 95 %
 
 
 class Interval(NamedTuple):
-    """A mean, its 95 % bootstrap interval, and the number of independent sources behind it."""
+    """A mean, its 95 % bootstrap interval, and its number of independent sources."""
 
     mean: float
     low: float
@@ -21,44 +21,45 @@ class Interval(NamedTuple):
     n: int
 
 
-def interval(
+def mean_interval(
     values: NDArray[np.generic],
     seed: int,
     bootstraps: int = 1000,
     sources: NDArray[np.int64] | None = None,
 ) -> Interval:
-    """Mean of `values` (m) with its interval; the same seed gives the same interval.
+    """Mean of `values` (m) with its 95 % bootstrap interval; reproducible for a seed.
 
-    `sources` (m) says which source each value came from: values of one source are drawn together,
-    because they are not independent. Left out, every value is a source of its own.
-    Raises ValueError where there is nothing to average.
+    `sources` (m) numbers the source of each value: values of one source are resampled together,
+    because they are not independent. By default every value is its own source. Raises ValueError if
+    there are no values.
     """
     numbers = np.asarray(values, np.float64)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError("interval: needs a non-empty vector of values")
 
-    # Values of one source are summed first, so that a draw takes a source whole.
+    # Values of one source are summed first, so that a source is resampled as a whole.
     owners = np.arange(len(numbers)) if sources is None else sources
     _, positions = np.unique(owners, return_inverse=True)
     sums, counts = np.bincount(positions, numbers), np.bincount(positions)
 
-    # How often each source is drawn is all that a resampled mean needs.
-    drawn = resample_counts(len(sums), seed, bootstraps)
-    means = (drawn @ sums) / (drawn @ counts)
+    # A resampled mean needs only the number of times that each source is drawn.
+    resamples = resample_counts(len(sums), seed, bootstraps)
+    means = (resamples @ sums) / (resamples @ counts)
     low, high = np.percentile(means, LEVELS)
     return Interval(float(numbers.mean()), float(low), float(high), len(sums))
 
 
-def resampled(
+def statistic_interval(
     measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     sources: NDArray[np.int64],
     seed: int,
     bootstraps: int = 1000,
 ) -> Interval:
-    """A measure that is no mean, with its interval: items (m) of one source are drawn together.
+    """A statistic other than a mean, with its interval: items (m) of one source are resampled
+    together.
 
-    `measure` takes weights (draws m), how often each item counts, and answers one number a draw.
-    Raises ValueError where there is no item.
+    `measure` takes weights (draws m), the multiplicity of each item, and returns a number per draw.
+    Raises ValueError if there are no items.
     """
     if not len(sources):
         raise ValueError("resampled: needs at least one item")
@@ -72,7 +73,7 @@ def resampled(
 def resample_counts(n: int, seed: int, bootstraps: int) -> NDArray[np.float64]:
     """How often each of n sources appears in each bootstrap draw: (bootstraps n), rows sum to n.
 
-    Read-only, and kept for the next measure of the same n: drawing costs more than averaging.
+    Read-only and cached: drawing costs more than averaging.
     """
     draws = stream(seed, "bootstrap", n)
     counts = draws.multinomial(n, np.full(n, 1 / n), size=bootstraps).astype(np.float64)

@@ -1,11 +1,11 @@
-"""Are probabilities right? Ranking, squared error and reliability of scores of yes-or-no events."""
+"""Calibration of probabilities of binary events: ranking, squared error, reliability."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.metrics.bootstrap import LEVELS, Interval, interval, resample_counts
+from controlgen.metrics.bootstrap import LEVELS, Interval, mean_interval, resample_counts
 from controlgen.types import Indices
 
 BINS = 10  # of equal width, in which predicted and observed shares are compared
@@ -14,7 +14,7 @@ Events = NDArray[np.bool_]
 
 
 class Bin(NamedTuple):
-    """Scores in low..high: how many, their mean, and the share of events with its interval."""
+    """Scores in low..high: their number, their mean, and the share of events with its interval."""
 
     low: float
     high: float
@@ -24,11 +24,12 @@ class Bin(NamedTuple):
 
 
 def auroc(scores: Values, events: Events, weights: Values | None = None) -> Values:
-    """Chance that an event scores above a non-event, ties half: one number a row of weights (b).
+    """Area under the ROC curve per row of weights (b): P(event scores above non-event), ties
+    half.
 
     The Mann-Whitney statistic (Bamber 1975, "The area above the ordinal dominance graph and the
-    area below the receiver operating characteristic graph"). `weights` (b n) count items; left out,
-    one row of ones. NaN where a row counts no event, or nothing else.
+    area below the receiver operating characteristic graph"). `weights` (b n) count items; by
+    default one row of ones. NaN if a row has no event or no non-event.
     """
     counts = np.ones((1, len(scores))) if weights is None else np.asarray(weights, np.float64)
     order = np.argsort(scores, kind="stable")
@@ -45,18 +46,18 @@ def auroc(scores: Values, events: Events, weights: Values | None = None) -> Valu
 def auroc_interval(
     scores: Values, events: Events, sources: Indices, seed: int, bootstraps: int = 1000
 ) -> Interval | None:
-    """AUROC with its 95 % bootstrap interval over whole sources; None where one outcome is missing.
+    """AUROC with its 95 % bootstrap interval over sources; None if one outcome is missing.
 
-    Draws that hold one outcome only are left out.
+    Draws with one outcome only are ignored.
     """
     value = float(auroc(scores, events)[0]) if len(scores) else float("nan")
     if not np.isfinite(value):
         return None
     _, owners = np.unique(sources, return_inverse=True)
     n = int(owners.max()) + 1
-    drawn = auroc(scores, events, resample_counts(n, seed, bootstraps)[:, owners])
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.percentile(drawn, LEVELS) if len(drawn) else (value, value)
+    resampled = auroc(scores, events, resample_counts(n, seed, bootstraps)[:, owners])
+    resampled = resampled[np.isfinite(resampled)]
+    low, high = np.percentile(resampled, LEVELS) if len(resampled) else (value, value)
     return Interval(value, float(low), float(high), n)
 
 
@@ -68,19 +69,20 @@ def brier(scores: Values, events: Events) -> float:
 def reliability(
     scores: Values, events: Events, sources: Indices, seed: int, bootstraps: int = 1000
 ) -> list[Bin]:
-    """Mean score and observed share in ten bins of equal width; empty ones are left out."""
+    """Mean score and observed share in ten bins of equal width; empty bins are omitted."""
     places = _places(scores)
     rows = []
     for place in np.unique(places):
         some = places == place
-        observed = interval(events[some], seed, bootstraps, sources[some])
+        observed = mean_interval(events[some], seed, bootstraps, sources[some])
         mean = float(np.mean(scores[some], dtype=np.float64))
         rows.append(Bin(place / BINS, (place + 1) / BINS, int(some.sum()), mean, observed))
     return rows
 
 
 def expected_calibration_error(scores: Values, events: Events) -> float:
-    """Mean gap of predicted and observed share over the bins, weighted by their items, 0..1.
+    """Mean gap between predicted and observed share over the bins, weighted by their items,
+    0..1.
 
     Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian
     binning", equation 2 with ten bins of equal width.

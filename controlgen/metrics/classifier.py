@@ -1,6 +1,6 @@
-"""Judges of pixels: what any judge is, and the small classifier of real images that is one.
+"""Judges of images: the interface, and a small classifier trained on real images.
 
-A judge scores results and never teaches anything.
+A judge scores results and never takes part in a training.
 """
 
 import math
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controlgen.errors import Incompatible
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.rng import torch_stream
 from controlgen.types import Dataset, Indices, Pixels
 from controlgen.utils.parallel import single_threaded_torch
 
 WIDTHS = (16, 32, 64)
 HIDDEN = 128
-SHIFT = 2  # pixels an image is moved at most, each way, while the judge learns
+SHIFT = 2  # pixels; the largest shift of training images in each direction
 PEAK_RATE = 1e-2
 BATCH = 256
-MIN_STEPS = 40  # an epoch, where the data are few
-CHUNK = 1000  # images judged at once
+MIN_STEPS = 40  # per epoch, for small data sets
+CHUNK = 1000  # images per batch of predictions
 
 
 class LabelledDataset(Dataset, Protocol):
@@ -34,7 +34,7 @@ class LabelledDataset(Dataset, Protocol):
 
 
 class Judge(Protocol):
-    """Says how likely each of `classes` classes is."""
+    """Predicts the probabilities of `classes` classes."""
 
     @property
     def classes(self) -> int: ...
@@ -44,8 +44,8 @@ class Judge(Protocol):
         ...
 
 
-def read_right(judge: Judge, dataset: LabelledDataset) -> NDArray[np.bool_]:
-    """Whether the judge reads each image of a whole labelled set as labelled: (n)."""
+def is_correct(judge: Judge, dataset: LabelledDataset) -> NDArray[np.bool_]:
+    """Whether the judge predicts the label of each image of a labelled set: (n)."""
     right = [np.empty(0, np.bool_)]
     for start in range(0, len(dataset), CHUNK):
         indices = np.arange(start, min(start + CHUNK, len(dataset)))
@@ -54,14 +54,14 @@ def read_right(judge: Judge, dataset: LabelledDataset) -> NDArray[np.bool_]:
     return np.concatenate(right)
 
 
-def sources_of(dataset: Dataset, indices: Indices) -> NDArray[np.int64]:
-    """Number of the source of each image: (n). Where a set tells none, each image is its own."""
+def source_ids(dataset: Dataset, indices: Indices) -> NDArray[np.int64]:
+    """The number of each image's source: (n). Without sources, each image is its own."""
     groups = getattr(dataset, "groups", None)
     return np.asarray(indices if groups is None else groups(indices), np.int64)
 
 
 class ClassifierJudge:
-    """Class probabilities of pixels, as `train_judge` learned them."""
+    """Class probabilities of pixels, as trained by `train_judge`."""
 
     def __init__(self, network: nn.Module, channels: int, classes: int) -> None:
         self._network = network
@@ -69,7 +69,9 @@ class ClassifierJudge:
         self.classes = classes
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Pixels (n c h w) -> (n classes), rows sum to 1. Raises Incompatible on other channels."""
+        """Pixels (n c h w) -> (n classes), rows sum to 1. Raises Incompatible for other
+        channels.
+        """
         if pixels.shape[1] != self.channels:
             raise Incompatible(
                 f"judge: learned {self.channels}-channel images, got {pixels.shape[1]} channels"
@@ -77,20 +79,20 @@ class ClassifierJudge:
         rows = [np.empty((0, self.classes), np.float32)]
         with torch.no_grad():
             for start in range(0, len(pixels), CHUNK):
-                logits = self._network(to_unit(pixels[start : start + CHUNK]))
+                logits = self._network(to_signed_float(pixels[start : start + CHUNK]))
                 rows.append(logits.softmax(1).numpy())
         return np.concatenate(rows)
 
     def accuracy(self, dataset: LabelledDataset) -> float:
-        """Share of a whole labelled set that it reads as labelled."""
-        return float(read_right(self, dataset).mean())
+        """Share of a labelled set that is predicted as labelled."""
+        return float(is_correct(self, dataset).mean())
 
 
 def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge:
-    """Teach a judge on labelled real images by Adam under a one-cycle schedule (Smith, 2018).
+    """Train a judge on labelled real images with Adam and a one-cycle schedule (Smith, 2018).
 
     Images are shifted by up to two pixels. The same seed gives the same judge on one machine, with
-    any number of threads; the last bit in which these differ would grow over the steps.
+    any number of threads; differences in the last bit would grow over the steps.
     """
     with single_threaded_torch():
         return _taught(dataset, epochs, seed)
@@ -98,7 +100,7 @@ def train_judge(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJ
 
 def _taught(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge:
     everything = np.arange(len(dataset))
-    images = to_unit(dataset.pixels(everything))
+    images = to_signed_float(dataset.pixels(everything))
     labels = torch.from_numpy(dataset.labels(everything))
     channels, classes = images.shape[1], int(labels.max()) + 1
     network = _network(channels, classes, torch_stream(seed, "judge weights"))
@@ -115,7 +117,7 @@ def _taught(dataset: LabelledDataset, epochs: int, seed: int) -> ClassifierJudge
             order = torch.randperm(len(images), generator=torch_stream(seed, "judge order", epoch))
         chosen = order[position * batch : (position + 1) * batch]
 
-        # A plain step of cross-entropy on shifted images.
+        # A step of cross-entropy on shifted images.
         adam.param_groups[0]["lr"] = _rate((step + 1) / steps)
         loss = functional.cross_entropy(network(_shifted(images[chosen], draws)), labels[chosen])
         adam.zero_grad(set_to_none=True)
@@ -132,7 +134,7 @@ def _rate(done: float) -> float:
 
 
 def _shifted(images: Tensor, draws: torch.Generator) -> Tensor:
-    # Each image moves by its own whole number of pixels; black comes in at the edges.
+    # Each image is shifted by a whole number of pixels; the edges are filled with black.
     n, channels, height, width = images.shape
     framed = functional.pad(images, [SHIFT] * 4, value=-1.0)
     moves = torch.randint(0, 2 * SHIFT + 1, (2, n, 1), generator=draws)

@@ -1,8 +1,8 @@
-"""Frechet distance between two feature sets seen as Gaussians (Dowson and Landau, 1982).
+"""Frechet distance between two feature sets as Gaussians (Dowson and Landau, 1982).
 
-Lower is better, 0 at best, without an upper end. With Inception's 2048 features this is FID (Heusel
-et al., 2017, equation 6); with any other extractor it is to be named after it (`metrics.names`). It
-is biased upwards at small n: compare only numbers made with equal n.
+Lower is better, 0 at best, unbounded. With Inception's 2048 features this is FID (Heusel et al.,
+2017, equation 6); with another extractor it is named after it (`metrics.naming`). It is biased
+upwards at small n: compare only values at equal n.
 """
 
 from collections.abc import Iterable
@@ -31,14 +31,15 @@ def frechet_distance(a: Rows, b: Rows) -> float:
 
 
 def frechet_interval(a: Rows, b: Rows) -> Interval:
-    """The Frechet distance of rows a (n d) and b (m d), with its 95 % interval; n is the smaller.
+    """The Frechet distance of rows a (n d) and b (m d), with its 95 % interval; n is the
+    smaller.
 
-    The interval is of the distance *at this n*: it says how far another sample of the same size
-    would fall, and does not remove the bias. By the infinitesimal jackknife (Jaeckel 1972): how
-    much the distance changes with each row's weight is known in closed form. Simulated samples fall
-    inside 0.93 to 0.98 of the time, at n < d too; 0.99 between sets of one distribution, where the
-    interval is 1.4 times too wide, and 0.9 with heavy tails. Its lower end stops at 0. Raises
-    ValueError as `frechet_distance` does.
+    The interval is of the distance *at this n*: the spread of other samples of the same size,
+    without removing the bias. By the infinitesimal jackknife (Jaeckel 1972): the derivative of the
+    distance by each row's weight is known in closed form. Its coverage in simulations is 0.93 to
+    0.98, at n < d too; 0.99 between sets of one distribution, where the interval is 1.4 times too
+    wide, and 0.9 with heavy tails. Its lower end stops at 0. Raises ValueError as
+    `frechet_distance` does.
     """
     _check(a, b)
     shift, root_a, root_b = _mean(a) - _mean(b), _root(a), _root(b)
@@ -47,10 +48,10 @@ def frechet_interval(a: Rows, b: Rows) -> Interval:
 
     # The best transport takes a centred row x of a to x W W', W = R_b' U shared^(-1/2), and b back
     # with V in place of U. Directions without variance on either side carry nothing.
-    kept = shared > shared[0] * len(shared) * np.finfo(np.float64).eps
-    scale = np.sqrt(shared[kept])
-    variance = _variance(a, shift, root_b.T @ (u[:, kept] / scale))
-    variance += _variance(b, -shift, root_a.T @ (vt[kept].T / scale))
+    significant = shared > shared[0] * len(shared) * np.finfo(np.float64).eps
+    scale = np.sqrt(shared[significant])
+    variance = _variance(a, shift, root_b.T @ (u[:, significant] / scale))
+    variance += _variance(b, -shift, root_a.T @ (vt[significant].T / scale))
 
     n = min(len(a), len(b))
     reach = half_width(float(np.sqrt(variance)), n)
@@ -59,7 +60,7 @@ def frechet_interval(a: Rows, b: Rows) -> Interval:
 
 @dataclass(frozen=True)
 class Moments:
-    """All that a Frechet distance needs of n rows: mean (d) and sum of centred products (d d)."""
+    """The sufficient statistics of n rows: mean (d) and sum of centred products (d d)."""
 
     n: int
     mean: Floats
@@ -76,8 +77,8 @@ class Moments:
 def merged(a: Moments, b: Moments) -> Moments:
     """The moments of both sets of rows together.
 
-    The pairwise update of Chan, Golub and LeVeque 1979, which subtracts no large numbers.
-    Raises ValueError where the feature sizes differ.
+    The pairwise update of Chan, Golub and LeVeque 1979, which subtracts no large numbers. Raises
+    ValueError if the feature sizes differ.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"merged: feature sizes {len(a.mean)} and {len(b.mean)} differ")
@@ -87,10 +88,10 @@ def merged(a: Moments, b: Moments) -> Moments:
 
 
 def moments(blocks: Iterable[Rows]) -> Moments:
-    """The moments of many blocks of rows (n d), seen once and one at a time, in float64.
+    """The moments of an iterable of blocks of rows (n d), in float64.
 
-    Memory holds one block and d x d numbers, whatever n is. A block may be of any length. Raises
-    ValueError where there is no row at all.
+    Memory holds one block and d x d numbers, whatever n is. Blocks may have any length. Raises
+    ValueError if there are no rows.
     """
     total: Moments | None = None
     for block in blocks:
@@ -169,5 +170,5 @@ def _root_of(covariance: Floats) -> Floats:
     # R with R'R = covariance, from its eigenvectors. Eigenvalues that are rounding are left out:
     # their square roots would be a thousand times larger than what they add to the trace.
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
+    significant = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return np.asarray(np.sqrt(values[significant])[:, None] * vectors[:, significant].T)

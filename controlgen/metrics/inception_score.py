@@ -1,9 +1,9 @@
-"""Inception Score: are images clear, and are all classes there? By any classifier's word.
+"""Inception Score: are images clear and all classes present? With any classifier.
 
 Salimans et al. 2016, section 4: exp(E KL(p(y|x) || p(y))). Higher is better, from 1 to the number
-of classes. It never looks at real images, so it cannot see that samples look like none of them; it
-is biased downwards at small n. The published scale is Inception-v3's ImageNet classes: by another
-judge the number is to be named after the judge.
+of classes. It ignores real images, so it cannot detect samples that resemble none of them; it is
+biased downwards at small n. The published scale is that of Inception-v3's ImageNet classes: with
+another classifier the score is named after it.
 """
 
 from itertools import pairwise
@@ -15,7 +15,7 @@ from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.jackknife import half_width, jackknife_error
 
 Floats = NDArray[np.float64]
-ROWS = 64  # looked at together
+ROWS = 64  # rows per block
 TINY = np.finfo(np.float64).tiny
 
 

@@ -1,9 +1,9 @@
-"""How well images made from features return what was asked: one number an item, except R^2."""
+"""Metrics of images generated from target features: one value per item, except R^2."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.types import Features, Latents, Pixels
 
 TINY = 1e-12
@@ -18,14 +18,14 @@ def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 def paired_cosine(
     asked: NDArray[np.floating], obtained: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Cosine, -1..1, of each row asked (n d) with the row obtained for it: (n)."""
+    """Cosine, -1..1, of each target row (n d) with the row obtained for it: (n)."""
     products = np.einsum("nd,nd->n", asked.astype(np.float64), obtained.astype(np.float64))
     lengths = np.linalg.norm(asked, axis=1) * np.linalg.norm(obtained, axis=1)
     return np.asarray(products / np.maximum(lengths, TINY))
 
 
 def recall_at_1(asked: Features, obtained: Features) -> NDArray[np.float64]:
-    """1 where the nearest of the n asked features (n d) by cosine is its own, else 0: (n)."""
+    """1 if the nearest of the n target features (n d) by cosine is the item's own, else 0: (n)."""
     nearest = (unit_rows(obtained) @ unit_rows(asked).T).argmax(1)
     return np.asarray(nearest == np.arange(len(asked)), np.float64)
 
@@ -54,9 +54,10 @@ def weighted_r2(
 def weighted_correlation(
     x: NDArray[np.floating], y: NDArray[np.floating], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Pearson's correlation of x (n) and y (n) by weights (draws n): (draws), 0 where one is flat.
+    """Pearson's correlation of x (n) and y (n) by weights (draws n): (draws), 0 if one is
+    constant.
 
-    Counts as weights give what repeated items would.
+    Integer weights have the same effect as repeated items.
     """
     a, b = x - np.mean(x, dtype=np.float64), y - np.mean(y, dtype=np.float64)
     n = weights.sum(1)
@@ -67,8 +68,8 @@ def weighted_correlation(
     return np.asarray(np.where(scale > TINY, spread[0] / np.maximum(scale, TINY), 0.0))
 
 
-def shell_norm(latents: Latents) -> NDArray[np.float64]:
-    """|z| / sqrt(size) of each latent: (n); near 1 for the normal latents a generator knows."""
+def relative_latent_norm(latents: Latents) -> NDArray[np.float64]:
+    """|z| / sqrt(size) of each latent: (n); near 1 for standard normal latents."""
     return np.asarray(
         np.linalg.norm(latents.astype(np.float64), axis=1) / np.sqrt(latents.shape[1])
     )
@@ -76,7 +77,7 @@ def shell_norm(latents: Latents) -> NDArray[np.float64]:
 
 def pixel_error(asked: Pixels, obtained: Pixels) -> NDArray[np.float64]:
     """Mean squared pixel difference of each pair, in the networks' range -1..1: (n), 0..4."""
-    difference = to_unit(asked) - to_unit(obtained)
+    difference = to_signed_float(asked) - to_signed_float(obtained)
     return np.asarray(difference.square().flatten(1).mean(1).numpy(), np.float64)
 
 
@@ -85,5 +86,5 @@ def orthogonal_cosine(
 ) -> NDArray[np.float64]:
     """Cosine of rows before and after (n d), each row's direction (n d) projected out: (n)."""
     axes = unit_rows(directions).astype(np.float64)
-    kept = [rows - (rows * axes).sum(1, keepdims=True) * axes for rows in (before, after)]
-    return paired_cosine(kept[0], kept[1])
+    projected = [rows - (rows * axes).sum(1, keepdims=True) * axes for rows in (before, after)]
+    return paired_cosine(projected[0], projected[1])

@@ -1,8 +1,8 @@
-"""Standard errors by leaving rows out: for measures whose bootstrap draws would be biased.
+"""Standard errors by the jackknife, for metrics whose bootstrap draws would be biased.
 
-A bootstrap draw holds about two rows in three, so a measure that is biased at small n is more
-biased in every draw and its percentiles lie beside the estimate. Leaving one part out at a time
-changes n alike in all parts, and the bias cancels in their spread (Efron and Stein 1981).
+A bootstrap draw holds about two rows in three, so a metric that is biased at small n is more biased
+in every draw, and its percentiles miss the estimate. Leaving out one part at a time changes n
+equally in all parts, and the bias cancels in their spread (Efron and Stein 1981).
 """
 
 import numpy as np

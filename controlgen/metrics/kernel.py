@@ -1,7 +1,7 @@
 """Kernel distance: unbiased MMD^2 with a cubic kernel, the KID of Binkowski et al. (2018).
 
-Lower is better; 0 is expected of equal distributions, and a little less than 0 can be found. There
-is no upper end. The name KID is Inception's (`metrics.names`).
+Lower is better; 0 is expected for equal distributions, and slightly negative values occur. It is
+unbounded. The name KID belongs to Inception's features (`metrics.naming`).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def cubic_kernel(a: Rows, b: Rows) -> Floats:
     """k(x, y) = (x.y / d + 1)^3 for all rows of a (n d) and b (m d): (n m)."""
     left = np.asarray(a, np.float64)
     right = left if a is b else np.asarray(b, np.float64)
-    table: Floats = left @ right.T  # half as much work where both are one
+    table: Floats = left @ right.T  # half the work if both are the same
     table /= a.shape[1]
     table += 1
     cube = table * table
@@ -39,13 +39,16 @@ def kernel_distance(a: Rows, b: Rows, seed: int, bootstraps: int = 1000) -> Inte
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"kernel_distance: needs two rows a side, got {len(a)} and {len(b)}")
-    drawn = with_estimate(len(a), seed, bootstraps), with_estimate(len(b), seed + 1, bootstraps)
-    means = pair_means(cubic_kernel, a, b, *drawn)
+    counts = (
+        bootstrap_counts(len(a), seed, bootstraps),
+        bootstrap_counts(len(b), seed + 1, bootstraps),
+    )
+    means = pair_means(cubic_kernel, a, b, *counts)
     values = means.within_a + means.within_b - 2 * means.across
-    return estimate_of(values, min(len(a), len(b)))
+    return bootstrap_interval(values, min(len(a), len(b)))
 
 
-def estimate_of(values: Floats, n: int) -> Interval:
+def bootstrap_interval(values: Floats, n: int) -> Interval:
     """The first of the values (1 + B) with the 95 % that the others, its draws, enclose.
 
     A draw that holds one row alone has no pair and no value (NaN): it is left out, and can happen
@@ -58,7 +61,7 @@ def estimate_of(values: Floats, n: int) -> Interval:
     return Interval(float(values[0]), float(low), float(high), n)
 
 
-def with_estimate(n: int, seed: int, bootstraps: int) -> Floats:
+def bootstrap_counts(n: int, seed: int, bootstraps: int) -> Floats:
     """Bootstrap counts (1 + bootstraps, n) whose first row draws every row exactly once.
 
     That row makes the estimate itself, in the same pass as its draws.
@@ -82,9 +85,9 @@ def pair_means(kernel: Kernel, a: Rows, b: Rows, drawn_a: Floats, drawn_b: Float
     a draw holds one row alone, and so no pair.
     """
     same = []
-    for rows, drawn in ((a, drawn_a), (b, drawn_b)):
-        pairs = drawn.sum(1) ** 2 - np.square(drawn).sum(1)
-        same.append(_within(kernel, rows, drawn) / np.where(pairs > 0, pairs, np.nan))
+    for rows, counts in ((a, drawn_a), (b, drawn_b)):
+        pairs = counts.sum(1) ** 2 - np.square(counts).sum(1)
+        same.append(_within(kernel, rows, counts) / np.where(pairs > 0, pairs, np.nan))
     crossed = np.zeros(len(drawn_a))
     for i in _blocks(len(a)):
         for j in _blocks(len(b)):
@@ -92,9 +95,9 @@ def pair_means(kernel: Kernel, a: Rows, b: Rows, drawn_a: Floats, drawn_b: Float
     return PairMeans(same[0], same[1], crossed / (drawn_a.sum(1) * drawn_b.sum(1)))
 
 
-def _within(kernel: Kernel, rows: Rows, drawn: Floats) -> Floats:
+def _within(kernel: Kernel, rows: Rows, counts: Floats) -> Floats:
     # Sum over ordered pairs of different rows, from the tables on and above the diagonal.
-    total = np.zeros(len(drawn))
+    total = np.zeros(len(counts))
     for i in _blocks(len(rows)):
         own = rows[i]
         for j in _blocks(len(rows)):
@@ -103,7 +106,7 @@ def _within(kernel: Kernel, rows: Rows, drawn: Floats) -> Floats:
             table = kernel(own, own if i == j else rows[j])
             if i == j:
                 np.fill_diagonal(table, 0)
-            share = _weighted(table, drawn[:, i], drawn[:, j])
+            share = _weighted(table, counts[:, i], counts[:, j])
             total += share if i == j else 2 * share
     return total
 

@@ -1,4 +1,6 @@
-"""A judge for few images of many copies: a linear probe on frozen features, by source."""
+"""A judge for small data sets with many copies: a linear probe on frozen features, split by
+source.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,16 +13,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from controlgen.errors import DataError
-from controlgen.metrics.classifier import LabelledDataset, sources_of
+from controlgen.metrics.classifier import LabelledDataset, source_ids
 from controlgen.rng import stream
 from controlgen.types import Features, Indices, Pixels
 
-STRENGTHS = tuple(10.0**power for power in range(-5, 1))  # C: larger trusts the images more
+STRENGTHS = tuple(10.0**power for power in range(-5, 1))  # values of C: larger is less regularised
 FOLDS = 5
 LEARNED_FROM = 10_000  # training images at most, drawn by seed
 ITERATIONS = 2_000
 CHUNK = 1_000  # images embedded at once
-Split = tuple[Indices, Indices]  # what is learned from, and what is held out
+Split = tuple[Indices, Indices]  # training part and held-out part
 
 
 class Embedding(Protocol):
@@ -30,8 +32,8 @@ class Embedding(Protocol):
 
 
 @dataclass(frozen=True)
-class Strength:
-    """C, its mean log-likelihood on held-out sources (at most 0), and the share it reads right."""
+class Regularization:
+    """C, its mean log-likelihood on held-out sources (at most 0), and its accuracy."""
 
     value: float
     likelihood: float
@@ -39,14 +41,14 @@ class Strength:
 
 
 class Probe:
-    """Class probabilities of pixels, as `train_probe` learned them from features.
+    """Class probabilities of pixels, as trained by `train_probe` on features.
 
-    `strength` is the C that was chosen, with its cross-validated scores; `images` and `sources`
-    count what was learned from.
+    `strength` is the selected C with its cross-validated scores; `images` and `sources` count the
+    training data.
     """
 
     def __init__(
-        self, space: Embedding, model: Pipeline, strength: Strength, images: int, sources: int
+        self, space: Embedding, model: Pipeline, strength: Regularization, images: int, sources: int
     ) -> None:
         self._space = space
         self._model = model
@@ -65,43 +67,42 @@ class Probe:
 
 
 def train_probe(dataset: LabelledDataset, space: Embedding, seed: int) -> Probe:
-    """Teach multinomial logistic regression on standardised features of labelled real images.
+    """Train multinomial logistic regression on standardised features of labelled real images.
 
-    Its strength C is the one of the highest mean log-likelihood in cross-validation whose folds
-    never part the images of one source (`dataset.groups`); of equals, the smallest. Learns from at
-    most 10 000 images, drawn by seed.
-    Raises DataError where the labels are not 0..k-1 with k at least 2, or where a class is of one
-    source, so that nothing of it could be learned and held out.
+    C has the highest mean log-likelihood in cross-validation whose folds never split the images of
+    one source (`dataset.groups`); ties go to the smallest. At most 10 000 images, drawn by seed,
+    are used. Raises DataError if the labels are not 0..k-1 with k at least 2, or if a class has a
+    single source, which cannot be both trained on and held out.
     """
     some = np.sort(stream(seed, "probe").permutation(len(dataset))[:LEARNED_FROM])
-    labels, sources = dataset.labels(some), sources_of(dataset, some)
+    labels, sources = dataset.labels(some), source_ids(dataset, some)
     folds = _folds(labels, sources)
     parts = [some[start : start + CHUNK] for start in range(0, len(some), CHUNK)]
     features = np.concatenate([space.embed(dataset.pixels(part)) for part in parts])
 
-    # Ties go to the smaller C, which trusts single images less.
-    tried = [_tried(features, labels, folds, value) for value in STRENGTHS]
-    best = max(tried, key=lambda one: (one.likelihood, -one.value))
+    # Ties go to the smaller C, which relies less on single images.
+    candidates = [_evaluate_strength(features, labels, folds, value) for value in STRENGTHS]
+    best = max(candidates, key=lambda candidate: (candidate.likelihood, -candidate.value))
     model = _model(best.value).fit(features, labels)
     return Probe(space, model, best, len(some), len(np.unique(sources)))
 
 
 def _folds(labels: NDArray[np.int64], sources: NDArray[np.int64]) -> list[Split]:
-    # Folds are balanced by class, so that each class can be learned whatever is held out.
+    # Folds are balanced by class, so that each class can be learned in every split.
     classes = np.unique(labels)
     if len(classes) < 2 or not np.array_equal(classes, np.arange(len(classes))):
         raise DataError(
             f"probe: needs labels 0..k-1 of at least two classes, found {classes.tolist()}; "
             'set evaluate.judge = "none" to do without a judge'
         )
-    counts = [len(np.unique(sources[labels == one])) for one in classes]
+    counts = [len(np.unique(sources[labels == label])) for label in classes]
     refused = DataError(
         f"probe: sources of the classes are {counts}, too few to learn from some and hold out "
         'others; add images of other sources or set evaluate.judge = "none"'
     )
     if min(counts) < 2:
         raise refused
-    # Where every image is its own source, the plain cut parts none either, and is faster.
+    # If every image is its own source, the plain split is equivalent and faster.
     count = min(FOLDS, *counts)
     folds: list[Split]
     if len(np.unique(sources)) == len(sources):
@@ -113,17 +114,17 @@ def _folds(labels: NDArray[np.int64], sources: NDArray[np.int64]) -> list[Split]
     return folds
 
 
-def _tried(
+def _evaluate_strength(
     features: Features, labels: NDArray[np.int64], folds: list[Split], value: float
-) -> Strength:
-    # Every image is held out once; a probability of zero is kept from ending in infinity.
+) -> Regularization:
+    # Every image is held out once; probabilities of zero are clipped to avoid infinity.
     table = np.empty((len(labels), int(labels.max()) + 1))
     for learned, held_out in folds:
         model = _model(value).fit(features[learned], labels[learned])
         table[held_out] = model.predict_proba(features[held_out])
     true = np.maximum(table[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
     right = table.argmax(1) == labels
-    return Strength(value, float(np.log(true).mean()), float(right.mean()))
+    return Regularization(value, float(np.log(true).mean()), float(right.mean()))
 
 
 def _model(value: float) -> Pipeline:

@@ -1,9 +1,9 @@
-"""Which known modes has a generator found? Stacked-MNIST's thousand, a toy's blobs, classes.
+"""Mode coverage: which known modes does a generator produce? Stacked MNIST, mixtures, classes.
 
 Metz et al. 2017 (Unrolled GAN), section 3.3: the number of modes with at least one sample (higher
 is better, at most k) and KL(generated || real) over modes in nats (lower is better, 0 at best).
-Both depend on n: n samples of a perfect generator miss some modes and have a KL of about
-(k - 1) / 2n, so what it would score at this n is part of the answer.
+Both depend on n: n samples of a perfect generator miss some modes and have a KL of about (k - 1) /
+2n, so the score of a perfect generator at this n is part of the result.
 """
 
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from controlgen.metrics.jackknife import half_width, jackknife_error
 from controlgen.rng import stream
 
 STACKED = 1000  # modes of three stacked digits
-DRAWS = 200  # perfect generators that are scored for the floor
+DRAWS = 200  # perfect generators behind the floor
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """`seen` of `modes` modes in n samples, and KL(generated || real) in nats.
+    """`covered` of `modes` modes in n samples, and KL(generated || real) in nats.
 
-    `perfect_seen` and `perfect_kl` are the means over perfect generators, at the same n.
+    `perfect_seen` and `perfect_kl` are the means over perfect generators at the same n.
     """
 
     n: int
     modes: int
-    seen: int
+    covered: int
     kl: Interval
     perfect_seen: float
     perfect_kl: float
 
 
-def stacked_calls(digits: NDArray[np.integer]) -> NDArray[np.int64]:
+def stacked_mnist_modes(digits: NDArray[np.integer]) -> NDArray[np.int64]:
     """Digits 0..9 of three channels (n 3) -> mode 0..999 (n): 100 first + 10 second + third.
 
     Raises ValueError on other shapes or numbers.
@@ -46,13 +46,13 @@ def stacked_calls(digits: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray(digits.astype(np.int64) @ np.array([100, 10, 1]))
 
 
-def blob_calls(
+def mixture_modes(
     points: NDArray[np.floating], centres: NDArray[np.floating], spread: float, within: float = 3.0
 ) -> NDArray[np.int64]:
-    """The blob (0..k - 1) each point (n d) lies in, or -1 in none: (n).
+    """The component (0..k - 1) of each point (n d), or -1 for none: (n).
 
-    A point counts where it lies at most `within` deviations `spread` from its nearest centre (k d),
-    the high-quality samples of Srivastava et al. 2017 (VEEGAN), section 4.1.
+    A point counts if it lies within `within` deviations `spread` of its nearest centre (k d), the
+    high-quality samples of Srivastava et al. 2017 (VEEGAN), section 4.1.
     """
     apart = np.linalg.norm(points[:, None] - centres[None], axis=2)
     nearest = apart.argmin(1)
@@ -65,11 +65,12 @@ def mode_coverage(
     modes: int = STACKED,
     shares: NDArray[np.floating] | None = None,
 ) -> ModeCoverage:
-    """Modes found in the calls (n), each 0..modes - 1, against real `shares` (modes) or equal ones.
+    """Modes covered by the calls (n), each 0..modes - 1, against real `shares` (modes) or equal
+    ones.
 
-    The 95 % interval of KL is the jackknife's (it keeps the bias at this n) and stops at 0.
-    Raises ValueError below two calls, on calls out of range, and where shares are not positive and
-    of sum 1 (a mode without a real image would make KL infinite: leave it out).
+    The 95 % interval of KL is the jackknife's (it keeps the bias at this n) and stops at 0. Raises
+    ValueError below two calls, for calls out of range, and for shares that are not positive with
+    sum 1 (a mode without a real image would make KL infinite: leave it out).
     """
     if len(calls) < 2 or calls.min() < 0 or calls.max() >= modes:
         raise ValueError(f"mode_coverage: needs two calls or more, all in 0..{modes - 1}")
@@ -80,23 +81,23 @@ def mode_coverage(
     counts = np.bincount(calls, minlength=modes).astype(np.float64)
     divergence = float(_kl(counts / n, real))
 
-    # Leaving out any call of one mode gives the same value, so it is computed once a mode.
+    # Leaving out any call of one mode gives the same value, so it is computed once per mode.
     terms, logs = xlogy(counts, counts) - xlogy(counts, real), np.zeros(modes)
-    found = np.flatnonzero(counts)
-    fewer = counts[found] - 1
-    logs[found] = terms.sum() - terms[found] + xlogy(fewer, fewer) - xlogy(fewer, real[found])
+    covered = np.flatnonzero(counts)
+    fewer = counts[covered] - 1
+    logs[covered] = terms.sum() - terms[covered] + xlogy(fewer, fewer) - xlogy(fewer, real[covered])
     left_out = np.repeat(logs / (n - 1) - np.log(n - 1), counts.astype(np.int64))
     reach = half_width(jackknife_error(left_out), n)
 
     # Perfect generators draw from the real shares.
-    drawn = stream(seed, "perfect modes", n).multinomial(n, real / real.sum(), size=DRAWS)
+    perfect = stream(seed, "perfect modes", n).multinomial(n, real / real.sum(), size=DRAWS)
     return ModeCoverage(
         n=n,
         modes=modes,
-        seen=len(found),
+        covered=len(covered),
         kl=Interval(divergence, max(divergence - reach, 0.0), divergence + reach, n),
-        perfect_seen=float((drawn > 0).sum(1).mean()),
-        perfect_kl=float(_kl(drawn / n, real).mean()),
+        perfect_seen=float((perfect > 0).sum(1).mean()),
+        perfect_kl=float(_kl(perfect / n, real).mean()),
     )
 
 

@@ -1,7 +1,7 @@
-"""What a number may be called: published names belong to one extractor each.
+"""Names of metrics: published names belong to one extractor each.
 
 FID and KID are Inception-v3's 2048 pooled features, the Inception Score its classes, CMMD is CLIP
-ViT-L/14 at 336 pixels. The same formula on other features is another number, and is named after its
+ViT-L/14 at 336 pixels. The same formula on other features is another metric, and is named after its
 extractor.
 """
 
@@ -12,12 +12,12 @@ FEW = 2048  # images below which a Frechet distance is mostly bias
 
 def frechet_name(extractor: str, size: int) -> str:
     """ "FID" for Inception-v3's 2048 features alone, else "FD-<extractor>"."""
-    return _named("FID", "FD", extractor, size)
+    return _metric_name("FID", "FD", extractor, size)
 
 
 def kernel_name(extractor: str, size: int) -> str:
     """ "KID" for Inception-v3's 2048 features alone, else "KD-<extractor>"."""
-    return _named("KID", "KD", extractor, size)
+    return _metric_name("KID", "KD", extractor, size)
 
 
 def inception_score_name(extractor: str) -> str:
@@ -45,12 +45,12 @@ def few_images(n: int, size: int) -> str | None:
     return f"{problem}; compare equal n only, and see the kernel distance (KID) and CMMD"
 
 
-def _named(published: str, short: str, extractor: str, size: int) -> str:
-    whole = extractor == INCEPTION and size == INCEPTION_SIZE
-    return published if whole else f"{short}-{_sized(extractor, size)}"
+def _metric_name(published: str, short: str, extractor: str, size: int) -> str:
+    standard = extractor == INCEPTION and size == INCEPTION_SIZE
+    return published if standard else f"{short}-{_sized(extractor, size)}"
 
 
 def _sized(extractor: str, size: int) -> str:
-    # Other layers of Inception tell their size, because the network alone would not tell them.
+    # Other layers of Inception add their size, because the network alone would be ambiguous.
     other_layer = extractor == INCEPTION and size != INCEPTION_SIZE
     return f"{extractor}-{size}" if other_layer else extractor

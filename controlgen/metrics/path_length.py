@@ -1,14 +1,14 @@
-"""Perceptual path length: how far an image moves when its latent moves a little.
+"""Perceptual path length: the change of an image for a small step of its latent.
 
 Karras et al. 2019 (StyleGAN), section 4.1: E d(G(p(t)), G(p(t + epsilon))) / epsilon^2 along a path
-p between two latents. *Lower is better* (a smoother latent space), from 0, without an upper end;
-some libraries declare the opposite. A generator of one image scores 0, so it is to be read beside a
-measure of variety. The number depends on the distance and on the path: compare equal ones only.
+p between two latents. *Lower is better* (a smoother latent space), from 0, unbounded; some
+libraries declare the opposite. A generator of one image scores 0, so it is read together with a
+measure of diversity. The value depends on the distance and on the path: compare equal ones only.
 
-Latents here have lengths that mean something, so the path keeps them: it goes round, and its length
-goes evenly from one end's to the other's. Scaling latents to length one first would ask the
-generator about latents it never saw. Images stay floating point: eight bits would round the small
-steps away.
+The length of latents is meaningful here, so the path preserves it: it is an arc whose length
+changes evenly from one end's to the other's. Scaling latents to unit length first would evaluate
+the generator at latents outside its training distribution. Images stay floating point: eight bits
+would round small steps to nothing.
 """
 
 from collections.abc import Callable
@@ -16,28 +16,28 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 
 LOWER_IS_BETTER = True
 EPSILON = 1e-4
-DISCARD = (0.01, 0.99)  # the share of lengths below and above which they are left out
+DISCARD = (0.01, 0.99)  # quantiles of lengths that are discarded
 BATCH = 64  # pairs of images at once
-STRAIGHT = 1e-6  # sine of the angle below which two directions are taken for one line
+STRAIGHT = 1e-6  # sine of the angle below which two directions count as one line
 
 Floats = NDArray[np.float64]
 Path = Callable[[Floats, Floats, Floats], Floats]  # start (n z), end (n z), position (n 1) -> (n z)
 Images = NDArray[np.floating]  # whatever the generator gives and the distance takes, (n ...)
 
 
-def turning(start: Floats, end: Floats, position: Floats) -> Floats:
-    """The point at `position` (n 1), 0..1, of the round way from start (n z) to end (n z).
+def slerp(start: Floats, end: Floats, position: Floats) -> Floats:
+    """The point at `position` (n 1), 0..1, of the arc from start (n z) to end (n z).
 
-    Directions turn evenly (Shoemake 1985); lengths change evenly. Where both point the same way the
-    way is straight. Raises ValueError for opposite or zero latents, between which no way is
+    Directions rotate evenly (Shoemake 1985); lengths change evenly. Parallel latents are connected
+    by a straight line. Raises ValueError for opposite or zero latents, between which no arc is
     shortest.
     """
     lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (start, end)]
-    if not all((one > 0).all() for one in lengths):
+    if not all((lengths_of_side > 0).all() for lengths_of_side in lengths):
         raise ValueError("turning: a latent of length zero has no direction")
     a, b = start / lengths[0], end / lengths[1]
     cosine = np.clip((a * b).sum(1, keepdims=True), -1, 1)
@@ -55,10 +55,10 @@ def turning(start: Floats, end: Floats, position: Floats) -> Floats:
     return np.asarray((first * a + second * b) * length)
 
 
-def straight(start: Floats, end: Floats, position: Floats) -> Floats:
-    """The point at `position` (n 1), 0..1, of the straight way from start (n z) to end (n z).
+def lerp(start: Floats, end: Floats, position: Floats) -> Floats:
+    """The point at `position` (n 1), 0..1, of the line from start (n z) to end (n z).
 
-    It passes latents shorter than either end: right for mapped latents (the paper's w), not for
+    It passes latents shorter than either end: right for mapped latents (the paper's w), wrong for
     normal ones.
     """
     return np.asarray(start + (end - start) * position)
@@ -71,7 +71,7 @@ def path_lengths(
     end: NDArray[np.floating],
     positions: NDArray[np.floating],
     epsilon: float = EPSILON,
-    path: Path = turning,
+    path: Path = slerp,
 ) -> Floats:
     """Length of each small step, d(G(p(t)), G(p(t + epsilon))) / epsilon^2: (n), from 0.
 
@@ -99,14 +99,13 @@ def path_lengths(
 def path_length(
     lengths: Floats, seed: int, discard: tuple[float, float] | None = DISCARD
 ) -> Interval:
-    """Mean of path lengths (n) with its interval; `n` counts those that are kept.
+    """Mean of path lengths (n) with its interval; `n` counts the lengths that are used.
 
-    As published, lengths beyond the two quantiles of `discard` are left out: a jump makes one
-    length enormous and the mean would be its alone. None keeps all.
-    Raises ValueError where there is nothing to average.
+    As published, lengths beyond the two quantiles of `discard` are left out: a single jump would
+    dominate the mean. None uses all. Raises ValueError if no length is left.
     """
     if discard is not None and len(lengths):
         low = np.quantile(lengths, discard[0], method="lower")
         high = np.quantile(lengths, discard[1], method="higher")
         lengths = lengths[(lengths >= low) & (lengths <= high)]
-    return interval(lengths, seed)
+    return mean_interval(lengths, seed)

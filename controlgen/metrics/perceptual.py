@@ -1,8 +1,8 @@
-"""How different two images look: distances between feature maps instead of pixels.
+"""Perceptual distance of two images: between feature maps instead of pixels.
 
 Equation 1 of Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
-Metric", with every channel weight 1. Their LPIPS has weights learned from people's judgements, on
-AlexNet or VGG: PD-efficientnet-lite0 is not LPIPS, and its numbers do not compare with LPIPS's.
+Metric", with every channel weight 1. Their LPIPS has weights learned from human judgements, on
+AlexNet or VGG: PD-efficientnet-lite0 is not LPIPS, and its values are not comparable.
 `open_distance` opens either.
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from controlgen.errors import Incompatible
-from controlgen.features import EfficientNetLite0, Lpips
+from controlgen.features import EfficientNetLite0Config, LpipsConfig
 from controlgen.features.base import TorchSpace
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.types import Pixels
 
 NAME = "PD-efficientnet-lite0"
@@ -24,10 +24,10 @@ TINY = 1e-10  # added to lengths, so that a vector of zeros stays zero
 BATCH = 64  # pairs at once
 
 
-def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+def feature_map_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """Feature maps (n c h w) of both sides, layer by layer -> distances (n), 0..4.
 
-    Channel vectors are scaled to length one at every position; their squared difference is summed
+    Channel vectors are scaled to unit length at every position; their squared difference is summed
     over channels, averaged over positions and then over layers.
     """
     layers = []
@@ -38,10 +38,10 @@ def layered_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 class ImageDistance:
-    """A perceptual distance under its own name, of images pair by pair.
+    """A named perceptual distance between pairs of images.
 
-    `between` maps two sides of Images (n 1|3 h w) to distances (n) through `network`, whose device
-    they go to.
+    `between` maps two sides of Images (n 1|3 h w) to distances (n) through `network`, on its
+    device.
     """
 
     def __init__(
@@ -62,49 +62,49 @@ class ImageDistance:
         rows = [np.empty(0)]
         for first in range(0, len(a), BATCH):
             part = slice(first, first + BATCH)
-            rows.append(self._rows(to_unit(a[part]), to_unit(b[part])))
+            rows.append(self._rows(to_signed_float(a[part]), to_signed_float(b[part])))
         return np.concatenate(rows)
 
     def image_distance(
         self, a: NDArray[np.floating], b: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """The same of Images (n c h w) in -1..1 that were not rounded to bytes: (n)."""
+        """The distance between Images (n c h w) in -1..1 without rounding to bytes: (n)."""
         return self._rows(*(torch.from_numpy(np.asarray(side, np.float32)) for side in (a, b)))
 
     def _rows(self, *sides: Tensor) -> NDArray[np.float64]:
         device = next(self._network.parameters()).device
         with torch.no_grad():
-            found = self._between(*(side.to(device) for side in sides))
-        return np.asarray(found.double().cpu().numpy())
+            distances = self._between(*(side.to(device) for side in sides))
+        return np.asarray(distances.double().cpu().numpy())
 
 
 class PerceptualDistance(ImageDistance):
     """PD-efficientnet-lite0: the five stages of ImageNet's EfficientNet-Lite0, at 1/2 to 1/32.
 
-    Images of any size are brought to `image_size` first, by the feature space's own preprocessing.
-    Building one reads the weights: open it once. Raises what the feature space raises.
+    Images of any size are resized to `image_size` first, by the feature space's own preprocessing.
+    Construction reads the weights: create it once. Raises what the feature space raises.
     """
 
     def __init__(self, image_size: int = 128) -> None:
-        self._space: TorchSpace = EfficientNetLite0(image_size=image_size).open()
+        self._space: TorchSpace = EfficientNetLite0Config(image_size=image_size).open()
         super().__init__(
             NAME,
             self._space.network,
-            lambda a, b: layered_distance(self.maps(a), self.maps(b)),
+            lambda a, b: feature_map_distance(self.maps(a), self.maps(b)),
         )
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Images (n 1|3 h w) in -1..1 -> five feature maps (n c h w), differentiable."""
         self._space.network.to(images.device)
         network: object = self._space.network
-        found: list[Tensor] = network.forward_intermediates(  # type: ignore[attr-defined]
+        maps: list[Tensor] = network.forward_intermediates(  # type: ignore[attr-defined]
             self._space.preprocessing.apply(images), intermediates_only=True
         )
-        return found
+        return maps
 
 
-def open_distance(lpips: Lpips | None, image_size: int = 128) -> ImageDistance:
-    """LPIPS where it is asked for, else PD-efficientnet-lite0. Raises what opening either does."""
+def open_distance(lpips: LpipsConfig | None, image_size: int = 128) -> ImageDistance:
+    """LPIPS if it is configured, else PD-efficientnet-lite0. Raises what opening either raises."""
     if lpips is None:
         return PerceptualDistance(image_size)
     network = lpips.open()

@@ -1,8 +1,8 @@
-"""Are samples among the real images, and real images among the samples? By balls of neighbours.
+"""Precision, recall, density and coverage by nearest neighbours.
 
 Improved precision and recall (Kynkaanniemi et al. 2019, equations 1 and 2) and density and coverage
 (Naeem et al. 2020, section 3). Higher is better for all four. Precision, recall and coverage lie in
-0..1; density is expected to be 1 for equal distributions and can be more. All depend on n and on
+0..1; density is expected to be 1 for equal distributions and can be larger. All depend on n and on
 the number of neighbours: compare equal ones only.
 """
 
@@ -12,23 +12,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.metrics.bootstrap import Interval, interval
+from controlgen.metrics.bootstrap import Interval, mean_interval
 
 Rows = NDArray[np.floating]
 Floats = NDArray[np.float64]
-TABLE = 2**23  # distances held at once (64 MB)
-ROUNDING = 1e-12  # of the largest squared length: closer squared distances are the same
+TABLE = 2**23  # distances in memory at once (64 MB)
+ROUNDING = 1e-12  # relative to the largest squared length: closer squared distances count as equal
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares of samples among real images (likeness), of real images among samples (variety)."""
+    """Share of samples near real images (precision), share of real images near samples (recall)."""
 
     precision: Interval
     recall: Interval
 
 
 class DensityCoverage(NamedTuple):
-    """How many real balls hold a sample, per neighbour; share of real balls that hold a sample."""
+    """Mean number of real balls per sample and neighbour; share of real balls that contain a
+    sample.
+    """
 
     density: Interval
     coverage: Interval
@@ -37,31 +39,32 @@ class DensityCoverage(NamedTuple):
 def precision_recall(
     real: Rows, generated: Rows, seed: int, neighbours: int = 3, bootstraps: int = 1000
 ) -> PrecisionRecall:
-    """Share of generated rows (m d) in a ball of a real row (n d), and the other way round.
+    """Share of generated rows (m d) in a ball of a real row (n d), and vice versa.
 
-    A ball reaches to its centre's k-th nearest other row of the same set. Each number's interval
-    draws the rows that are asked about, and leaves the balls as they are.
-    Raises ValueError where the sizes differ or a set has no more rows than neighbours.
+    A ball reaches to its centre's k-th nearest other row of the same set. Each interval resamples
+    the tested rows with fixed balls. Raises ValueError if the sizes differ or a set has no more
+    rows than neighbours.
     """
     real, generated = _centred(real, generated, neighbours)
     limit = _tolerance(real, generated)
     balls = [_radii(rows, neighbours) + limit for rows in (real, generated)]
-    inside, found = np.zeros(len(generated), np.bool_), np.zeros(len(real), np.bool_)
+    inside, covered = np.zeros(len(generated), np.bool_), np.zeros(len(real), np.bool_)
     for part, table in _tables(real, generated):
         inside |= (table <= balls[0][part, None]).any(0)
-        found[part] = (table <= balls[1]).any(1)
+        covered[part] = (table <= balls[1]).any(1)
     return PrecisionRecall(
-        interval(inside, seed, bootstraps), interval(found, seed + 1, bootstraps)
+        mean_interval(inside, seed, bootstraps), mean_interval(covered, seed + 1, bootstraps)
     )
 
 
 def density_coverage(
     real: Rows, generated: Rows, seed: int, neighbours: int = 5, bootstraps: int = 1000
 ) -> DensityCoverage:
-    """Mean number of real balls a generated row (m d) lies in over k, and share of balls (n) hit.
+    """Mean number of real balls per generated row (m d) over k, and share of balls (n) that are
+    hit.
 
-    Balls are of real rows alone, so an outlier among the samples adds nothing. Intervals and errors
-    as in `precision_recall`.
+    Only real rows have balls, so an outlier among the samples adds nothing. Intervals and errors as
+    in `precision_recall`.
     """
     real, generated = _centred(real, generated, neighbours)
     radii = _radii(real, neighbours) + _tolerance(real, generated)
@@ -71,13 +74,14 @@ def density_coverage(
         counts += within.sum(0)
         hit[part] = within.any(1)
     return DensityCoverage(
-        interval(counts / neighbours, seed, bootstraps), interval(hit, seed + 1, bootstraps)
+        mean_interval(counts / neighbours, seed, bootstraps),
+        mean_interval(hit, seed + 1, bootstraps),
     )
 
 
 def _radii(rows: Floats, neighbours: int) -> Floats:
-    # Squared, of the balls around rows (n d). The nearest row of the same set is the row itself, so
-    # its k-th neighbour stands at k.
+    # Squared radii of the balls around rows (n d). The nearest row of the same set is the row
+    # itself, so its k-th neighbour has index k.
     tables = (table for _, table in _tables(rows, rows))
     return np.concatenate(
         [np.partition(table, neighbours, axis=1)[:, neighbours] for table in tables]
@@ -85,8 +89,8 @@ def _radii(rows: Floats, neighbours: int) -> Floats:
 
 
 def _tables(a: Floats, b: Floats) -> Iterator[tuple[slice, Floats]]:
-    # Squared distances of some rows of a at a time to all rows of b: |x|^2 + |y|^2 - 2 x.y. Where
-    # that is one product of a set with itself, half of it is computed.
+    # Squared distances of some rows of a at a time to all rows of b: |x|^2 + |y|^2 - 2 x.y. For a
+    # product of a set with itself, half of it is computed.
     lengths = np.square(a).sum(1), np.square(b).sum(1)
     height = max(TABLE // len(b), 1)
     for start in range(0, len(a), height):
@@ -99,7 +103,7 @@ def _tables(a: Floats, b: Floats) -> Iterator[tuple[slice, Floats]]:
 
 
 def _centred(real: Rows, generated: Rows, neighbours: int) -> tuple[Floats, Floats]:
-    # Distances do not change by moving both sets, and small numbers keep their digits.
+    # Distances are translation invariant, and small numbers keep their digits.
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
         raise ValueError(
             f"precision_recall: needs rows of equal size, got {real.shape}, {generated.shape}"

@@ -1,4 +1,4 @@
-"""Judges of a text-and-image space: reading by sentences, and what lies in it linearly."""
+"""Scores of a text-and-image space: zero-shot classification, and linear regression."""
 
 from collections.abc import Sequence
 
@@ -33,15 +33,17 @@ def zero_shot_accuracy(
     pixels: Pixels,
     labels: NDArray[np.integer],
 ) -> float:
-    """Share of images (n c h w) read right, 0..1; `labels` (n) judge and nothing else."""
+    """Share of images (n c h w) classified correctly, 0..1; `labels` (n) are used for scoring
+    only.
+    """
     return float((zero_shot_predictions(space, prompts, pixels) == labels).mean())
 
 
 def linear_r2(features: Features, values: Floats) -> Floats:
-    """How much of each value is linear in the features: R^2 (k), fitted on the first half.
+    """R^2 of each value from a linear map of the features: (k), fitted on the first half.
 
-    `features` (n d), `values` (n k). Ridge with its penalty chosen by leave-one-out; judged on the
-    second half, where 1 is exact, 0 is the mean and less is worse than that.
+    `features` (n d), `values` (n k). Ridge with its penalty chosen by leave-one-out; scored on the
+    second half: 1 is exact, 0 is the mean, negative is worse than the mean.
     """
     half = len(features) // 2
     scores = []

@@ -28,8 +28,10 @@ KERNEL = 4  # of the strided convolutions
 GAIN = math.sqrt(2)  # of layers before a ReLU
 
 
-class DCGANNetwork(BaseConfig):
-    """Widths from the 4x4 stage up; each doubles the resolution once, the last on to the image."""
+class DCGANConfig(BaseConfig):
+    """Widths from the 4x4 stage upwards; each doubles the resolution once, the last one to the
+    image.
+    """
 
     kind: Literal["dcgan"] = "dcgan"
     widths: tuple[int, ...] = (512, 256, 128, 64)
@@ -76,7 +78,7 @@ class Linear(_Layer):
         return functional.linear(x, self.weight, self.bias)
 
 
-class Same(_Layer):
+class Conv3x3(_Layer):
     """A 3x3 convolution at one resolution: (n c h w) -> (n c h w)."""
 
     def __init__(self, width: int, gain: float, rng: torch.Generator) -> None:
@@ -86,7 +88,7 @@ class Same(_Layer):
         return functional.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=1)
 
 
-class Halve(_Layer):
+class DownConv(_Layer):
     """A strided convolution: (n i 2h 2w) -> (n o h w)."""
 
     def __init__(self, inputs: int, outputs: int, gain: float, rng: torch.Generator) -> None:
@@ -97,7 +99,7 @@ class Halve(_Layer):
         return functional.conv2d(x, weight, bias, stride=2, padding=1)
 
 
-class Double(_Layer):
+class UpConv(_Layer):
     """A transposed convolution of stride 2: (n i h w) -> (n o 2h 2w)."""
 
     def __init__(self, inputs: int, outputs: int, gain: float, rng: torch.Generator) -> None:
@@ -116,12 +118,12 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 
 class _Network(nn.Module):
-    """What generator and critic share: layers of one resolution, and the working dtype."""
+    """Shared by generator and critic: layers per resolution, and the working dtype."""
 
-    def __init__(self, spec: DCGANNetwork, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: DCGANConfig, rng: torch.Generator, bf16: bool) -> None:
         super().__init__()
         self.same = nn.ModuleList(
-            nn.ModuleList(Same(width, GAIN, rng) for _ in range(spec.blocks))
+            nn.ModuleList(Conv3x3(width, GAIN, rng) for _ in range(spec.blocks))
             for width in spec.widths
         )
         self.spec = spec
@@ -135,26 +137,26 @@ class _Network(nn.Module):
 class Generator(_Network):
     """Latents (n z) float32 -> Images (n c h w) float32 in -1..1."""
 
-    def __init__(self, spec: DCGANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: DCGANConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, rng, bf16)
         self.project = Linear(spec.latent_size, spec.widths[0] * BASE**2, GAIN, rng)
         self.doublings = nn.ModuleList(
-            Double(low, high, GAIN, rng) for low, high in itertools.pairwise(spec.widths)
+            UpConv(low, high, GAIN, rng) for low, high in itertools.pairwise(spec.widths)
         )
-        self.to_image = Double(spec.widths[-1], channels * spec.patch**2, 1.0, rng)
+        self.to_image = UpConv(spec.widths[-1], channels * spec.patch**2, 1.0, rng)
         self.latent_size = spec.latent_size
 
     def first_layer(self) -> Tensor:
-        """A (16 c, z): a move of the latent by v moves `first_activation` by exactly A v."""
+        """A (16 c, z): moving the latent by v moves `first_activation` by exactly A v."""
         return self.project.weight
 
     def first_activation(self, latents: Tensor) -> Tensor:
         """Latents (n z) -> their projection (n c 4 4), affine, before any ReLU."""
-        made: Tensor = self.project(latents).unflatten(1, (self.spec.widths[0], BASE, BASE))
-        return made
+        activation: Tensor = self.project(latents).unflatten(1, (self.spec.widths[0], BASE, BASE))
+        return activation
 
     def first_stage(self, latents: Tensor) -> Tensor:
-        """Latents (n z) -> float32 activations (n c 4 4) where the 4x4 stage ends."""
+        """Latents (n z) -> float32 activations (n c 4 4) at the end of the 4x4 stage."""
         return self._refined(self.first_activation(latents), 0)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -176,18 +178,18 @@ class Generator(_Network):
 class Critic(_Network):
     """Images (n c h w) float32 -> scores (n) float32; mirrors the generator, without a norm."""
 
-    def __init__(self, spec: DCGANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: DCGANConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, rng, bf16)
         gain = math.sqrt(2 / (1 + SLOPE**2))
         widths = (*spec.widths, channels * spec.patch**2)
         self.halvings = nn.ModuleList(
-            Halve(high, low, gain, rng) for low, high in itertools.pairwise(widths)
+            DownConv(high, low, gain, rng) for low, high in itertools.pairwise(widths)
         )
         self.linear = Linear(spec.widths[0] * BASE**2, 1, 1.0, rng)
 
     def forward(self, images: Tensor) -> Tensor:
         x = functional.pixel_unshuffle(images, self.spec.patch)
-        # From the image down: halve the resolution, refine.
+        # From the image down: halve the resolution, then refine.
         for level in range(len(self.spec.widths) - 1, -1, -1):
             x = self.halvings[level](self._typed(x, level + 1))
             x = self._typed(functional.leaky_relu(x, SLOPE), level)

@@ -1,7 +1,8 @@
-"""Fully connected networks, for points and very small images: the toys of the GAN literature.
+"""Fully connected networks for points and very small images: the toy problems of the literature.
 
-Hidden layers with leaky ReLU of slope 0.2 in both networks, no norm, a linear end: a coordinate may
-leave -1..1. Weights start normal with gain sqrt(2 / 1.04) / sqrt(fan_in) (He et al. 2015).
+Hidden layers with leaky ReLU of slope 0.2 in both networks, no normalisation, a linear output: a
+coordinate may leave -1..1. Weights start normal with gain sqrt(2 / 1.04) / sqrt(fan_in) (He et al.
+2015).
 """
 
 import itertools
@@ -19,7 +20,7 @@ SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
 
 
-class MLPNetwork(BaseConfig):
+class MLPConfig(BaseConfig):
     """`depth` hidden layers of `width` units each; a point of the plane is one pixel of two
     channels.
     """
@@ -44,8 +45,8 @@ class _Linear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, gain: float, rng: torch.Generator) -> None:
         super().__init__()
-        drawn = torch.randn(outputs, inputs, generator=rng)
-        self.weight = nn.Parameter(drawn * (gain / math.sqrt(inputs)))
+        weights = torch.randn(outputs, inputs, generator=rng)
+        self.weight = nn.Parameter(weights * (gain / math.sqrt(inputs)))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,10 +54,10 @@ class _Linear(nn.Module):
 
 
 class _Network(nn.Module):
-    """Hidden layers, and the linear one that ends them in fp32."""
+    """Hidden layers and a linear output layer in fp32."""
 
     def __init__(
-        self, spec: MLPNetwork, inputs: int, outputs: int, rng: torch.Generator, bf16: bool
+        self, spec: MLPConfig, inputs: int, outputs: int, rng: torch.Generator, bf16: bool
     ) -> None:
         super().__init__()
         sizes = [inputs, *[spec.width] * spec.depth]
@@ -68,7 +69,7 @@ class _Network(nn.Module):
         self.bf16 = bf16
 
     def _entered(self, x: Tensor) -> Tensor:
-        # What the first hidden layer makes of (n inputs), before its ReLU.
+        # The output of the first hidden layer for (n inputs), before its ReLU.
         first: Tensor = self.hidden[0](x.to(torch.bfloat16 if self.bf16 else torch.float32))
         return first
 
@@ -83,13 +84,13 @@ class _Network(nn.Module):
 class Generator(_Network):
     """Latents (n z) float32 -> Images (n c h w) float32, around -1..1."""
 
-    def __init__(self, spec: MLPNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: MLPConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         self.shape = (channels, spec.image_size, spec.image_size)
         super().__init__(spec, spec.latent_size, math.prod(self.shape), rng, bf16)
         self.latent_size = spec.latent_size
 
     def first_layer(self) -> Tensor:
-        """A (width z): a move of the latent by v moves `first_activation` by exactly A v."""
+        """A (width z): moving the latent by v moves `first_activation` by exactly A v."""
         weight: Tensor = self.hidden[0].weight  # type: ignore[assignment]
         return weight
 
@@ -98,7 +99,7 @@ class Generator(_Network):
         return self._entered(latents)
 
     def first_stage(self, latents: Tensor) -> Tensor:
-        """Latents (n z) -> float32 activations (n width) behind the first ReLU."""
+        """Latents (n z) -> float32 activations (n width) after the first ReLU."""
         return functional.leaky_relu(self._entered(latents), SLOPE).float()
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class Generator(_Network):
 class Critic(_Network):
     """Images (n c h w) float32 -> scores (n) float32."""
 
-    def __init__(self, spec: MLPNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: MLPConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, channels * spec.image_size**2, 1, rng, bf16)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """R3GAN's generator and critic (Huang et al., NeurIPS 2024, arXiv:2501.05441, config E).
 
-Written from the paper's formulas. Any number of image channels, sizes 32 to 256. `patch` > 1 puts
-a pixel-shuffle stem at the image end (patch x patch pixels become channels), so that the costly
-full-resolution stage disappears: the member that two CPU cores can train.
+Written from the paper's formulas. Any number of image channels, sizes 32 to 256. `patch` > 1 adds a
+pixel-shuffle stem at the image end (patch x patch pixels become channels) and thereby removes the
+costly full-resolution stage, so that two CPU cores can train the network.
 """
 
 import math
@@ -21,8 +21,8 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))
 BASE = 4  # resolution at which the generator starts and the critic ends
 
 
-class R3GANNetwork(BaseConfig):
-    """Widths from the 4x4 stage up; the number of stages and the patch fix the image size."""
+class R3GANConfig(BaseConfig):
+    """Widths from the 4x4 stage upwards; the number of stages and the patch set the image size."""
 
     kind: Literal["r3gan"] = "r3gan"
     widths: tuple[int, ...] = (768, 768, 768, 768)
@@ -41,11 +41,13 @@ class R3GANNetwork(BaseConfig):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """As of any Spec, but the published network names no latent map: such runs keep names."""
-        kept = super().identity()
+        """Without `latent_map` if it is the published one, so that older runs keep their
+        fingerprints.
+        """
+        settings = super().identity()
         if self.latent_map == "learned":
-            del kept["latent_map"]
-        return kept
+            del settings["latent_map"]
+        return settings
 
     @property
     def image_size(self) -> int:
@@ -99,7 +101,7 @@ class Linear(nn.Module):
         return functional.linear(x, self.weight)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + conv1x1(C->2C), lrelu, grouped conv3x3, lrelu, conv1x1(2C->C); starts as identity."""
 
     def __init__(self, width: int, group_size: int, gain: float, rng: torch.Generator) -> None:
@@ -120,15 +122,17 @@ class Block(nn.Module):
 
 
 class _Stages(nn.Module):
-    """What generator and critic share: one list of blocks per resolution, and the working dtype."""
+    """Shared by generator and critic: a list of blocks per resolution, and the working dtype."""
 
-    def __init__(self, spec: R3GANNetwork, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: R3GANConfig, rng: torch.Generator, bf16: bool) -> None:
         super().__init__()
-        # Fixup-like: the first two convolutions of a block shrink with the depth, L^(-1/4).
+        # As in Fixup, the first two convolutions of a block shrink with the depth, L^(-1/4).
         depth = spec.blocks * len(spec.widths)
         gain = GAIN * depth ** (-1 / 4)
         self.stages = nn.ModuleList(
-            nn.ModuleList(Block(width, spec.group_size, gain, rng) for _ in range(spec.blocks))
+            nn.ModuleList(
+                ResidualBlock(width, spec.group_size, gain, rng) for _ in range(spec.blocks)
+            )
             for width in spec.widths
         )
         self.spec = spec
@@ -142,25 +146,25 @@ class _Stages(nn.Module):
         return x
 
     def _transitions(self, rng: torch.Generator, upward: bool) -> nn.ModuleDict:
-        made = nn.ModuleDict()
+        transitions = nn.ModuleDict()
         for level, (low, high) in enumerate(
             zip(self.spec.widths, self.spec.widths[1:], strict=False)
         ):
             if low != high:
                 pair = (low, high) if upward else (high, low)
-                made[str(level)] = Conv(*pair, 1, 1.0, rng)
-        return made
+                transitions[str(level)] = Conv(*pair, 1, 1.0, rng)
+        return transitions
 
 
 class Generator(_Stages):
     """Latents (n z) float32 -> Images (n c h w) float32, about -1..1 (no tanh: may overshoot).
 
     Over tens of thousands of steps of small batches, Adam makes the linear map of the latent nearly
-    singular: few latent directions are seen, and what there is to show lies in jumps. A `fixed` map
-    stays as it was drawn, so that every direction goes on being seen.
+    singular: few latent directions have an effect, and images change in jumps. A `fixed` map keeps
+    its initial weights, so that every direction keeps its effect.
     """
 
-    def __init__(self, spec: R3GANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: R3GANConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, rng, bf16)
         self.basis = _normal(spec.widths[0], BASE, BASE, std=1.0, rng=rng)
         self.linear = Linear(spec.latent_size, spec.widths[0], rng)
@@ -170,26 +174,26 @@ class Generator(_Stages):
         self.latent_size = spec.latent_size
 
     def first_layer(self) -> Tensor:
-        """A (c z): a move of the latent by v moves `first_activation` by a change of norm |A v|.
+        """A (c z): moving the latent by v moves `first_activation` by a change of norm |A v|.
 
         A = diag(|B_c|) W: channel c is its 4x4 basis B_c, of Frobenius norm |B_c|, times (W z)_c.
         """
-        made: Tensor = self.basis.flatten(1).norm(dim=1)[:, None] * self.linear.weight
-        return made
+        weights: Tensor = self.basis.flatten(1).norm(dim=1)[:, None] * self.linear.weight
+        return weights
 
     def first_activation(self, latents: Tensor) -> Tensor:
-        """Latents (n z) -> what the first layer alone makes of them (n c 4 4): no bias, linear."""
-        # A learned 4x4 map is scaled channel by channel by a linear map of the latent.
-        made: Tensor = self.basis * self.linear(latents)[:, :, None, None]
-        return made
+        """Latents (n z) -> the output of the first layer alone (n c 4 4): no bias, linear."""
+        # A learned 4x4 map is scaled per channel by a linear map of the latent.
+        activation: Tensor = self.basis * self.linear(latents)[:, :, None, None]
+        return activation
 
     def first_stage(self, latents: Tensor) -> Tensor:
-        """Latents (n z) -> float32 activations (n c 4 4) where the 4x4 stage ends."""
+        """Latents (n z) -> float32 activations (n c 4 4) at the end of the 4x4 stage."""
         return self._stage(self.first_activation(latents), 0)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = self.first_stage(latents)
-        # Each further stage: change width where it changes, double the resolution, refine.
+        # Each further stage: change the width if needed, double the resolution, refine.
         for level in range(1, len(self.spec.widths)):
             if (name := str(level - 1)) in self.transitions:
                 x = self.transitions[name](x)
@@ -200,7 +204,7 @@ class Generator(_Stages):
 class Critic(_Stages):
     """Images (n c h w) float32 -> scores (n) float32; mirrors the generator."""
 
-    def __init__(self, spec: R3GANNetwork, channels: int, rng: torch.Generator, bf16: bool) -> None:
+    def __init__(self, spec: R3GANConfig, channels: int, rng: torch.Generator, bf16: bool) -> None:
         super().__init__(spec, rng, bf16)
         width = spec.widths[0]
         self.from_image = Conv(channels * spec.patch**2, spec.widths[-1], 1, 1.0, rng)
@@ -210,7 +214,7 @@ class Critic(_Stages):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.from_image(functional.pixel_unshuffle(images, self.spec.patch))
-        # From the largest stage down: refine, halve the resolution, change width where it changes.
+        # From the largest stage down: refine, halve the resolution, change the width if needed.
         for level in range(len(self.spec.widths) - 1, 0, -1):
             x = downsample(self._stage(x, level))
             if (name := str(level - 1)) in self.transitions:

@@ -1,4 +1,4 @@
-"""What every adversarial objective offers to the training loop."""
+"""The interface of adversarial objectives to the training loop."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, Self
@@ -7,23 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from controlgen.base_config import BaseConfig
-from controlgen.schedules import Schedule
+from controlgen.schedules import CosineSchedule
 
 Critic = Callable[[Tensor], Tensor]
 Optimiser = Literal["adam", "rmsprop"]
-Normalised = Literal["none", "critic", "both"]
+SpectralNormTarget = Literal["none", "critic", "both"]
 
 
 class CriticTerms(NamedTuple):
-    """Per-image terms (n) of one critic step: the loss to minimise and what to watch beside it."""
+    """Per-image terms (n) of one critic step: the loss and two quantities to monitor."""
 
     loss: Tensor
     gap: Tensor  # D(real) - D(fake)
-    penalty: Tensor  # the weighted gradient penalty inside the loss; zeros where there is none
+    penalty: Tensor  # weighted gradient penalty, part of the loss; zeros without one
 
 
 class Objective(Protocol):
-    """Losses of one adversarial game, and what it asks of the training; never calls backward."""
+    """Losses and training requirements of an adversarial objective; never calls backward."""
 
     @property
     def critic_steps(self) -> int: ...
@@ -32,7 +32,7 @@ class Objective(Protocol):
     def optimiser(self) -> Optimiser: ...
 
     @property
-    def spectral_norm(self) -> Normalised: ...
+    def spectral_norm(self) -> SpectralNormTarget: ...
 
     def at(self, burn_in: float) -> Self:
         """The objective with its schedules resolved for this share (0..1) of the burn-in."""
@@ -44,36 +44,36 @@ class Objective(Protocol):
     def generator_loss(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor: ...
 
     def after_critic_step(self, critic: nn.Module) -> None:
-        """Act on the critic's weights once its optimiser has moved them."""
+        """Modify the critic's weights after its optimiser step."""
 
 
-class Game(BaseConfig):
-    """What an objective asks of the training where it does not say otherwise."""
+class GANObjective(BaseConfig):
+    """Defaults of an objective's training requirements."""
 
     @property
     def optimiser(self) -> Optimiser:
-        """Both networks are trained with this one."""
+        """The optimiser of both networks."""
         return "adam"
 
     @property
-    def spectral_norm(self) -> Normalised:
-        """Whose weight matrices are divided by their largest singular value."""
+    def spectral_norm(self) -> SpectralNormTarget:
+        """Networks whose weight matrices are divided by their largest singular value."""
         return "none"
 
     def at(self, burn_in: float) -> Self:
-        """Nothing here is scheduled."""
+        """Return the objective itself: nothing is scheduled."""
         return self
 
     def after_critic_step(self, critic: nn.Module) -> None:
-        """The critic is left as the optimiser made it."""
+        """Leave the critic unchanged."""
 
 
-class Penalised(Game):
-    """A game whose weight of R1 and R2 moves along the burn-in."""
+class R1R2Objective(GANObjective):
+    """An objective with R1 and R2 penalties whose weight is scheduled over the burn-in."""
 
-    gamma: Schedule
+    gamma: CosineSchedule
 
     def at(self, burn_in: float) -> Self:
-        """The same objective with gamma fixed at its value for this share of the burn-in."""
+        """The objective with gamma fixed at its value for this share (0..1) of the burn-in."""
         gamma = self.gamma.at(burn_in)
-        return self.model_copy(update={"gamma": Schedule(start=gamma, end=gamma)})
+        return self.model_copy(update={"gamma": CosineSchedule(start=gamma, end=gamma)})

@@ -7,19 +7,19 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import relu
 
-from controlgen.objectives.base import Critic, CriticTerms, Game, Normalised
+from controlgen.objectives.base import Critic, CriticTerms, GANObjective, SpectralNormTarget
 
 
-class Hinge(Game):
-    """The critic is pulled only by images inside the margin; often used under spectral norm."""
+class Hinge(GANObjective):
+    """Only images inside the margin train the critic; often combined with spectral norm."""
 
     kind: Literal["hinge"] = "hinge"
     critic_steps: int = Field(1, ge=1)
-    normalised: Normalised = Field("none", description="under spectral norm")
+    normalised: SpectralNormTarget = Field("none", description="networks under spectral norm")
 
     @property
-    def spectral_norm(self) -> Normalised:
-        """As set; none unless asked for."""
+    def spectral_norm(self) -> SpectralNormTarget:
+        """The networks that are set; none by default."""
         return self.normalised
 
     def critic_loss(

@@ -13,7 +13,7 @@ def squared_gradient(scores: Tensor, images: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3))
 
 
-def interpolates(real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+def interpolate_real_fake(real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
     """One point per pair, uniform from fake to real (Gulrajani et al. 2017, alg. 1)."""
     weight = torch.rand(len(real), 1, 1, 1, generator=rng).to(real.device)
     return weight * real + (1 - weight) * fake

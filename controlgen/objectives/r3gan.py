@@ -7,16 +7,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from controlgen.objectives.base import Critic, CriticTerms, Penalised
+from controlgen.objectives.base import Critic, CriticTerms, R1R2Objective
 from controlgen.objectives.penalties import squared_gradient
-from controlgen.schedules import Schedule
+from controlgen.schedules import CosineSchedule
 
 
-class R3GAN(Penalised):
+class R3GAN(R1R2Objective):
     """Reals and fakes are paired by index; both penalties act at every step."""
 
     kind: Literal["r3gan"] = "r3gan"
-    gamma: Schedule = Field(Schedule(start=1.0, end=1.0), description="weight of R1 and R2")
+    gamma: CosineSchedule = Field(
+        CosineSchedule(start=1.0, end=1.0), description="weight of R1 and R2"
+    )
     critic_steps: Literal[1] = 1
 
     def critic_loss(

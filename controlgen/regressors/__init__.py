@@ -1,37 +1,39 @@
-"""Feature -> latent maps, scikit-learn estimators. The union of settings is the registry."""
+"""Feature-to-latent maps as scikit-learn estimators. The union of settings is the registry."""
 
 from typing import Annotated, get_args
 
 from pydantic import Field
 
-from controlgen.regressors.base import Answering, RealTargets, Regressor, RoundTrip
-from controlgen.regressors.cycle_mlp import CycleMLP, CycleMLPRegressor
-from controlgen.regressors.flow import Flow, FlowRegressor
-from controlgen.regressors.retrieval import Retrieval, RetrievalRegressor
-from controlgen.regressors.ridge import Ridge, RidgeRegressor
+from controlgen.regressors.base import RealTargets, Regressor, RoundTrip, SupportsSampling
+from controlgen.regressors.cycle_mlp import CycleMLPConfig, CycleMLPRegressor
+from controlgen.regressors.flow import FlowConfig, FlowRegressor
+from controlgen.regressors.retrieval import RetrievalConfig, RetrievalRegressor
+from controlgen.regressors.ridge import RidgeConfig, RidgeRegressor
 
-AnyMap = Annotated[CycleMLP | Flow | Ridge | Retrieval, Field(discriminator="kind")]
+AnyMap = Annotated[
+    CycleMLPConfig | FlowConfig | RidgeConfig | RetrievalConfig, Field(discriminator="kind")
+]
 
-# The kinds whose maps give many answers to one feature.
-MANY = tuple(
+# The kinds whose maps sample several latents per feature.
+SAMPLING_KINDS = tuple(
     member.model_fields["kind"].default
     for member in get_args(get_args(AnyMap)[0])
-    if isinstance(member().build(), Answering)
+    if isinstance(member().build(), SupportsSampling)
 )
 
 __all__ = [
-    "MANY",
-    "Answering",
+    "SAMPLING_KINDS",
     "AnyMap",
-    "CycleMLP",
+    "CycleMLPConfig",
     "CycleMLPRegressor",
-    "Flow",
+    "FlowConfig",
     "FlowRegressor",
     "RealTargets",
     "Regressor",
-    "Retrieval",
+    "RetrievalConfig",
     "RetrievalRegressor",
-    "Ridge",
+    "RidgeConfig",
     "RidgeRegressor",
     "RoundTrip",
+    "SupportsSampling",
 ]

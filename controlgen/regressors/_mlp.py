@@ -1,4 +1,4 @@
-"""What the maps that are networks share: residual blocks, scaling, teaching, arrays."""
+"""Shared by the neural maps: residual blocks, whitening, training steps, arrays."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from controlgen.errors import ArtifactCorrupt
 N = TypeVar("N", bound=nn.Module)
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """x + W2 gelu(W1 norm(x)) on rows (n width)."""
 
     def __init__(self, width: int) -> None:
@@ -32,7 +32,7 @@ class Residual(nn.Module):
 
 def residual_network(inputs: int, outputs: int, width: int, depth: int, seed: int) -> nn.Sequential:
     """Rows (n inputs) -> rows (n outputs) by `depth` residual blocks; weights from the seed."""
-    blocks = (Residual(width) for _ in range(depth))
+    blocks = (ResidualBlock(width) for _ in range(depth))
     network = nn.Sequential(
         nn.Linear(inputs, width), *blocks, nn.LayerNorm(width), nn.Linear(width, outputs)
     )
@@ -47,21 +47,21 @@ def residual_network(inputs: int, outputs: int, width: int, depth: int, seed: in
     return network
 
 
-def one_cycle(
+def one_cycle_adamw(
     network: nn.Module, rate: float, steps: int
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
-    """AdamW and its rate, up to `rate` in a tenth of the steps and then down to nearly nothing."""
+    """AdamW with a one-cycle rate: up to `rate` in a tenth of the steps, then almost to zero."""
     adam = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
-    # With ten in all, torch divides by a rise of length zero.
+    # With ten steps in total, torch would divide by a warm-up of length zero.
     total = 11 if steps == 9 else steps + 1
     return adam, torch.optim.lr_scheduler.OneCycleLR(adam, rate, total, pct_start=0.1)
 
 
-def taught(
+def train_steps(
     network: nn.Module, loss_of: Callable[[int], Tensor], rate: float, steps: int
 ) -> Iterator[int]:
-    """Descend the loss of each step by `one_cycle`, yielding how many steps are done."""
-    adam, decay = one_cycle(network, rate, steps)
+    """Minimise the loss of each step with the one-cycle rate; yield the finished steps."""
+    adam, decay = one_cycle_adamw(network, rate, steps)
     for step in range(steps):
         loss = loss_of(step)
         adam.zero_grad()
@@ -71,39 +71,39 @@ def taught(
         yield step + 1
 
 
-def frozen(network: N) -> N:
-    """The network, learned: in float64, so that no answer depends on the batch it comes in."""
+def freeze_float64(network: N) -> N:
+    """The trained network in float64, so that no prediction depends on the batch it is in."""
     return network.double().requires_grad_(False)
 
 
-def saved(network: nn.Module) -> dict[str, NDArray[Any]]:
+def export_arrays(network: nn.Module) -> dict[str, NDArray[Any]]:
     """The network's weights and scales by name, in float32."""
     return {name: value.float().numpy() for name, value in network.state_dict().items()}
 
 
-def restored(
+def load_arrays_into(
     arrays: Mapping[str, NDArray[Any]], make: Callable[[Tensor, Tensor], N]
 ) -> tuple[N, int]:
-    """The frozen network that `saved` came from, and its number of inputs.
+    """The frozen network of the arrays `saved`, and its number of inputs.
 
-    `make` builds one of the right shape for features (n d) and latents (n z). Raises
-    ArtifactCorrupt on a misfit.
+    `make` builds a network for features (n d) and latents (n z). Raises ArtifactCorrupt if they do
+    not match.
     """
-    named = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     try:
-        inputs, outputs = named["shift"].shape[0], named["latent_shift"].shape[0]
+        inputs, outputs = tensors["shift"].shape[0], tensors["latent_shift"].shape[0]
         network = make(torch.zeros(2, inputs), torch.zeros(2, outputs))
-        network.load_state_dict(named)
+        network.load_state_dict(tensors)
     except (KeyError, IndexError, RuntimeError) as error:
         raise ArtifactCorrupt(f"the map's arrays do not fit its settings ({error})") from None
-    return frozen(network), inputs
+    return freeze_float64(network), inputs
 
 
-class Scaling(nn.Module):
-    """From features to half-whitened ones, and from latents of deviation 1 to their own scale.
+class Whitening(nn.Module):
+    """Maps features to half-whitened features, and standard latents to their own scale.
 
-    Features spread far along a few directions and little along most. Each principal component is
-    divided by the square root of its deviation, so that the small ones are heard as well.
+    The variance of features is concentrated in a few directions. Each principal component is
+    divided by the square root of its deviation, so that the small ones contribute, too.
     """
 
     shift: Tensor
@@ -124,7 +124,7 @@ class Scaling(nn.Module):
         return (features - self.shift) @ self.mixing
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """Latents (n z) brought to mean 0 and deviation 1 per coordinate."""
+        """Latents (n z) standardised to mean 0 and deviation 1 per coordinate."""
         return (latents - self.latent_shift) / self.latent_scale
 
     def unscaled(self, standard: Tensor) -> Tensor:
@@ -133,10 +133,10 @@ class Scaling(nn.Module):
 
 
 def half_whitening(features: Tensor) -> Tensor:
-    """Matrix (d d) that takes centred features (n d) to components of deviation ~ sqrt of theirs.
+    """The matrix (d d) from centred features (n d) to components with the root of their deviation.
 
-    The answers have variance 1 on average; deviations below a hundredth of the largest count as
-    that hundredth, so that what the features never show is not blown up.
+    The results have variance 1 on average; deviations below a hundredth of the largest count as
+    that hundredth, so that directions without variance are not amplified.
     """
     centred = (features - features.mean(0)).double()
     variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -147,13 +147,13 @@ def half_whitening(features: Tensor) -> Tensor:
     return mixing.float()
 
 
-def edited_targets(
+def arithmetic_targets(
     features: Tensor, indices: Tensor, share: float, draws: torch.Generator
 ) -> tuple[Tensor, int]:
-    """Rows `indices` (b) of features (n d), and how many of them, the first, were left alone.
+    """Rows `indices` (b) of features (n d), the first of them unchanged, and the number of those.
 
-    The others, a `share` of all, are unit rows c + t (a - b) of random rows a, b and t in 0..1, as
-    an edit would ask for.
+    The others, a `share` of all, are unit rows c + t (a - b) of random rows a, b and t in 0..1, the
+    targets of edits.
     """
     edited = int(share * len(indices))
     plain = len(indices) - edited

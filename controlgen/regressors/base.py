@@ -1,4 +1,4 @@
-"""What feature -> latent maps share: input checks, and saving as plain arrays."""
+"""Shared by the feature-to-latent maps: input checks and export as plain arrays."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
@@ -12,13 +12,13 @@ from torch import Tensor
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt, ConfigError
 
-Table = NDArray[Any]  # floats, one row an item
+Table = NDArray[Any]  # floats, one row per item
 Arrays = dict[str, NDArray[Any]]
-ANSWERS = "answers"  # the stream that the noise of answer j comes from
+ANSWERS = "answers"  # the stream of the noise of sample j
 
 
 class RealTargets(NamedTuple):
-    """Real images that take part in the cycle: features (m d), unit rows, and Images (m c h w)."""
+    """Real images for the cycle loss: features (m d), unit rows, and Images (m c h w)."""
 
     features: Tensor
     images: Tensor
@@ -29,7 +29,7 @@ class RoundTrip(Protocol):
 
     @property
     def real(self) -> RealTargets | None:
-        """What is asked for beside the pairs, though no latent of it is known; None: nothing."""
+        """Real targets in addition to the pairs, without known latents; None: no such targets."""
         ...
 
     def generate(self, latents: Tensor) -> Tensor:
@@ -61,23 +61,35 @@ class Regressor(Protocol):
 
 
 @runtime_checkable
-class Answering(Protocol):
-    """A map that knows many latents for one feature: draws of p(z | f)."""
+class SupportsSampling(Protocol):
+    """A map that samples several latents for a feature: draws from p(z | f)."""
 
     def answers(self, features: Any, k: int, seed: int = 0) -> NDArray[Any]: ...
 
 
 class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators: subclasses give `_learn`, `_predict` and `fitted_names`.
+    """Base class of the maps: subclasses implement `_learn`, `_predict` and `fitted_names`.
 
-    `fit_steps` is a generator that learns a little at each item and yields the share done (0..1),
-    so that a caller can show progress or stop; `fit` runs it to its end.
+    `fit_steps` is a generator that yields the finished share (0..1) of the training, so that a
+    caller can show progress or stop; `fit` runs it to the end.
     """
 
-    fitted_names: tuple[str, ...] = ()  # attributes, without the trailing underscore, to be saved
+    fitted_names: tuple[str, ...] = ()  # attributes to export, without the trailing underscore
 
     def fit(self, X: Any, y: Any, round_trip: RoundTrip | None = None) -> Self:  # noqa: N803
-        """Learn latents y (n z) from features X (n d). Raises ValueError on unusable arrays."""
+        """Fit latents y (n z) to features X (n d).
+
+        Args:
+            X: features (n d), rows of unit length.
+            y: latents (n z).
+            round_trip: the frozen generator and feature space, for maps that train through them.
+
+        Returns:
+            The fitted map.
+
+        Raises:
+            ValueError: if the arrays cannot be used.
+        """
         for _ in self.fit_steps(X, y, round_trip):
             pass
         return self
@@ -88,7 +100,7 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         y: Any,
         round_trip: RoundTrip | None = None,
     ) -> Iterator[float]:
-        """Learn step by step, yielding the share done; usable after the last step."""
+        """Fit step by step; yields the finished share. The map is usable after the last step."""
         features, latents = validate_data(self, X, y, multi_output=True, y_numeric=True)
         self.one_output_ = latents.ndim == 1
         table = np.asarray(latents).reshape(len(latents), -1)
@@ -100,10 +112,20 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         raise TypeError(f"{type(self).__name__} must define _learn")
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """Latents (n z) for features X (n d); 1-d where y was."""
+        """Predict latents (n z) for features X (n d); 1-d if `y` was.
+
+        Args:
+            X: features (n d).
+
+        Returns:
+            Latents (n z), float64 as usual in scikit-learn.
+
+        Raises:
+            ValueError: if the array cannot be used.
+        """
         check_is_fitted(self, f"{self.fitted_names[0]}_")
         checked = validate_data(self, X, reset=False)
-        # scikit-learn's convention is float64 answers, whatever precision the map works in.
+        # scikit-learn expects float64, whatever precision the map uses.
         answer = self._predict(np.asarray(checked)).astype(np.float64)
         return answer[:, 0] if self.one_output_ else answer
 
@@ -111,12 +133,12 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         raise TypeError(f"{type(self).__name__} must define _predict")
 
     def arrays(self) -> Arrays:
-        """All that `fit` learned, as named arrays."""
+        """The fitted state as named arrays."""
         check_is_fitted(self, f"{self.fitted_names[0]}_")
         return {name: np.asarray(getattr(self, f"{name}_")) for name in self.fitted_names}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
+        """Restore the fitted state from `arrays`. Raises ArtifactCorrupt if they do not match."""
         missing = set(self.fitted_names) - set(arrays)
         if missing:
             raise ArtifactCorrupt(f"the map lacks {', '.join(sorted(missing))}")
@@ -130,15 +152,26 @@ class MapEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         raise TypeError(f"{type(self).__name__} must define _input_size")
 
 
-class ManyEstimator(MapEstimator):
-    """Base of the maps that give many answers: subclasses give `_answers` and `_latent_size`."""
+class SamplingEstimator(MapEstimator):
+    """Base class of maps that sample: subclasses implement `_answers` and `_latent_size`."""
 
     def answers(self, features: Any, k: int, seed: int = 0) -> NDArray[Any]:
-        """k latents (n k z) for each of the features (n d), in float64.
+        """Sample k latents (n k z) for each feature (n d).
 
-        Answer j is made from noise row j of the seed, the same for every feature. So it depends on
-        the seed, the feature and j alone, and moves continuously with the feature. Raises
-        ConfigError for k below 1, ValueError on unusable arrays.
+        Sample j is computed from noise row j of the seed, the same for every feature: it depends on
+        the seed, the feature and j alone, and is continuous in the feature.
+
+        Args:
+            features: features (n d).
+            k: samples per feature.
+            seed: seed of the noise.
+
+        Returns:
+            Latents (n k z), float64.
+
+        Raises:
+            ConfigError: if k is below 1.
+            ValueError: if the array cannot be used.
         """
         check_is_fitted(self, f"{self.fitted_names[0]}_")
         if k < 1:
@@ -155,7 +188,7 @@ class ManyEstimator(MapEstimator):
         raise TypeError(f"{type(self).__name__} must define _answers")
 
 
-def to_shell(latents: NDArray[Any]) -> NDArray[Any]:
-    """Rescale rows to norm sqrt(z), the shell that standard normal latents live on."""
+def rescale_to_sphere(latents: NDArray[Any]) -> NDArray[Any]:
+    """Rescale rows to norm sqrt(z), where standard normal latents concentrate."""
     norms = np.linalg.norm(latents, axis=1, keepdims=True)
     return np.asarray(latents * (np.sqrt(latents.shape[1]) / np.maximum(norms, 1e-12)))

@@ -1,11 +1,11 @@
-"""A residual MLP from features to latents, taught by least squares and then by the cycle.
+"""A residual MLP from features to latents, trained by least squares and then by a cycle loss.
 
-The cycle (label-free): what the frozen generator makes of the predicted latent must have the
-feature that was asked for, 1 - cos(f(G(h(c))), c), and, where c is the feature of a generated image
-G(z), look like it, |G(h(c)) - G(z)|^2. A moment term draws the predicted latents towards standard
-normal. Part of the targets are sums of bank features, c + (a - b), because such targets are what
-edits ask for; their answers are held to the mean and variance of the plain ones, or they would
-leave the shell that the generator knows. Real images may be asked for as well, by the cycle alone.
+The cycle needs no labels: the image generated from the predicted latent must have the target
+feature, 1 - cos(f(G(h(c))), c), and, if c is the feature of a generated image G(z), must look like
+it, |G(h(c)) - G(z)|^2. A moment term pulls the predicted latents towards the standard normal. Some
+targets are sums of bank features, c + (a - b), as edits request them; their latents are held to the
+mean and variance of the others, or they would leave the generator's domain. Real images can be
+added as targets of the cycle alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,20 +23,20 @@ from torch.nn import functional
 from controlgen import rng
 from controlgen.base_config import BaseConfig
 from controlgen.regressors._mlp import (
-    Scaling,
-    edited_targets,
-    frozen,
+    Whitening,
+    arithmetic_targets,
+    export_arrays,
+    freeze_float64,
+    load_arrays_into,
     residual_network,
-    restored,
-    saved,
-    taught,
+    train_steps,
 )
 from controlgen.regressors.base import Arrays, MapEstimator, RealTargets, RoundTrip, Table
 
-REAL_SHARE = 0.25  # real images for each generated one of a batch, where there are any
+REAL_SHARE = 0.25  # real images per generated image in a batch, if there are any
 
 
-class _Scaled(Scaling):
+class _Scaled(Whitening):
     """The network between half-whitened features and the latents' own scale."""
 
     def __init__(self, network: nn.Module, features: Tensor, latents: Tensor) -> None:
@@ -47,18 +47,18 @@ class _Scaled(Scaling):
         return self.unscaled(self.network(self.condition(features)))
 
 
-def moment_gap(latents: Tensor) -> Tensor:
-    """How far a batch (n z) is from mean 0 and variance 1 per coordinate: a scalar, 0 at best."""
+def moment_loss(latents: Tensor) -> Tensor:
+    """Distance of a batch (n z) from mean 0 and variance 1 per coordinate: a scalar, 0 at best."""
     return latents.mean(0).square().mean() + (latents.var(0) - 1).square().mean()
 
 
-def moment_difference(a: Tensor, b: Tensor) -> Tensor:
-    """How far the means and variances per coordinate of two batches (n z), (m z) lie apart."""
+def moment_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Distance between the means and variances per coordinate of two batches (n z) and (m z)."""
     return (a.mean(0) - b.mean(0)).square().mean() + (a.var(0) - b.var(0)).square().mean()
 
 
 class CycleMLPRegressor(MapEstimator):
-    """Parameters as in `CycleMLP`. Without `round_trip` only the least-squares phase is run."""
+    """The estimator of `CycleMLPConfig`. Without `round_trip` only least squares is run."""
 
     fitted_names = ("network",)
 
@@ -96,17 +96,17 @@ class CycleMLPRegressor(MapEstimator):
         x, z = (torch.tensor(table, dtype=torch.float32) for table in (features, latents))
         self.network_ = self._network(x, z)
 
-        # Least squares first: cheap steps that bring every latent near its own. Then the cycle.
+        # Cheap least-squares steps bring every latent close to its target; then the cycle.
         phases = [("warm", self.warm_steps, self.learning_rate)]
         if round_trip is not None:
             phases.append(("cycle", self.cycle_steps, self.learning_rate / 2))
         total, before = sum(steps for _, steps, _ in phases), 0
         for phase, steps, rate in phases:
             loss = partial(self._loss, x, z, round_trip, phase)
-            for done in taught(self.network_, loss, rate, steps):
+            for done in train_steps(self.network_, loss, rate, steps):
                 yield (before + done) / total
             before += steps
-        frozen(self.network_)
+        freeze_float64(self.network_)
 
     def _network(self, features: Tensor, latents: Tensor) -> _Scaled:
         sizes = features.shape[1], latents.shape[1]
@@ -126,19 +126,19 @@ class CycleMLPRegressor(MapEstimator):
     def _cycle_loss(
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
-        # The last rows of the batch ask for c + (a - b), as an edit would.
-        asked, plain = edited_targets(x, indices, self.arithmetic_share, draws)
+        # The last rows of the batch have the targets c + (a - b) of edits.
+        asked, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
         answer, true = self.network_(asked), z[indices[:plain]]
         images = round_trip.generate(answer)
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
         if self.pixel_weight:
             with torch.no_grad():
-                shown = round_trip.generate(true)
-            total += self.pixel_weight * (images[:plain] - shown).square().mean()
+                generated = round_trip.generate(true)
+            total += self.pixel_weight * (images[:plain] - generated).square().mean()
         total += self.latent_weight * (answer[:plain] - true).square().mean()
-        total += self.moment_weight * moment_gap(answer[:plain])
+        total += self.moment_weight * moment_loss(answer[:plain])
         if len(asked) - plain > 1:
-            spread = moment_difference(answer[plain:], answer[:plain].detach())
+            spread = moment_distance(answer[plain:], answer[:plain].detach())
             total += self.edited_moment_weight * spread
         if round_trip.real is not None:
             total += REAL_SHARE * self._real_loss(round_trip.real, draws, round_trip)
@@ -147,14 +147,14 @@ class CycleMLPRegressor(MapEstimator):
     def _real_loss(
         self, real: RealTargets, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
-        # No latent of a real image is known, so that only what it makes can be compared.
+        # The latent of a real image is unknown, so only the generated image can be compared.
         count = max(int(REAL_SHARE * self.batch_size), 2)
         rows = torch.randint(len(real.features), (count,), generator=draws)
         asked, answer = real.features[rows], self.network_(real.features[rows])
         images = round_trip.generate(answer)
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
         total += self.pixel_weight * (images - real.images[rows]).square().mean()
-        total += self.moment_weight * moment_gap(answer)
+        total += self.moment_weight * moment_loss(answer)
         return total
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
@@ -163,17 +163,17 @@ class CycleMLPRegressor(MapEstimator):
     def arrays(self) -> Arrays:
         """The network's weights and scales by name."""
         check_is_fitted(self, "network_")
-        return saved(self.network_)
+        return export_arrays(self.network_)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
-        self.network_, self.n_features_in_ = restored(arrays, self._network)
+        """Restore the fitted state from `arrays`. Raises ArtifactCorrupt if they do not match."""
+        self.network_, self.n_features_in_ = load_arrays_into(arrays, self._network)
         self.one_output_ = False
         return self
 
 
-class CycleMLP(BaseConfig):
-    """Settings of the map; steps are of `batch_size` items each."""
+class CycleMLPConfig(BaseConfig):
+    """Settings of the map; a step has `batch_size` items."""
 
     kind: Literal["cycle-mlp"] = "cycle-mlp"
     width: int = Field(384, ge=8)

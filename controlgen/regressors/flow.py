@@ -1,15 +1,15 @@
-"""A flow from noise to latents, conditioned on a feature: many answers to one question.
+"""A conditional flow from noise to latents: several candidates for one feature.
 
 Conditional flow matching (Lipman et al. 2023, arXiv:2210.02747) on the straight path from noise e
 to a latent z, x_t = (1 - t) e + t z, whose velocity is z - e. A residual MLP learns the velocity
-from x_t, t and the half-whitened feature. A part of the conditions is dropped, as in
-classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598), though the answers follow the
-conditional flow alone; and a part gets noise of a level that the network is told, so that features
-off the images' manifold, of texts say, can be asked for at such a level.
+from x_t, t and the half-whitened feature. A share of the conditions is dropped, as in classifier-
+free guidance (Ho and Salimans 2022, arXiv:2207.12598), although sampling uses the conditional flow
+alone; another share gets noise of a level that the network is given, so that features off the image
+manifold, e.g. of texts, can be used at such a level.
 
-Where the frozen round trip is given, a second phase runs the sampler itself and asks of its answers
-what `cycle_mlp` asks: that their images have the feature asked for and look like the bank's image
-of it. Flow matching goes on beside it, which keeps the answers apart.
+With a frozen round trip, a second phase runs the sampler itself and applies the losses of
+`cycle_mlp` to its samples: their images must have the target feature and look like the bank's image
+of it. Flow matching continues in this phase, which keeps the samples diverse.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,22 +27,22 @@ from torch.nn import functional
 from controlgen import rng
 from controlgen.base_config import BaseConfig
 from controlgen.regressors._mlp import (
-    Scaling,
-    edited_targets,
-    frozen,
+    Whitening,
+    arithmetic_targets,
+    export_arrays,
+    freeze_float64,
+    load_arrays_into,
     residual_network,
-    restored,
-    saved,
-    taught,
+    train_steps,
 )
-from controlgen.regressors.base import Arrays, ManyEstimator, RoundTrip, Table
+from controlgen.regressors.base import Arrays, RoundTrip, SamplingEstimator, Table
 
-WAVES = 8  # cosines and sines that tell the network the time
-ROWS = 4096  # answers computed at once
+WAVES = 8  # cosines and sines that encode the time
+ROWS = 4096  # samples computed at once
 
 
-class Velocity(Scaling):
-    """dx/dt of standard latents x (n z) at times t (n 1), given conditions of a noise level."""
+class Velocity(Whitening):
+    """dx/dt of standard latents x (n z) at times t (n 1), for conditions with a noise level."""
 
     noise: Tensor
 
@@ -50,7 +50,7 @@ class Velocity(Scaling):
         super().__init__(features, latents)
         d, z = features.shape[1], latents.shape[1]
         self.network = residual_network(z + d + 2 * WAVES + 2, z, width, depth, seed)
-        # Noise of level 1 is as large as the features' own distance from their mean.
+        # Noise of level 1 is as large as the features' distance from their mean.
         self.register_buffer("noise", features.var(0, correction=0).mean().sqrt())
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor, level: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Velocity(Scaling):
         return self.condition(features + levels * noise)
 
     def answer(self, x: Tensor, condition: Tensor, level: float, steps: int) -> Tensor:
-        """Latents (n z) that noise x (n z) becomes, by midpoint steps; in the latents' scale."""
+        """Integrate noise x (n z) to latents by midpoint steps, in the latents' own scale."""
         levels = x.new_full((len(x), 1), level)
 
         def velocity(x: Tensor, time: float) -> Tensor:
@@ -81,12 +81,12 @@ class Velocity(Scaling):
         return self.unscaled(x)
 
 
-class FlowRegressor(ManyEstimator):
-    """Parameters as in `Flow`.
+class FlowRegressor(SamplingEstimator):
+    """The estimator of `FlowConfig`.
 
-    Without `round_trip` only flow matching is run. `predict` follows noise 0, the centre of all
-    answers: where z given f is normal, that ends at its mean. Where it has several modes, what lies
-    between them may be no answer; `answers` are.
+    Without `round_trip` only flow matching is run. `predict` integrates noise 0, the centre of all
+    samples: if z given f is normal, this gives its mean. With several modes, the point between them
+    may be no valid latent; use `answers`.
     """
 
     fitted_names = ("flow",)
@@ -139,10 +139,10 @@ class FlowRegressor(ManyEstimator):
         total, before = sum(steps for _, steps, _, _ in phases), 0
         for phase, steps, batch_size, rate in phases:
             loss = partial(self._loss, x, z, round_trip, phase, batch_size)
-            for done in taught(self.flow_, loss, rate, steps):
+            for done in train_steps(self.flow_, loss, rate, steps):
                 yield (before + done) / total
             before += steps
-        frozen(self.flow_)
+        freeze_float64(self.flow_)
 
     def _network(self, features: Tensor, latents: Tensor) -> Velocity:
         return Velocity(features, latents, self.width, self.depth, self.seed)
@@ -164,7 +164,7 @@ class FlowRegressor(ManyEstimator):
         return self.match_weight * loss + self._cycle_loss(x, z, indices, draws, round_trip)
 
     def _matching_loss(self, features: Tensor, latents: Tensor, draws: torch.Generator) -> Tensor:
-        # Some conditions are dropped, some are noisy, the others are plain (level 0).
+        # Some conditions are dropped, some are noisy, the others are clean (level 0).
         n = len(features)
         lot, t = torch.rand(2, n, 1, generator=draws)
         levels = torch.rand(n, 1, generator=draws) * self.noise_most
@@ -180,8 +180,8 @@ class FlowRegressor(ManyEstimator):
     def _cycle_loss(
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
-        # The last rows of the batch ask for c + (a - b), as an edit would.
-        asked, plain = edited_targets(x, indices, self.arithmetic_share, draws)
+        # The last rows of the batch have the targets c + (a - b) of edits.
+        asked, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
         noise = torch.randn(len(asked), z.shape[1], generator=draws)
         noise *= torch.rand(len(asked), 1, generator=draws) > self.centre_share
         condition = self.flow_.condition(asked)
@@ -190,8 +190,8 @@ class FlowRegressor(ManyEstimator):
         total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
         if self.pixel_weight:
             with torch.no_grad():
-                shown = round_trip.generate(z[indices[:plain]])
-            total += self.pixel_weight * (images[:plain] - shown).square().mean()
+                generated = round_trip.generate(z[indices[:plain]])
+            total += self.pixel_weight * (images[:plain] - generated).square().mean()
         return total
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
@@ -206,37 +206,36 @@ class FlowRegressor(ManyEstimator):
     def sampled(
         self, features: NDArray[Any], noise: NDArray[Any], level: float = 0.0
     ) -> NDArray[Any]:
-        """Latents (n k z) that each row of noise (k z) becomes for each of the features (n d).
+        """Latents (n k z): each row of noise (k z) integrated for each of the features (n d).
 
-        `level` is how noisy the features are taken to be: 0 for those of images, up to
-        `noise_most`.
+        `level` is the assumed noise of the features: 0 for images, up to `noise_most`.
         """
         k, z = noise.shape
         condition = self.flow_.condition(torch.tensor(features, dtype=torch.float64))
         start = torch.tensor(noise, dtype=torch.float64)
-        made = np.empty((len(features), k, z))
+        samples = np.empty((len(features), k, z))
         step = max(ROWS // k, 1)
         for first in range(0, len(features), step):
             part = condition[first : first + step].repeat_interleave(k, 0)
             rows = start.repeat(len(part) // k, 1)
             answer = self.flow_.answer(rows, part, level, self.sampler_steps)
-            made[first : first + step] = answer.reshape(-1, k, z).numpy()
-        return made
+            samples[first : first + step] = answer.reshape(-1, k, z).numpy()
+        return samples
 
     def arrays(self) -> Arrays:
         """The network's weights and scales by name."""
         check_is_fitted(self, "flow_")
-        return saved(self.flow_)
+        return export_arrays(self.flow_)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Become the estimator that `arrays` came from. Raises ArtifactCorrupt on a misfit."""
-        self.flow_, self.n_features_in_ = restored(arrays, self._network)
+        """Restore the fitted state from `arrays`. Raises ArtifactCorrupt if they do not match."""
+        self.flow_, self.n_features_in_ = load_arrays_into(arrays, self._network)
         self.one_output_ = False
         return self
 
 
-class Flow(BaseConfig):
-    """Settings of the map; `batch_size` is that of flow matching."""
+class FlowConfig(BaseConfig):
+    """Settings of the map; `batch_size` applies to flow matching."""
 
     kind: Literal["flow"] = "flow"
     width: int = Field(384, ge=8)

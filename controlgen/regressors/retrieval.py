@@ -1,4 +1,4 @@
-"""Retrieval: the latent of the nearest bank feature. The baseline that keeps no identity."""
+"""Retrieval: the latent of the nearest bank feature; the baseline that preserves no identity."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,14 +12,14 @@ from controlgen.regressors.base import MapEstimator, RoundTrip, Table
 
 
 class RetrievalRegressor(MapEstimator):
-    """Nearest neighbour (Euclidean; on unit rows the same as by cosine) in the fitted bank."""
+    """Nearest neighbour in the fitted bank (Euclidean; for unit rows equal to cosine)."""
 
     fitted_names = ("features", "latents")
 
     def _learn(
         self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
-        # The bank is remembered; the round trip is not needed.
+        # The bank is stored; the round trip is not needed.
         self.features_, self.latents_ = features, latents
         yield 1.0
 
@@ -32,11 +32,11 @@ class RetrievalRegressor(MapEstimator):
         return int(self.features_.shape[1])
 
 
-class Retrieval(BaseConfig):
-    """No settings: the bank is the map."""
+class RetrievalConfig(BaseConfig):
+    """Settings of retrieval; there are none."""
 
     kind: Literal["retrieval"] = "retrieval"
 
     def build(self, seed: int = 0) -> RetrievalRegressor:
-        """An unfitted estimator; nothing about it is random."""
+        """An unfitted estimator; it is deterministic."""
         return RetrievalRegressor()

@@ -9,13 +9,13 @@ from pydantic import Field
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from controlgen.base_config import BaseConfig
-from controlgen.regressors.base import MapEstimator, RoundTrip, Table, to_shell
+from controlgen.regressors.base import MapEstimator, RoundTrip, Table, rescale_to_sphere
 
 
 class RidgeRegressor(MapEstimator):
-    """scikit-learn's ridge; with `rescale` the answers are put on the shell of norm sqrt(z).
+    """scikit-learn's ridge; `rescale` puts predictions on the sphere of norm sqrt(z).
 
-    Least squares answers E[z|f], whose norm is too small wherever features leave z undecided.
+    Least squares predicts E[z|f], whose norm is too small wherever features leave z undetermined.
     """
 
     fitted_names: tuple[str, ...] = ("weight", "intercept")
@@ -27,8 +27,8 @@ class RidgeRegressor(MapEstimator):
     def _learn(
         self, features: Table, latents: Table, round_trip: RoundTrip | None
     ) -> Iterator[float]:
-        # One closed-form step; the round trip is not needed. The penalty is per item, so that the
-        # same alpha means the same at any n.
+        # One closed-form step; the round trip is not needed. The penalty is per item, so that alpha
+        # has the same effect at any n.
         solved = SklearnRidge(alpha=self.alpha * len(features)).fit(features, latents)
         self.weight_ = np.asarray(solved.coef_).reshape(latents.shape[1], -1).T
         self.intercept_ = np.asarray(solved.intercept_)
@@ -36,13 +36,13 @@ class RidgeRegressor(MapEstimator):
 
     def _predict(self, features: NDArray[Any]) -> NDArray[Any]:
         latents = np.asarray(features @ self.weight_ + self.intercept_)
-        return to_shell(latents) if self.rescale else latents
+        return rescale_to_sphere(latents) if self.rescale else latents
 
     def _input_size(self) -> int:
         return int(self.weight_.shape[0])
 
 
-class Ridge(BaseConfig):
+class RidgeConfig(BaseConfig):
     """Settings of the linear map."""
 
     kind: Literal["ridge"] = "ridge"
@@ -50,5 +50,5 @@ class Ridge(BaseConfig):
     rescale: bool = False
 
     def build(self, seed: int = 0) -> RidgeRegressor:
-        """An unfitted estimator; nothing about it is random."""
+        """An unfitted estimator; it is deterministic."""
         return RidgeRegressor(alpha=self.alpha, rescale=self.rescale)

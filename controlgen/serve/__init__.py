@@ -1,13 +1,14 @@
-"""HTTP API and studio: thin skins over the Editor, with no mathematics of their own.
+"""HTTP API, client and studio on top of the Editor.
 
-limits      what one request may ask
-schemas     requests and answers, as pydantic models
-codec       images and arrays, to and from what JSON can hold
-models      the maps that are served, and the directions kept beside each
-reading     what a request holds, held to the limits
-telling     what the Editor says, put into the schemas
-service     request -> answer, without HTTP
-work        the one queue that all model work goes through
-guards      what happens to a request before any of it is read
-api         the FastAPI application
+limits            limits of a request and of the queue
+schemas           requests and responses as pydantic models
+serialization     images and arrays in JSON
+registry          the served models and their saved directions
+request_parsing   parse and limit the contents of a request
+responses         build responses from the results of an Editor
+service           request -> response, without HTTP
+job_queue         the queue for all model work
+auth, middleware  checks before a request is parsed
+app               the FastAPI application
+client, http_pool the client of the API and its connections
 """

@@ -1,19 +1,19 @@
-"""The token that a server may ask for: how it is compared, and what a browser keeps of it."""
+"""The token of a server: comparison in constant time, and the cookie that stands for it."""
 
 import hashlib
 import hmac
 
 
-def bare(token: str) -> bytes:
-    """Its bytes, without the blanks and line ends that come with a file or a copy."""
+def token_bytes(token: str) -> bytes:
+    """The token as bytes, without the whitespace that comes with a file or a copy."""
     return token.strip().encode("utf-8", "surrogateescape")
 
 
-def same(given: bytes, token: str) -> bool:
-    """Whether a token is the one, in a time that tells nothing of it."""
-    return hmac.compare_digest(given.strip(), bare(token))
+def tokens_equal(received: bytes, token: str) -> bool:
+    """Compare in a time that does not depend on where the two differ."""
+    return hmac.compare_digest(received.strip(), token_bytes(token))
 
 
-def kept(token: str) -> str:
-    """What a cookie holds: no letter of the token, for a cookie cannot hold every letter."""
-    return hashlib.sha256(bare(token)).hexdigest()
+def cookie_value(token: str) -> str:
+    """A hash of the token: a cookie cannot hold every character that a token may have."""
+    return hashlib.sha256(token_bytes(token)).hexdigest()

@@ -1,87 +1,50 @@
-"""A small client of the HTTP API, with the names and answers of Editor."""
+"""Client of the HTTP API, with the methods and results of Editor."""
 
-import io
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from controlgen.editing.directions.regression import Given, checked
-from controlgen.editing.edit import Edit, Measured, Samples
-from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
-from controlgen.serve import serialization
-from controlgen.serve.auth import bare
-from controlgen.serve.http_pool import Connections, Said
+from controlgen.editing.apply import EditSettings, validate_amount
+from controlgen.editing.directions.regression import ValuesLike, validate_values
+from controlgen.editing.edit import Samples
+from controlgen.errors import ConfigError, DataError, Incompatible
+from controlgen.serve.auth import token_bytes
+from controlgen.serve.http_pool import ConnectionPool
+from controlgen.serve.remote_edit import RemoteEdit, decode_edit
+from controlgen.serve.serialization import (
+    decode_images,
+    decode_json_array,
+    encode_images,
+    encode_json_array,
+    to_base64,
+)
 from controlgen.types import Direction, Features, Latents, Pixels, Shape
 
-NEEDED = {"name", "image_shape", "latent_size"}  # of what is told about a model
-AGAIN = (429, 503)  # answers after which the same request may be sent again
-
-
-class Refused(ControlGenError):
-    """The server said no; `status` is HTTP's."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Answered(Edit):
-    """An Edit made elsewhere: what was measured there is told, not measured again."""
-
-    told: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def recipe(self) -> Mapping[str, Any] | None:
-        """What the picture was made from; None for an edit of arrays."""
-        recipe: Mapping[str, Any] | None = self.told["pictures"][0]["recipe"]
-        return recipe
-
-    @property
-    def png(self) -> bytes:
-        """The first picture as a PNG file, which carries its recipe."""
-        return serialization.from_base64(self.told["pictures"][0]["image"], "picture")
-
-    @property
-    def reachability(self) -> NDArray[np.float32] | None:
-        """See Edit."""
-        values = [one["reachability"] for one in self.told["pictures"]]
-        return None if None in values else np.asarray(values, np.float32)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """See Edit."""
-        return tuple(one["warning"] for one in self.told["pictures"])
-
-    @property
-    def attributes(self) -> Measured | None:
-        """See Edit."""
-        rows = [one["measured"] for one in self.told["pictures"]]
-        if not rows[0]:
-            return None
-        before, after = (
-            np.array([[row[name][side] for name in rows[0]] for row in rows])
-            for side in ("before", "after")
-        )
-        return Measured(tuple(rows[0]), before, after)
+MODEL_FIELDS = {"name", "image_shape", "latent_size"}  # that a description of a model must have
 
 
 class Client:
-    """Speaks to `controlgen serve`. Answers and arrays are those of an Editor, bit for bit.
+    """Client of `controlgen serve`; its results and arrays equal those of an Editor bit for bit.
 
-    `patience` seconds is how long a busy server is asked again, `timeout` how long nothing may
-    come of it. Threads may share a client. Raises Refused with the server's own line, ConfigError
-    for what is no address or no token, DataError where nobody answers.
+    Threads may share a client. Every method raises as the Editor's method of the same name, with
+    RequestRejected for what the server rejects.
+
+    Args:
+        url: Address of the server.
+        model: Name of a model; optional if only one is served.
+        token: The server's token, if it has one.
+        patience: Seconds for which requests to a busy server are repeated.
+        timeout: Seconds without any data from the server after which a request fails.
+
+    Raises:
+        RequestRejected: The server rejects the request; the message is the server's.
+        ConfigError: The address or the token is invalid, or `model` must be given.
+        DataError: No `controlgen serve` responds at the address.
     """
 
     def __init__(
@@ -92,15 +55,15 @@ class Client:
         patience: float = 60.0,
         timeout: float = 60.0,
     ) -> None:
-        self.url, self.model, self.patience = url, model, patience
+        self.url, self.model = url, model
         if not token.strip().isprintable():
-            raise ConfigError("token: has signs that no header can hold; give it as it was set")
-        # Each byte as a letter, for a token may have letters that headers know nothing of.
-        bearer = f"Bearer {bare(token).decode('latin-1')}"
+            raise ConfigError("token: has characters that are not allowed in an HTTP header")
+        # latin-1 maps each byte to a character; the token itself may have any characters.
+        bearer = f"Bearer {token_bytes(token).decode('latin-1')}"
         headers = {"Authorization": bearer} if token.strip() else {}
         headers["Content-Type"] = "application/json"
-        self._server = Connections(url, headers, timeout)
-        about = self._described()
+        self._pool = ConnectionPool(url, headers, timeout, patience)
+        about = self._describe_model()
         self.model = about["name"]
         self.image_shape: Shape = tuple(about["image_shape"])
         self.latent_size: int = about["latent_size"]
@@ -113,31 +76,68 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go."""
-        self._server.close()
+        """Close the connections."""
+        self._pool.close()
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples:
-        """See Editor.sample."""
-        told = self._post("sample", n=n, seed=seed, start=start, arrays="npy")
-        return Samples(_array(told["latents"]), _pixels(told["images"]))
+        """Samples start..start+n of a seed; see `Editor.sample`.
+
+        Returns:
+            Latents (n z) and Pixels (n c h w).
+        """
+        body = self._post("sample", n=n, seed=seed, start=start, arrays="npy")
+        return Samples(
+            decode_json_array(body["latents"]),
+            decode_images(body["images"]),
+        )
 
     def generate(self, latents: Latents) -> Pixels:
-        """See Editor.generate."""
-        return _pixels(self._post("generate", latents=_npy(latents))["images"])
+        """Generate images from latents.
+
+        Args:
+            latents: Latents (n z).
+
+        Returns:
+            Pixels (n c h w).
+        """
+        return decode_images(self._post("generate", latents=encode_json_array(latents))["images"])
 
     def embed(self, pixels: Pixels) -> Features:
-        """See Editor.embed."""
-        return _array(self._post("embed", images=_pngs(pixels), arrays="npy")["features"])
+        """Embed images.
+
+        Args:
+            pixels: Pixels (n c h w), uint8.
+
+        Returns:
+            Features (n d), rows of unit length.
+        """
+        body = self._post("embed", images=_encode_pngs(pixels), arrays="npy")
+        return decode_json_array(body["features"])
 
     def embed_text(self, text: str | Sequence[str]) -> Direction:
-        """See Editor.embed_text."""
+        """Embed one or more texts.
+
+        Args:
+            text: A text, or several.
+
+        Returns:
+            Their unit mean feature (d).
+        """
         texts = [text] if isinstance(text, str) else list(text)
-        features = _array(self._post("embed", texts=texts, arrays="npy")["features"])
+        features = decode_json_array(self._post("embed", texts=texts, arrays="npy")["features"])
         return np.asarray(features[0])
 
     def invert(self, features: Features) -> Latents:
-        """See Editor.invert."""
-        return _array(self._post("invert", features=_npy(features), arrays="npy")["latents"])
+        """Map features to latents.
+
+        Args:
+            features: Features (n d).
+
+        Returns:
+            Latents (n z).
+        """
+        body = self._post("invert", features=encode_json_array(features), arrays="npy")
+        return decode_json_array(body["latents"])
 
     def direction(
         self,
@@ -147,37 +147,59 @@ class Client:
         more: Pixels | None = None,
         less: Pixels | None = None,
         attribute: str | None = None,
-        values: Given | None = None,
+        values: ValuesLike | None = None,
         of: Pixels | None = None,
         hold: str | Sequence[str] = (),
         name: str | None = None,
     ) -> Direction:
-        """See Editor.direction; one with a `name` is kept there, for direction("NAME.safetensors").
+        """Make a direction (d) in feature space; see `Editor.direction`. Give exactly one kind.
 
-        One of the same name that was kept there is then gone. Only `attribute` may be given alone.
+        Args:
+            text: Texts that describe the goal, with `neutral`.
+            neutral: Texts that describe the start.
+            more: Images (n c h w) of the goal, with `less`.
+            less: Images (n c h w) of the start.
+            attribute: Name of a measured attribute.
+            values: One number for each image, with `of`.
+            of: The images (n c h w) that the values belong to.
+            hold: Attributes that the linear model must leave constant.
+            name: Save the direction on the server, where direction("NAME.safetensors") names it in
+                expressions. It replaces the previous one of this name.
         """
-        asked: dict[str, Any] = {}
+        body: dict[str, Any] = {}
         if attribute is not None:
-            asked["attribute"] = attribute
-        for side, words in (("text", text), ("neutral", neutral)):
-            if words is not None:
-                asked[side] = [words] if isinstance(words, str) else list(words)
+            body["attribute"] = attribute
+        for field_name, texts in (("text", text), ("neutral", neutral)):
+            if texts is not None:
+                body[field_name] = [texts] if isinstance(texts, str) else list(texts)
         if values is not None and of is not None:
-            # What is no number is refused here, for JSON has no word for it.
-            checked(values, of)
-            asked |= {"values": np.asarray(values, np.float64).tolist(), "of": _pngs(of)}
+            validate_values(values, of)  # here, because JSON cannot express NaN or inf
+            body |= {"values": np.asarray(values, np.float64).tolist(), "of": _encode_pngs(of)}
         elif values is not None or of is not None:
             raise ConfigError("direction: values= and of= go together")
-        for side, pixels in (("more", more), ("less", less)):
+        for field_name, pixels in (("more", more), ("less", less)):
             if pixels is not None:
-                asked[side] = _pngs(pixels)
-        told = self._post("directions", **asked, hold=_names(hold), name=name, arrays="npy")
-        return _array(told["direction"])
+                body[field_name] = _encode_pngs(pixels)
+        response = self._post("directions", **body, hold=_names(hold), name=name, arrays="npy")
+        return decode_json_array(response["direction"])
 
-    def parse(self, expression: str, hold: str | Sequence[str] = ()) -> Direction:
-        """See Editor.parse; only texts, seeds and what the server keeps can be in it."""
-        told = self._post("directions", expression=expression, hold=_names(hold), arrays="npy")
-        return _array(told["direction"])
+    def direction_from_expression(
+        self, expression: str, hold: str | Sequence[str] = ()
+    ) -> Direction:
+        """Make a direction from an expression; see `Editor.direction_from_expression`.
+
+        Args:
+            expression: It may name texts, seeds, bank items and directions saved on the server.
+            hold: Attributes that the linear model must leave constant.
+
+        Returns:
+            The direction (d).
+        """
+        body = self._post("directions", expression=expression, hold=_names(hold), arrays="npy")
+        return decode_json_array(body["direction"])
+
+    parse = direction_from_expression
+    """The same as `direction_from_expression`."""
 
     def edit(
         self,
@@ -188,206 +210,184 @@ class Client:
         hold: str | Sequence[str] = (),
         corrections: int | None = None,
         refine: int = 0,
-    ) -> Answered:
-        """See Editor.edit."""
+    ) -> RemoteEdit:
+        """Edit sources along a direction; see `Editor.edit`.
+
+        Args:
+            source: Latents (n z), Pixels (n c h w) of real images, or Samples.
+            direction: The change (d) of features.
+            amount: Multiple of the direction.
+            residual: Preserve more of a generated source.
+            hold: Attributes to keep constant.
+            corrections: Feedback iterations.
+            refine: Gradient steps on the latents towards the target.
+        """
         if isinstance(source, Samples):
             source = source.latents
-        given = {"latents": _npy(source)} if source.ndim == 2 else {"images": _pngs(source)}
-        return self._moved(
-            source=given,
-            direction=_npy(direction),
-            amount=amount,
-            residual=residual,
-            hold=_names(hold),
-            corrections=corrections,
-            refine=refine,
+        settings = EditSettings(amount, residual, tuple(_names(hold)), corrections, refine)
+        sources = (
+            {"latents": encode_json_array(source)}
+            if source.ndim == 2
+            else {"images": _encode_pngs(source)}
         )
+        return self._edit(settings, source=sources, direction=encode_json_array(direction))
 
-    def answer(
+    def apply(
         self,
-        query: str,
+        expression: str,
         amount: float = 1.0,
         residual: bool = False,
         corrections: int | None = None,
         refine: int = 0,
         images: Mapping[str, bytes | Path] | None = None,
-    ) -> Answered:
-        """See Editor.answer. `images` are files by the names that the expression calls them."""
-        return self._moved(
-            expression=query,
-            amount=amount,
-            residual=residual,
-            corrections=corrections,
-            refine=refine,
-            images=_files(images or {}),
-        )
+    ) -> RemoteEdit:
+        """Edit as an expression says; see `Editor.apply`.
+
+        Args:
+            expression: An expression that denotes an image.
+            amount: Multiple of the direction.
+            residual: Preserve more of a generated source.
+            corrections: Feedback iterations.
+            refine: Gradient steps on the latents towards the target.
+            images: Files by the names that the expression uses.
+        """
+        settings = EditSettings(amount, residual, (), corrections, refine)
+        return self._edit(settings, expression=expression, images=_encode_files(images))
+
+    answer = apply
+    """The same as `apply`."""
 
     def sweep(
         self,
-        query: str,
+        expression: str,
         amounts: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         residual: bool = False,
         corrections: int | None = None,
         refine: int = 0,
         images: Mapping[str, bytes | Path] | None = None,
-    ) -> list[Answered]:
-        """One `answer` for each amount, in one request."""
+    ) -> list[RemoteEdit]:
+        """Apply an expression at several amounts in one request.
+
+        Args:
+            expression: An expression that denotes an image.
+            amounts: Multiples of the direction.
+            residual: Preserve more of a generated source.
+            corrections: Feedback iterations.
+            refine: Gradient steps on the latents towards the target.
+            images: Files by the names that the expression uses.
+
+        Returns:
+            The result of `apply` for each amount.
+        """
         for amount in amounts:
-            _check(amount=amount)
-        told = self._post(
+            validate_amount(amount)
+        response = self._post(
             "sweep",
-            expression=query,
+            expression=expression,
             amounts=list(amounts),
             residual=residual,
             corrections=corrections,
             refine=refine,
-            images=_files(images or {}),
+            images=_encode_files(images),
             arrays="npy",
             pixels="npy",
         )
-        whole = _answered(told)
-        rows = {name: getattr(whole, name) for name in ("pixels", "latents", "asked", "obtained")}
+        edit = decode_edit(response)
+        arrays = ("pixels", "latents", "target_features", "features")
         return [
             replace(
-                whole,
-                told={**told, "pictures": [told["pictures"][at]]},
-                **{name: row[at : at + 1] for name, row in rows.items()},
+                edit,
+                response={**response, "pictures": [picture]},
+                **{name: getattr(edit, name)[row : row + 1] for name in arrays},
             )
-            for at in range(len(amounts))
+            for row, picture in enumerate(response["pictures"])
         ]
 
-    def nearest(self, query: str, n: int = 12, among: int = 500) -> list[tuple[int, float, Pixels]]:
-        """Items of the bank by likeness: index, cosine and Pixels (1 c h w), the nearest first.
+    def nearest(
+        self, expression: str, n: int = 12, among: int = 500
+    ) -> list[tuple[int, float, Pixels]]:
+        """Search the bank for the items nearest to an expression.
 
-        Of the bank's first `among`; the server draws and embeds those as they are first asked for.
+        Args:
+            expression: An expression that denotes an image.
+            n: Number of items.
+            among: Search the first items of the bank; the server generates and embeds them when
+                they are first needed.
+
+        Returns:
+            Index, cosine and Pixels (1 c h w) of each item, nearest first.
         """
-        told = self._post("nearest", expression=query, n=n, among=among)["neighbours"]
-        return [(one["item"], one["cosine"], _pixels([one["image"]])) for one in told]
+        body = self._post("nearest", expression=expression, n=n, among=among)
+        return [
+            (
+                neighbour["item"],
+                neighbour["cosine"],
+                decode_images([neighbour["image"]]),
+            )
+            for neighbour in body["neighbours"]
+        ]
 
     def direction_file(self, name: str) -> bytes:
-        """A kept direction as a file, for `controlgen edit` and others."""
-        return self._send("GET", f"{self._about}/directions/{quote(name, safe='')}.safetensors")
+        """Download a saved direction.
 
-    def _moved(self, **asked: Any) -> Answered:
-        _check(amount=asked["amount"])
-        return _answered(self._post("edit", **asked, arrays="npy", pixels="npy"))
+        Args:
+            name: Its name, without the suffix.
+
+        Returns:
+            The content of a direction file, which the commands of `controlgen` read.
+        """
+        path = f"{self._model_path}/directions/{quote(name, safe='')}.safetensors"
+        return self._pool.send("GET", path)
+
+    def _edit(self, settings: EditSettings, **body: Any) -> RemoteEdit:
+        response = self._post("edit", **body, **asdict(settings), arrays="npy", pixels="npy")
+        return decode_edit(response)
 
     @property
-    def _about(self) -> str:
+    def _model_path(self) -> str:
         return f"/v1/models/{quote(self.model or '', safe='')}"
 
-    def _described(self) -> dict[str, Any]:
-        path = "/v1/models" if self.model is None else self._about
-        told = self._read(self._send("GET", path))
-        served: list[dict[str, Any]] = told if isinstance(told, list) else [told]
-        # Others answer at this path as well.
-        if not all(isinstance(one, dict) and one.keys() >= NEEDED for one in served):
-            raise self._another()
-        if len(served) != 1:
-            names = ", ".join(one["name"] for one in served)
-            raise ConfigError(f"{self.url}: serves {names}; say which, model=...")
-        return served[0]
+    def _describe_model(self) -> dict[str, Any]:
+        path = "/v1/models" if self.model is None else self._model_path
+        body = self._parse_json(self._pool.send("GET", path))
+        models: list[dict[str, Any]] = body if isinstance(body, list) else [body]
+        # Other servers may respond at this path as well.
+        if not all(isinstance(model, dict) and model.keys() >= MODEL_FIELDS for model in models):
+            raise self._foreign_server()
+        if len(models) != 1:
+            names = ", ".join(model["name"] for model in models)
+            raise ConfigError(f"{self.url}: serves {names}; choose one with model=...")
+        return models[0]
 
-    def _post(self, path: str, **asked: Any) -> dict[str, Any]:
-        body = json.dumps({"model": self.model, **asked}).encode()
-        told: dict[str, Any] = self._read(self._send("POST", f"/v1/{path}", body))
-        return told
+    def _post(self, path: str, **body: Any) -> dict[str, Any]:
+        content = json.dumps({"model": self.model, **body}).encode()
+        response: dict[str, Any] = self._parse_json(self._pool.send("POST", f"/v1/{path}", content))
+        return response
 
-    def _read(self, content: bytes) -> Any:
+    def _parse_json(self, content: bytes) -> Any:
         try:
             return json.loads(content)
         except ValueError:
-            raise self._another() from None
+            raise self._foreign_server() from None
 
-    def _another(self) -> DataError:
+    def _foreign_server(self) -> DataError:
         return DataError(
-            f"{self.url}: what answers there is no `controlgen serve`; give the address it printed"
+            f"{self.url}: the server is no `controlgen serve`; give the address that it printed"
         )
-
-    def _send(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        end = time.monotonic() + self.patience
-        while True:
-            answer = self._server.request(method, path, body)
-            if 200 <= answer.status < 300:
-                return answer.content
-            wait = _wait(answer)
-            if answer.status not in AGAIN or time.monotonic() + wait > end:
-                break
-            time.sleep(wait)
-        try:
-            said = json.loads(answer.content)["detail"]
-        except (ValueError, KeyError, TypeError):
-            said = f"answered {answer.status}"
-        raise Refused(f"{self.url}: {said}", answer.status)
-
-
-def _wait(answer: Said) -> float:
-    # Seconds until it may be asked again; what stands before a server may say them as a date.
-    told = answer.headers.get("Retry-After", "")
-    try:
-        if told.isdecimal():
-            return float(told) or 1.0
-        left = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
-        return 1.0
-    return max(left, 1.0)
-
-
-def _answered(told: Mapping[str, Any]) -> Answered:
-    return Answered(
-        pixels=_plain(told["pixels"]),
-        latents=_array(told["latents"]),
-        asked=_array(told["asked"]),
-        obtained=_array(told["obtained"]),
-        source_pixels=_plain(told["source_pixels"]),
-        source_latents=_array(told["source_latents"]),
-        source_features=_array(told["source_features"]),
-        told=told,
-    )
-
-
-def _check(**numbers: float | None) -> None:
-    # JSON has no others; said as an Editor says it.
-    for name, value in numbers.items():
-        if value is not None and not np.isfinite(value):
-            raise ConfigError(f"{name} {value}: must be a finite number")
 
 
 def _names(hold: str | Sequence[str]) -> list[str]:
     return [hold] if isinstance(hold, str) and hold else list(hold)
 
 
-def _npy(array: NDArray[np.float32]) -> dict[str, str]:
-    return {"npy": serialization.to_base64(serialization.npy(np.asarray(array, np.float32)))}
-
-
-def _array(told: Mapping[str, str]) -> NDArray[np.float32]:
-    return serialization.from_npy(serialization.from_base64(told["npy"], "answer"), "answer")
-
-
-def _plain(told: Mapping[str, str]) -> Pixels:
-    # Pixels as they are: no file is decoded.
-    return serialization.array_of(serialization.from_base64(told["npy"], "answer"), "answer")
-
-
-def _pngs(pixels: Pixels) -> list[str]:
+def _encode_pngs(pixels: Pixels) -> list[str]:
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] not in (1, 3):
         raise Incompatible("pixels must be uint8 0..255 of shape (n, c, h, w)")
-    return [serialization.to_base64(serialization.png(one[None])) for one in pixels]
+    return encode_images(pixels)
 
 
-def _pixels(images: Sequence[str]) -> Pixels:
-    planes = []
-    for text in images:
-        content = serialization.from_base64(text, "answer")
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
-            plane = np.asarray(opened, np.uint8)
-        planes.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
-    return np.stack(planes)
-
-
-def _files(images: Mapping[str, bytes | Path]) -> dict[str, str]:
-    contents = {
-        name: one.read_bytes() if isinstance(one, Path) else one for name, one in images.items()
+def _encode_files(images: Mapping[str, bytes | Path] | None) -> dict[str, str]:
+    return {
+        name: to_base64(source.read_bytes() if isinstance(source, Path) else source)
+        for name, source in (images or {}).items()
     }
-    return {name: serialization.to_base64(content) for name, content in contents.items()}

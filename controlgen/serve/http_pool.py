@@ -1,84 +1,117 @@
-"""Requests to one server over connections that are kept, by the standard library's HTTP."""
+"""Requests to one server over persistent connections, with the standard library's HTTP."""
 
+import json
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from controlgen.errors import ConfigError, DataError
+from controlgen.errors import ConfigError, ControlGenError, DataError
 
-KINDS = {"http": HTTPConnection, "https": HTTPSConnection}
-DROPPED = 3  # connections lost in a row after which a request is given up
+SCHEMES = {"http": HTTPConnection, "https": HTTPSConnection}
+MAX_ATTEMPTS = 3  # connections that may be lost before a request fails
+RETRY_STATUS = (429, 503)  # after these the same request may be sent again
 
 
-class Said(NamedTuple):
-    """What a server answered; headers are found whatever their letters' case."""
+class RequestRejected(ControlGenError):
+    """The server rejected a request; `status` is the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HttpResponse(NamedTuple):
+    """The response of a server; the names of `headers` ignore case."""
 
     status: int
     headers: Message
     content: bytes
 
 
-class Connections:
-    """Threads may share it: each takes a connection that is free, or opens one.
+class ConnectionPool:
+    """Connections that threads share: each takes a free one, or opens another.
 
-    `headers` go with every request, and nothing may come for `timeout` seconds at most. Raises
-    ConfigError for what is no address.
+    `headers` go with every request; without data for `timeout` seconds a request fails. Requests
+    to a busy server are repeated for `patience` seconds. Raises ConfigError for an invalid address.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
-        self.url, self._headers = url, dict(headers)
+    def __init__(
+        self, url: str, headers: Mapping[str, str], timeout: float, patience: float
+    ) -> None:
+        self.url, self._headers, self._patience = url, dict(headers), patience
         try:
             address = urlsplit(url)
             if not address.hostname:
                 raise ValueError("no host")
             self._open: Callable[[], HTTPConnection] = partial(
-                KINDS[address.scheme], address.hostname, address.port, timeout=timeout
+                SCHEMES[address.scheme], address.hostname, address.port, timeout=timeout
             )
-            self._open()  # it looks at the name, and speaks to nobody yet
+            self._open()  # validates the address, and does not connect yet
         except (KeyError, ValueError, HTTPException):
-            said = f"{url}: no address of a server; give it as http://HOST:PORT"
-            raise ConfigError(said) from None
+            raise ConfigError(
+                f"{url}: not the address of a server; give it as http://HOST:PORT"
+            ) from None
         self._path = quote(address.path.rstrip("/"), safe="/%~")
         self._free: list[HTTPConnection] = []
-        weakref.finalize(self, _close, self._free)
+        weakref.finalize(self, _close_all, self._free)
 
     def close(self) -> None:
-        """Let the connections go."""
-        _close(self._free)
+        """Close the free connections."""
+        _close_all(self._free)
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> Said:
-        """Send a request whose repetition changes nothing: lost on the way, it is sent again.
+    def send(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """The content of the response to an idempotent request. Raises DataError, RequestRejected.
 
-        `path` is one of ASCII, encoded as it must be. Raises DataError where nobody answers.
+        `path` is ASCII and encoded.
         """
-        left = DROPPED
+        end = time.monotonic() + self._patience
         while True:
-            left -= 1
-            connection = self._connected()
+            response = self._request(method, path, body)
+            if 200 <= response.status < 300:
+                return response.content
+            wait = _retry_seconds(response)
+            if response.status not in RETRY_STATUS or time.monotonic() + wait > end:
+                break
+            time.sleep(wait)
+        try:
+            detail = json.loads(response.content)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = f"status {response.status}"
+        raise RequestRejected(f"{self.url}: {detail}", response.status)
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> HttpResponse:
+        # After a lost connection the request is sent again.
+        attempts_left = MAX_ATTEMPTS
+        while True:
+            attempts_left -= 1
+            connection = self._connect()
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, self._path + path, body, self._headers)
-                # One that takes no more of a body may have said why.
-                answer = connection.getresponse()
-                said = Said(answer.status, answer.headers, answer.read())
+                # A server that stops reading a body may have sent the reason.
+                raw = connection.getresponse()
+                response = HttpResponse(raw.status, raw.headers, raw.read())
             except (OSError, HTTPException) as error:
                 connection.close()
-                self.close()  # those that were kept have likely gone the same way
-                if not left:
-                    raise self._nobody(error) from None
-            except BaseException:  # half of an answer may be on its way
+                self.close()  # the server has likely closed the free ones too
+                if not attempts_left:
+                    raise self._no_response(error) from None
+            except BaseException:  # part of a response may still be in transit
                 connection.close()
                 raise
             else:
                 self._free.append(connection)
-                return said
+                return response
 
-    def _connected(self) -> HTTPConnection:
+    def _connect(self) -> HTTPConnection:
         try:
             return self._free.pop()
         except IndexError:
@@ -86,20 +119,32 @@ class Connections:
         connection = self._open()
         try:
             connection.connect()
-        except (OSError, UnicodeError) as error:  # the latter of names that cannot be
-            raise self._nobody(error) from None
+        except (OSError, UnicodeError) as error:  # UnicodeError for impossible host names
+            raise self._no_response(error) from None
         return connection
 
-    def _nobody(self, error: Exception) -> DataError:
-        said = " ".join(str(getattr(error, "strerror", None) or error).split())
+    def _no_response(self, error: Exception) -> DataError:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         return DataError(
-            f"{self.url}: no answer ({said or type(error).__name__}); start `controlgen serve "
+            f"{self.url}: no response ({reason or type(error).__name__}); start `controlgen serve "
             "MODEL` there"
         )
 
 
-def _close(connections: list[HTTPConnection]) -> None:
-    # Another thread may take one meanwhile.
+def _retry_seconds(response: HttpResponse) -> float:
+    # A proxy in front of the server may send a date.
+    header = response.headers.get("Retry-After", "")
+    try:
+        if header.isdecimal():
+            return float(header) or 1.0
+        left = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 1.0
+    return max(left, 1.0)
+
+
+def _close_all(connections: list[HTTPConnection]) -> None:
+    # Another thread may take a connection meanwhile.
     while connections:
         try:
             connections.pop().close()

@@ -1,4 +1,4 @@
-"""The one queue that all model work goes through: bounded, in order, each within its time."""
+"""The queue that all model work goes through: bounded, in order, each job within its deadline."""
 
 import asyncio
 import math
@@ -18,39 +18,36 @@ SMOOTHING = 0.2  # weight of the newest job in the mean time of a job
 GRACE = 5.0  # seconds, beyond its deadline, that a job has to notice it
 
 
-class Busy(ControlGenError):
-    """As many requests wait as may; `retry_after` seconds from now one may have gone."""
+class QueueFull(ControlGenError):
+    """No more requests may wait; retry in `retry_after` seconds."""
 
-    def __init__(self, message: str, retry_after: int) -> None:
+    def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class TooSlow(Busy):
-    """A request's time is over before its answer was there."""
+class DeadlineExceeded(QueueFull):
+    """The request exceeded its deadline."""
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """The moment (time.monotonic, seconds) after which nobody waits for an answer."""
+    """The moment (time.monotonic, seconds) after which nobody waits for a response."""
 
     at: float
 
     def check(self) -> None:
-        """Raise TooSlow where it has passed; work of several steps asks between them.
-
-        The loops of the library ask as well; see `stopping`.
-        """
+        """Raise DeadlineExceeded if it has passed."""
         if time.monotonic() > self.at:
-            raise TooSlow("took longer than a request may; ask for less at once", 1)
+            raise DeadlineExceeded("took longer than a request may; send a smaller request")
 
 
-class Work:
-    """One thread that does jobs in the order in which they came.
+class JobQueue:
+    """One thread that runs jobs in the order of their arrival.
 
-    One thread, for torch shares out the cores within a job, and a picture's bytes then depend on
-    no other request. Jobs are not joined into batches: a feature's last bit differs with the size
-    of its batch, and a recipe must draw the same bytes again.
+    torch already divides the cores within a job, and with one thread the bytes of an image depend
+    on no other request. Jobs are not batched: the last bit of a feature depends on the size of its
+    batch, and a recipe must reproduce the same bytes.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -58,52 +55,51 @@ class Work:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="controlgen")
         self._lock = Lock()
         self._jobs: dict[Future[Any], Deadline] = {}
-        self._admitted = 0
-        self._seconds = 0.05  # a job takes, so far
+        self._pending = 0
+        self._seconds = 0.05  # of a job, a moving mean
 
     @property
-    def admitted(self) -> int:
-        """Jobs waiting or at work."""
-        return self._admitted
+    def pending(self) -> int:
+        """Jobs that wait or run."""
+        return self._pending
 
-    def submit(self, job: Callable[[Deadline], T]) -> "Future[T]":
-        """Queue a job. Raises Busy where as many wait as may."""
+    def submit(self, job: Callable[[], T]) -> "Future[T]":
+        """Queue a job, whose `raise_if_cancelled` then checks its deadline. Raises QueueFull."""
         with self._lock:
-            if self._admitted >= self.limits.waiting:
-                ahead = math.ceil(self._admitted * self._seconds / 2)
-                raise Busy(
-                    f"{self._admitted} requests wait already; ask again in a while", max(ahead, 1)
+            if self._pending >= self.limits.waiting:
+                ahead = math.ceil(self._pending * self._seconds / 2)
+                raise QueueFull(
+                    f"{self._pending} requests wait already; try again later", max(ahead, 1)
                 )
-            self._admitted += 1
+            self._pending += 1
         deadline = Deadline(time.monotonic() + self.limits.seconds)
         try:
-            future = self._pool.submit(self._timed, job, deadline)
+            future = self._pool.submit(self._run_timed, job, deadline)
         except RuntimeError:
-            self._left(None)
-            raise Busy("the server is stopping; ask another time", 5) from None
+            self._forget(None)
+            raise QueueFull("the server is stopping; try again later", 5) from None
         with self._lock:
             self._jobs[future] = deadline
-        future.add_done_callback(self._left)
+        future.add_done_callback(self._forget)
         return future
 
-    async def run(self, job: Callable[[Deadline], T]) -> T:
-        """What a job answers. Raises Busy, TooSlow, and what the job raises."""
+    async def run(self, job: Callable[[], T]) -> T:
+        """The result of a job. Raises QueueFull, DeadlineExceeded, and what the job raises."""
         future = self.submit(job)
         try:
             async with asyncio.timeout(self.limits.seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            # One that has not begun never will; one that has stops at its next look.
+            # A job that has not started never will; a running one stops at its next check.
             future.cancel()
-            raise TooSlow(
-                f"no answer within {self.limits.seconds:g} s; ask again, or for less at once", 1
+            raise DeadlineExceeded(
+                f"no answer within {self.limits.seconds:g} s; try again, or send a smaller request"
             ) from None
 
     def close(self) -> bool:
-        """Finish what was admitted, then stop; whether all of it is done.
+        """Finish the queued jobs, then stop. Returns whether all of them ended.
 
-        What somebody awaits is done by its deadline. What goes on beyond is awaited by nobody, and
-        has GRACE seconds to notice.
+        A job ends by its deadline, or has GRACE seconds more to notice that it passed.
         """
         self._pool.shutdown(wait=False)
         with self._lock:
@@ -115,18 +111,18 @@ class Work:
         self._pool.shutdown(wait=True)
         return True
 
-    def _timed(self, job: Callable[[Deadline], T], deadline: Deadline) -> T:
-        begun = time.monotonic()
+    def _run_timed(self, job: Callable[[], T], deadline: Deadline) -> T:
+        start = time.monotonic()
         deadline.check()
         try:
             with cancellable(deadline.check):
-                return job(deadline)
+                return job()
         finally:
-            spent = time.monotonic() - begun
-            self._seconds += SMOOTHING * (spent - self._seconds)
+            elapsed = time.monotonic() - start
+            self._seconds += SMOOTHING * (elapsed - self._seconds)
 
-    def _left(self, future: "Future[Any] | None") -> None:
+    def _forget(self, future: "Future[Any] | None") -> None:
         with self._lock:
-            self._admitted -= 1
+            self._pending -= 1
             if future is not None:
                 self._jobs.pop(future, None)

@@ -1,4 +1,4 @@
-"""What happens to a request before any of it is read: its id and log line, host, token, size."""
+"""Checks before a request is parsed: request id and log line, host, token, size of the body."""
 
 import asyncio
 import hmac
@@ -8,39 +8,41 @@ import re
 import time
 import uuid
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
 
+from fastapi.security import APIKeyCookie, APIKeyQuery, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controlgen.serve import auth
+from controlgen.serve.auth import cookie_value, tokens_equal
 from controlgen.serve.limits import Limits
 
 LOG = logging.getLogger("controlgen.serve")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-PROBLEM = "application/problem+json"
-COOKIE = "controlgen_token"
-OPEN = ("/health",)  # paths that need no token
-SMALL = 100_000  # bytes of a body that is taken however much others hold
-NAME = 30  # values of JSON that one name counts as
-ARRIVAL = 10  # times the seconds of a request that a body may take to arrive
-AGAIN = 2  # seconds after which a large body may be sent again
-DETAIL = 300  # characters of what a problem says at most
+PROBLEM_JSON = "application/problem+json"
+PUBLIC_PATHS = ("/health",)  # paths that need no token
+SMALL_BODY = 100_000  # bytes; a body up to this size is accepted however much others hold
+ARRIVAL_FACTOR = 10  # a body may take so many times the seconds of a request to arrive
+RETRY_SECONDS = 2  # after which a large body may be sent again
+MAX_DETAIL = 300  # characters
 TITLES = {
-    400: "Bad request",
-    401: "No token",
-    403: "Another origin",
-    408: "Too slow in arriving",
+    401: "Unauthorized",
+    403: "Forbidden origin",
+    408: "Request timeout",
     413: "Too large",
-    421: "Another host",
+    421: "Unknown host",
     429: "Too many requests",
 }
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": str(RETRY_SECONDS)}}
+BEARER = HTTPBearer(auto_error=False)
+TOKEN_COOKIE = APIKeyCookie(name="controlgen_token", auto_error=False)
+TOKEN_QUERY = APIKeyQuery(name="token", auto_error=False)
 
 
-class Traced:
-    """Gives every request an id (its X-Request-ID where that is sound) and a line in the log."""
+class RequestLogMiddleware:
+    """Gives each request an id (its own X-Request-ID if that is valid) and a line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,13 +51,13 @@ class Traced:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        said = Headers(scope=scope).get("x-request-id", "")
+        client_id = Headers(scope=scope).get("x-request-id", "")
         scope.setdefault("state", {})["request_id"] = request_id = (
-            said if REQUEST_ID.fullmatch(said) else uuid.uuid4().hex[:16]
+            client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex[:16]
         )
-        begun, status = time.monotonic(), 500
+        start, status = time.monotonic(), 500
 
-        async def traced(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -65,181 +67,177 @@ class Traced:
             await send(message)
 
         try:
-            await self.app(scope, receive, traced)
+            await self.app(scope, receive, send_with_id)
         finally:
-            spent = 1000 * (time.monotonic() - begun)
+            elapsed = 1000 * (time.monotonic() - start)
             path = scope["path"].encode("unicode_escape").decode()[:200]
-            LOG.info("%s %s %s %d %.1f ms", request_id, scope["method"], path, status, spent)
+            LOG.info("%s %s %s %d %.1f ms", request_id, scope["method"], path, status, elapsed)
 
 
-class SameHost:
-    """Refuses other Host names than those it is served under, and pages of other origins.
+class HostAndOriginMiddleware:
+    """Rejects foreign Host names, and requests from pages of other origins.
 
-    Without it, a page elsewhere that a browser has open could speak to a server on loopback.
+    Without it a foreign page in the user's browser could use a server on loopback.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self.app, self.hosts = app, frozenset(hosts)
+        self.app, self.hosts = app, list(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self.hosts:
+        if scope["type"] != "lifespan":
             headers = Headers(scope=scope)
-            host, origin = headers.get("host", ""), headers.get("origin")
-            if _name(host) not in self.hosts:
-                await _refuse(scope, receive, send, 421, "this host name is not served here")
+            origin = headers.get("origin")
+            if not await self._is_trusted(headers.get("host", "")):
+                await _reject(scope, receive, send, 421, "this host name is not served here")
                 return
-            if origin is not None and _name(origin.rpartition("//")[2]) not in self.hosts:
-                await _refuse(scope, receive, send, 403, "asked by a page of another origin")
+            if origin is not None and not await self._is_trusted(origin.rpartition("//")[2]):
+                await _reject(scope, receive, send, 403, "requested by a page of another origin")
                 return
         await self.app(scope, receive, send)
 
+    async def _is_trusted(self, host: str) -> bool:
+        # Starlette's middleware rejects in plain text, where this API promises problem JSON.
+        trusted = False
 
-class Token:
-    """Asks for `Authorization: Bearer TOKEN`, or the cookie that /?token=TOKEN leaves a browser."""
+        async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal trusted
+            trusted = True
+
+        async def ignore(*_: Message) -> Message:
+            return {}
+
+        scope = {"type": "http", "headers": [(b"host", host.encode("latin-1"))]}
+        check = TrustedHostMiddleware(accept, self.hosts, www_redirect=False)
+        await check(scope, ignore, ignore)
+        return trusted
+
+
+class BearerTokenMiddleware:
+    """Requires `Authorization: Bearer TOKEN`, or the cookie that /?token=TOKEN sets in a browser.
+
+    It is no dependency of FastAPI: those run after the body was read, and not on every path.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPEN:
+        if scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS:
             await self.app(scope, receive, send)
             return
-        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        said = asked.encode("utf-8", "replace")
-        if scope["type"] == "http" and scope["path"] == "/" and auth.same(said, self.token):
-            # Sent on without the token, which then stands in no history.
-            cookie = f"{COOKIE}={auth.kept(self.token)}; HttpOnly; SameSite=Strict; Path=/"
-            sent_on = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
-            await send({"type": "http.response.start", "status": 303, "headers": sent_on})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        headers = Headers(scope=scope)
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        bearer = kind.lower() == "bearer" and auth.same(given.encode("latin-1"), self.token)
-        if not bearer and not hmac.compare_digest(
-            _cookie(headers).encode(), auth.kept(self.token).encode()
-        ):
-            way = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
-            await _refuse(scope, receive, send, 401, way)
-            return
-        await self.app(scope, receive, send)
+        request = HTTPConnection(scope)
+        query = (await TOKEN_QUERY(request) or "").encode("utf-8", "replace")
+        if scope["path"] == "/" and tokens_equal(query, self.token):
+            # The redirect removes the token from the address, and so from the browser's history.
+            redirect = RedirectResponse("/", 303)
+            name, value = TOKEN_COOKIE.model.name, cookie_value(self.token)
+            redirect.set_cookie(name, value, httponly=True, samesite="strict")
+            await redirect(scope, receive, send)
+        elif await self._has_token(request):
+            await self.app(scope, receive, send)
+        else:
+            detail = "send Authorization: Bearer TOKEN, or open /?token=TOKEN in a browser"
+            await _reject(scope, receive, send, 401, detail)
+
+    async def _has_token(self, request: HTTPConnection) -> bool:
+        bearer = await BEARER(request)
+        if bearer and tokens_equal(bearer.credentials.encode("latin-1"), self.token):
+            return True
+        cookie = await TOKEN_COOKIE(request) or ""
+        return hmac.compare_digest(cookie.encode(), cookie_value(self.token).encode())
 
 
-class Bounded:
-    """Counts a body as it comes: too much, too slowly, or nothing for too long, is the end of it.
+class BodyLimitMiddleware:
+    """Counts the bytes of a body as they arrive, and ends a request that is too large or too slow.
 
-    Bytes are counted, and values of JSON: what reads them holds up every other request and takes
-    fifty times their room. What all requests hold together is bounded as well; small ones are let
-    in even then.
+    The bytes of all requests together are bounded as well; small bodies are always accepted.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits = app, limits
-        self._held = 0  # bytes of all bodies whose answers are not yet there
+        self._held_bytes = 0  # of all bodies whose responses are not yet sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most, begun, came, values = self.limits.body_bytes, False, 0, 0
-        whole, end = False, time.monotonic() + ARRIVAL * self.limits.seconds
-        refused: tuple[int, str] | None = None
-        # A file in a form is no JSON, and has commas by chance.
-        form = Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > most:
-            await _refuse(scope, receive, send, 413, f"a body of more than {most} bytes")
+        if length.isdigit() and int(length) > self.limits.body_bytes:
+            await _reject(scope, receive, send, *self._too_large())
             return
+        received, complete, started = 0, False, False
+        deadline = time.monotonic() + ARRIVAL_FACTOR * self.limits.seconds
+        rejection: tuple[int, str] | None = None
 
-        async def counted() -> Message:
-            nonlocal came, values, whole, refused
-            if whole:  # the body is there; what still comes is the end of the connection
+        async def receive_counted() -> Message:
+            nonlocal received, complete, rejection
+            if complete:  # what still comes is the end of the connection
                 return await receive()
-            seconds, left = self.limits.seconds, end - time.monotonic()
             try:
-                async with asyncio.timeout(min(seconds, left)):
-                    message = await receive()
-            except TimeoutError:
-                dripped = f"the body was not whole after {ARRIVAL * seconds:g} s"
-                refused = 408, dripped if left < seconds else f"nothing came for {seconds:g} s"
+                message = await self._receive_in_time(receive, deadline)
+            except TimeoutError as error:
+                rejection = 408, str(error)
                 return {"type": "http.disconnect"}
             if message["type"] == "http.request":
-                body = message.get("body", b"")
-                came += len(body)
-                self._held += len(body)
-                values += 0 if form else _values(body)
-                refused = self._too_much(came, values)
-                if refused is not None:
+                size = len(message.get("body", b""))
+                received += size
+                self._held_bytes += size
+                rejection = self._rejection(received)
+                if rejection is not None:
                     return {"type": "http.disconnect"}
-                whole = not message.get("more_body", False)
+                complete = not message.get("more_body", False)
             return message
 
-        async def noted(message: Message) -> None:
-            # What the application makes of a body cut short is not what is told.
-            nonlocal begun
-            if refused is None or begun:
-                begun = begun or message["type"] == "http.response.start"
+        async def send_unless_rejected(message: Message) -> None:
+            # The application's response to a truncated body is dropped.
+            nonlocal started
+            if rejection is None or started:
+                started = started or message["type"] == "http.response.start"
                 await send(message)
 
         try:
-            await self.app(scope, counted, noted)
+            await self.app(scope, receive_counted, send_unless_rejected)
         except ClientDisconnect:
-            if refused is None:
+            if rejection is None:
                 raise
         finally:
-            self._held -= came
-        if refused is not None and not begun:
-            await _refuse(scope, receive, send, *refused)
+            self._held_bytes -= received
+        if rejection is not None and not started:
+            await _reject(scope, receive, send, *rejection)
 
-    def _too_much(self, came: int, values: int) -> tuple[int, str] | None:
-        limits = self.limits
-        if came > limits.body_bytes:
-            return 413, f"a body of more than {limits.body_bytes} bytes"
-        if values > limits.json_values:
-            said = f"more than {limits.json_values} values of JSON; send large arrays as"
-            return 413, said + ' {"npy": base64 of a .npy file}'
-        if came > SMALL and self._held > limits.bodies_bytes:
-            return 429, "other large requests are at work already; ask again in a while"
+    async def _receive_in_time(self, receive: Receive, deadline: float) -> Message:
+        seconds, left = self.limits.seconds, deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(min(seconds, left)):
+                return await receive()
+        except TimeoutError:
+            if left < seconds:
+                detail = f"the body was not complete after {ARRIVAL_FACTOR * seconds:g} s"
+            else:
+                detail = f"no part of the body arrived for {seconds:g} s"
+            raise TimeoutError(detail) from None
+
+    def _rejection(self, received: int) -> tuple[int, str] | None:
+        if received > self.limits.body_bytes:
+            return self._too_large()
+        if received > SMALL_BODY and self._held_bytes > self.limits.bodies_bytes:
+            return 429, "other large requests are in progress; try again later"
         return None
 
-
-def problem(status: int, title: str, detail: str, request_id: str) -> bytes:
-    """An RFC 9457 body; of a long detail it has the beginning and the end, where the way out is."""
-    if len(detail) > DETAIL:
-        detail = f"{detail[: DETAIL - 105]} ... {detail[-100:]}"
-    said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return json.dumps({**said, "instance": request_id}).encode()
+    def _too_large(self) -> tuple[int, str]:
+        return 413, f"a body of more than {self.limits.body_bytes} bytes"
 
 
-def _values(body: bytes) -> int:
-    # About as many as there are; a name is a value of many, so much longer it takes to be refused.
-    return body.count(b",") + body.count(b"[") + NAME * body.count(b":")
+def problem_json(status: int, title: str, detail: str, request_id: str) -> bytes:
+    """An RFC 9457 body. A long detail keeps its beginning and its end, which says what to do."""
+    if len(detail) > MAX_DETAIL:
+        detail = f"{detail[: MAX_DETAIL - 105]} ... {detail[-100:]}"
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return json.dumps({**problem, "instance": request_id}).encode()
 
 
-def _name(host: str) -> str:
-    return re.sub(r":\d+$", "", host).lower()
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        kept = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return kept[COOKIE].value if COOKIE in kept else ""
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, detail: str) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": detail})
-        return
+async def _reject(scope: Scope, receive: Receive, send: Send, status: int, detail: str) -> None:
     request_id = scope.get("state", {}).get("request_id", "")
-    body = problem(status, TITLES[status], detail, request_id)
-    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
-    headers += [(b"connection", b"close")]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if status == 429:
-        headers.append((b"retry-after", str(AGAIN).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    body = problem_json(status, TITLES[status], detail, request_id)
+    headers = {"Connection": "close", **HEADERS.get(status, {})}
+    await Response(body, status, headers, PROBLEM_JSON)(scope, receive, send)

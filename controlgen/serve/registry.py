@@ -1,116 +1,138 @@
-"""The maps that are served, and the directions kept beside each."""
+"""The served models and their saved directions."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from controlgen.artifacts import read_manifest
 from controlgen.editing import Editor
 from controlgen.editing.directions.axes import FAMILIES
-from controlgen.editing.directions.storage import LARGEST_FILE, SUFFIX, direction_of
+from controlgen.editing.directions.storage import MAX_FILE_BYTES, SUFFIX, parse_direction
 from controlgen.editing.expressions.files import LocalFiles
 from controlgen.errors import ArtifactMissing, ConfigError, Incompatible
-from controlgen.serve.schemas import ModelOut, SpaceOut
+from controlgen.features.base import TorchClassifierSpace, TorchSpace
+from controlgen.features.open_clip import OpenClipSpace
+from controlgen.regressors.cycle_mlp import CycleMLPRegressor
+from controlgen.regressors.flow import FlowRegressor
+from controlgen.regressors.retrieval import RetrievalRegressor
+from controlgen.regressors.ridge import RidgeRegressor
+from controlgen.serve.schemas import ModelInfo, SpaceInfo
+
+# Part of the HTTP interface: these names stay when a class is renamed.
+KIND_NAMES: dict[type, str] = {
+    OpenClipSpace: "OpenClipSpace",
+    TorchClassifierSpace: "ClassifierSpace",
+    TorchSpace: "TorchSpace",
+    CycleMLPRegressor: "CycleMLPRegressor",
+    FlowRegressor: "FlowRegressor",
+    RetrievalRegressor: "RetrievalRegressor",
+    RidgeRegressor: "RidgeRegressor",
+}
 
 
 @dataclass
-class Served:
-    """One map under its name. `directions` are contents of direction files by file name."""
+class ServedModel:
+    """An editor under a name. `directions` are contents of direction files by file name."""
 
     name: str
     editor: Editor
     card: str
-    most_directions: int
+    max_directions: int
     directions: "OrderedDict[str, bytes]" = field(default_factory=OrderedDict)
 
-    def keep(self, name: str, content: bytes) -> bool:
-        """Keep a direction file; whether another one of this name is gone by it.
+    def save_direction(self, name: str, content: bytes) -> bool:
+        """Save a direction file; returns whether it replaces another one of this name.
 
-        Beyond `most_directions` the one kept longest goes.
+        Beyond `max_directions` the oldest is dropped.
         """
         before = self.directions.pop(name, content)
         self.directions[name] = content
-        while len(self.directions) > self.most_directions:
+        while len(self.directions) > self.max_directions:
             self.directions.popitem(last=False)
         return before != content
 
     @property
-    def about(self) -> str:
-        """What must be said beside every picture of it; tissue is what is in colour here."""
+    def notice(self) -> str:
+        """The notice beside every image; colour images are tissue."""
         return "Synthetic; not for diagnosis." if self.editor.image_shape[0] == 3 else "Synthetic."
 
-    def described(self) -> ModelOut:
-        """What there is to know of it."""
+    def to_schema(self) -> ModelInfo:
+        """What the API says about the model."""
         editor, space = self.editor, self.editor.space
-        return ModelOut(
+        return ModelInfo(
             name=self.name,
-            about=self.about,
+            about=self.notice,
             weights=editor.weights,
             image_shape=editor.image_shape,
             latent_size=editor.latent_size,
-            space=SpaceOut(
-                kind=type(space).__name__,
+            space=SpaceInfo(
+                kind=_kind_name(space),
                 size=space.size,
                 fingerprint=space.fingerprint,
                 text=hasattr(space, "embed_text"),
             ),
-            map=type(editor.map).__name__,
+            map=_kind_name(editor.map),
             bank=editor.bank.n if editor.bank else None,
             attributes=list(editor.attributes.names) if editor.attributes else [],
             axes=list(FAMILIES),
             directions=list(self.directions),
-            reachability=editor.reachability is not None,
+            reachability=editor.confidence_model is not None,
         )
 
 
 def open_models(
-    folders: Sequence[Path], directions: Path | None, most_directions: int
-) -> dict[str, Served]:
-    """Open maps by the names of their folders, each with the saved directions that fit it.
+    folders: Sequence[Path], directions: Path | None, max_directions: int
+) -> dict[str, ServedModel]:
+    """Load maps by the names of their folders, each with the saved directions that fit it.
 
-    Raises ConfigError where two have one name, where a direction fits none, and what opening a map
-    raises.
+    Raises ConfigError where two have the same name or a direction fits none, and what loading a
+    map raises.
     """
-    served: dict[str, Served] = {}
+    models: dict[str, ServedModel] = {}
     for folder in folders:
         name = folder.resolve().name
-        if name in served:
-            raise ConfigError(f"{folder}: another model is served as {name} already; rename one")
-        read_manifest(folder)  # says at once where it is no artifact
+        if name in models:
+            raise ConfigError(f"{folder}: another model is served as {name} already; rename it")
+        read_manifest(folder)  # raises where the folder is no artifact
         card = folder / "README.md"
-        words = card.read_text(encoding="utf-8") if card.is_file() else ""
-        served[name] = Served(name, Editor.load(folder), words, most_directions)
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        models[name] = ServedModel(name, Editor.load(folder), text, max_directions)
     if directions is not None:
-        _keep_saved(directions, list(served.values()))
-    return served
+        _load_directions(directions, list(models.values()))
+    return models
 
 
-def chosen(models: Mapping[str, Served], name: str | None) -> Served:
-    """The model of a name, or the only one. Raises ArtifactMissing, ConfigError."""
+def get_model(models: Mapping[str, ServedModel], name: str | None) -> ServedModel:
+    """The model of a name; without a name, the only model. Raises ArtifactMissing, ConfigError."""
     if name is None:
         if len(models) > 1:
-            raise ConfigError(f"model: say which; there is {', '.join(models)}")
+            raise ConfigError(f"model: choose one of {', '.join(models)}")
         return next(iter(models.values()))
     if name not in models:
-        raise ArtifactMissing(f"model {name[:100]!r}: not served; there is {', '.join(models)}")
+        raise ArtifactMissing(f"model {name[:100]!r}: not served; choose from {', '.join(models)}")
     return models[name]
 
 
-def _keep_saved(folder: Path, served: Sequence[Served]) -> None:
+def _kind_name(component: Any) -> str:
+    return KIND_NAMES.get(type(component), type(component).__name__)
+
+
+def _load_directions(folder: Path, models: Sequence[ServedModel]) -> None:
     paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
         raise ConfigError(f"--directions {folder}: holds no {SUFFIX} file")
     for path in paths:
-        content = LocalFiles().read(str(path), LARGEST_FILE)
+        content = LocalFiles().read(str(path), MAX_FILE_BYTES)
         fits = 0
-        for one in served:
-            space = one.editor.space
+        for model in models:
+            space = model.editor.space
             try:
-                direction_of(content, str(path), space.fingerprint, space.size)
+                parse_direction(content, str(path), space.fingerprint, space.size)
             except Incompatible:
                 continue
-            one.keep(path.name, content)
+            model.save_direction(path.name, content)
             fits += 1
         if not fits:
-            raise ConfigError(f"{path}: belongs to no feature space of the models served")
+            raise ConfigError(f"{path}: fits the feature space of no served model")

@@ -1,4 +1,4 @@
-"""What an Editor says, put into the schemas."""
+"""Build the schemas of responses from the results of an Editor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,91 +6,94 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.editing import Edit, Query, Recipe
+from controlgen.editing import Edit, Recipe, ResolvedEdit
 from controlgen.serve import serialization
-from controlgen.serve.schemas import Answer, Arrays, Measurement, Moved, Picture, Shown
-from controlgen.types import Pixels
+from controlgen.serve.schemas import (
+    ArrayFormat,
+    EditBase,
+    EditedImage,
+    EditResponse,
+    Measurement,
+    PixelFormat,
+)
 
-SOURCE = ("source_pixels", "source_latents", "source_features")  # arrays of the sources
+# JSON fields of a response -> attributes of an Edit.
+RESULT_ARRAYS = {
+    "latents": "latents",
+    "asked": "target_features",
+    "obtained": "features",
+    "pixels": "pixels",
+}
+SOURCE_ARRAYS = ("source_pixels", "source_latents", "source_features")
 
 
-def numbers(array: NDArray[Any], how: Arrays | Shown) -> Any:
-    """An array as a request wants it: not at all, as lists, or as base64 of .npy."""
-    if how in ("none", "png"):
+def encode_array(array: NDArray[Any], form: ArrayFormat | PixelFormat) -> Any:
+    """An array in the requested format: None, lists, or base64 of .npy."""
+    if form in ("none", "png"):
         return None
-    if how == "json":
+    if form == "json":
         return array.tolist()
-    return {"npy": serialization.to_base64(serialization.npy(array))}
+    return serialization.encode_json_array(array)
 
 
-def images(pixels: Pixels) -> list[str]:
-    """Pixels (n c h w) as base64 of n PNG files."""
-    return [serialization.to_base64(serialization.png(one[None])) for one in pixels]
-
-
-def picture(
-    edit: Edit,
-    row: int,
-    image: str,
-    amount: float,
-    hold: Sequence[str],
-    recipe: Recipe | None,
-) -> Picture:
+def picture_response(
+    edit: Edit, row: int, image: str, amount: float, hold: Sequence[str], recipe: Recipe | None
+) -> EditedImage:
     """One row of an edit."""
-    believed = edit.reachability
-    return Picture(
+    confidence = edit.reachability
+    return EditedImage(
         image=image,
         amount=amount,
-        agreement=float(edit.agreement[row]),
-        progress=float(edit.progress[row]),
-        reachability=None if believed is None else float(believed[row]),
+        agreement=float(edit.target_similarity[row]),
+        progress=float(edit.direction_similarity[row]),
+        reachability=None if confidence is None else float(confidence[row]),
         warning=edit.warnings[row],
-        measured=_measured(edit, row, hold),
-        recipe=None if recipe is None else recipe.effective(),
+        measured=_measurements(edit, row, hold),
+        recipe=None if recipe is None else recipe.to_dict(),
     )
 
 
-def _measured(edit: Edit, row: int, hold: Sequence[str]) -> dict[str, Measurement]:
+def _measurements(edit: Edit, row: int, hold: Sequence[str]) -> dict[str, Measurement]:
     if edit.model is None or edit.attributes is None:
         return {}
     names, before, after = edit.attributes
-    sigmas = edit.model.in_sigmas(after - before)[row]
+    sigmas = edit.model.to_sigmas(after - before)[row]
     return {
         name: Measurement(
-            before=float(before[row, at]),
-            after=float(after[row, at]),
-            sigmas=float(sigmas[at]),
+            before=float(before[row, column]),
+            after=float(after[row, column]),
+            sigmas=float(sigmas[column]),
             held=name in hold,
         )
-        for at, name in enumerate(names)
+        for column, name in enumerate(names)
     }
 
 
-def answer(
+def edit_response(
     model: str,
-    asked: Moved,
+    request: EditBase,
     edits: Sequence[Edit],
-    pictures: list[Picture],
-    query: Query | None = None,
-    **other: NDArray[Any],
-) -> Answer:
-    """All of several edits of the same sources; `other` are rows in place of those of the edits."""
+    pictures: list[EditedImage],
+    resolved: ResolvedEdit | None = None,
+    **replaced: NDArray[Any],
+) -> EditResponse:
+    """Several edits of the same sources as one response; `replaced` are arrays to use instead."""
     first = edits[0]
-    rows = {
-        name: np.concatenate([getattr(one, name) for one in edits])
-        for name in ("latents", "asked", "obtained", "pixels")
+    arrays = {
+        field: np.concatenate([getattr(edit, attribute) for edit in edits])
+        for field, attribute in RESULT_ARRAYS.items()
     }
-    rows |= {name: getattr(first, name) for name in SOURCE} | other
-    told = {
-        name: numbers(row, asked.pixels if "pixels" in name else asked.arrays)
-        for name, row in rows.items()
+    arrays |= {field: getattr(first, field) for field in SOURCE_ARRAYS} | replaced
+    encoded = {
+        field: encode_array(array, request.pixels if "pixels" in field else request.arrays)
+        for field, array in arrays.items()
     }
-    return Answer(
+    return EditResponse(
         model=model,
-        expression=query.expression if query else None,
-        start=query.start if query else None,
-        share=query.share if query else None,
-        sources=images(first.source_pixels) if asked.pixels == "png" else [],
+        expression=resolved.expression if resolved else None,
+        start=resolved.start if resolved else None,
+        share=resolved.share if resolved else None,
+        sources=serialization.encode_images(first.source_pixels) if request.pixels == "png" else [],
         pictures=pictures,
-        **told,
+        **encoded,
     )

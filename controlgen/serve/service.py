@@ -1,265 +1,278 @@
-"""Requests to answers, without HTTP: the Editor asked, what it says put into the schemas."""
+"""Requests to responses, without HTTP."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controlgen._version import __version__
-from controlgen.editing import Editor, Recipe
+from controlgen.editing import Edit, Recipe
+from controlgen.editing.apply import edit_in_feature_space, edit_resolved
 from controlgen.editing.directions import contrast
-from controlgen.editing.directions.regression import direction_of_values
-from controlgen.editing.directions.storage import SUFFIX, direction_bytes
+from controlgen.editing.directions.regression import direction_from_values
+from controlgen.editing.directions.storage import SUFFIX, serialize_direction
 from controlgen.editing.expressions import resolver
-from controlgen.editing.expressions.parser import quoted
-from controlgen.editing.expressions.resolver import Query
-from controlgen.editing.rendering import draw_edit
+from controlgen.editing.expressions.parser import quote
+from controlgen.editing.expressions.resolver import ResolvedEdit
+from controlgen.editing.rendering import render_edit
 from controlgen.errors import ConfigError
-from controlgen.serve import responses, serialization
-from controlgen.serve.job_queue import Deadline
+from controlgen.serve import serialization
 from controlgen.serve.limits import Limits
-from controlgen.serve.registry import Served, chosen
-from controlgen.serve.request_parsing import Reading
+from controlgen.serve.registry import ServedModel, get_model
+from controlgen.serve.request_parsing import RequestParser
+from controlgen.serve.responses import edit_response, encode_array, picture_response
 from controlgen.serve.schemas import (
-    Answer,
-    DirectionOut,
     DirectionRequest,
+    DirectionResponse,
+    EditBase,
     EditRequest,
+    EditResponse,
     EmbedRequest,
-    FeaturesOut,
+    FeaturesResponse,
     GenerateRequest,
-    ImagesOut,
+    ImagesResponse,
     InvertRequest,
-    Moved,
     NearestRequest,
+    NearestResponse,
     Neighbour,
-    Neighbours,
     SampleRequest,
     Sources,
     SweepRequest,
 )
 from controlgen.types import Direction
+from controlgen.utils.cancellation import raise_if_cancelled
 
 
 @dataclass(frozen=True)
 class Service:
-    """The models served, and what may be asked of them.
+    """Answers requests to the served models.
 
-    Every method raises a ControlGenError where it cannot be done, and looks at the deadline between
-    its steps.
+    Every method raises a ControlGenError where a request is invalid, and calls
+    `raise_if_cancelled` between its steps.
     """
 
-    models: Mapping[str, Served]
+    models: Mapping[str, ServedModel]
     limits: Limits
 
-    @property
-    def reading(self) -> Reading:
-        """How one request is read under these limits; it counts, so each has its own."""
-        return Reading(self.limits)
-
-    def sample(self, asked: SampleRequest, deadline: Deadline) -> ImagesOut:
+    def sample(self, request: SampleRequest) -> ImagesResponse:
         """Samples of a seed."""
-        served = chosen(self.models, asked.model)
-        self.reading.at_most(asked.n, self.limits.rows, "n")
-        found = served.editor.sample(asked.n, asked.seed, asked.start)
-        origin = {"synthetic": "true", "model": served.name, "version": __version__}
+        parser = self._parser(request.model)
+        parser.limit(request.n, self.limits.rows, "n")
+        samples = parser.editor.sample(request.n, request.seed, request.start)
+        provenance = {"synthetic": "true", "model": parser.model.name, "version": __version__}
         images = [
-            serialization.png(
-                one[None], {**origin, "seed": f"{asked.seed}, sample {asked.start + at}"}
+            serialization.encode_png(
+                image[None], {**provenance, "seed": f"{request.seed}, sample {request.start + row}"}
             )
-            for at, one in enumerate(found.pixels)
+            for row, image in enumerate(samples.pixels)
         ]
-        return ImagesOut(
-            model=served.name,
-            images=[serialization.to_base64(one) for one in images],
-            latents=responses.numbers(found.latents, asked.arrays),
+        return ImagesResponse(
+            model=parser.model.name,
+            images=[serialization.to_base64(image) for image in images],
+            latents=encode_array(samples.latents, request.arrays),
         )
 
-    def generate(self, asked: GenerateRequest, deadline: Deadline) -> ImagesOut:
+    def generate(self, request: GenerateRequest) -> ImagesResponse:
         """Latents to images."""
-        served = chosen(self.models, asked.model)
-        pixels = served.editor.generate(self.reading.rows(asked.latents, "latents"))
-        return ImagesOut(model=served.name, images=responses.images(pixels))
+        parser = self._parser(request.model)
+        pixels = parser.editor.generate(parser.rows(request.latents, "latents"))
+        return ImagesResponse(model=parser.model.name, images=serialization.encode_images(pixels))
 
-    def embed(self, asked: EmbedRequest, deadline: Deadline) -> FeaturesOut:
-        """Images or texts to features; of texts the mean of all, one row."""
-        served = chosen(self.models, asked.model)
-        if asked.texts is not None:
-            self.reading.at_most(len(asked.texts), self.limits.images, "texts")
-            self.reading.short(asked.texts)
-            features = served.editor.embed_text(asked.texts)[None]
+    def embed(self, request: EmbedRequest) -> FeaturesResponse:
+        """Images to features, or texts to their mean feature as one row."""
+        parser = self._parser(request.model)
+        if request.texts is not None:
+            parser.limit(len(request.texts), self.limits.images, "texts")
+            parser.limit_text(request.texts)
+            features = parser.editor.embed_text(request.texts)[None]
         else:
-            features = served.editor.embed(self.reading.images(asked.images or [], served))
-        return FeaturesOut(model=served.name, features=responses.numbers(features, asked.arrays))
-
-    def invert(self, asked: InvertRequest, deadline: Deadline) -> ImagesOut:
-        """Features or images to latents, and what these generate."""
-        served = chosen(self.models, asked.model)
-        features = (
-            self.reading.rows(asked.features, "features")
-            if asked.features is not None
-            else served.editor.embed(self.reading.images(asked.images or [], served))
-        )
-        latents = served.editor.invert(features)
-        return ImagesOut(
-            model=served.name,
-            images=responses.images(served.editor.generate(latents)),
-            latents=responses.numbers(latents, asked.arrays),
-            features=responses.numbers(features, asked.arrays),
+            features = parser.editor.embed(parser.images(request.images))
+        return FeaturesResponse(
+            model=parser.model.name, features=encode_array(features, request.arrays)
         )
 
-    def edit(self, asked: EditRequest, deadline: Deadline) -> Answer:
-        """One edit, or several answers to one."""
-        served = chosen(self.models, asked.model)
-        self.reading.at_most(asked.answers, self.limits.answers, "answers")
-        if asked.answers > 1:
-            return self._answers(served, asked, deadline)
-        return self._moved(served, asked, [asked.amount], deadline)
+    def invert(self, request: InvertRequest) -> ImagesResponse:
+        """Features or images to latents, and the images that these generate."""
+        parser = self._parser(request.model)
+        editor = parser.editor
+        if request.features is not None:
+            features = parser.rows(request.features, "features")
+        else:
+            features = editor.embed(parser.images(request.images))
+        latents = editor.invert(features)
+        return ImagesResponse(
+            model=parser.model.name,
+            images=serialization.encode_images(editor.generate(latents)),
+            latents=encode_array(latents, request.arrays),
+            features=encode_array(features, request.arrays),
+        )
 
-    def sweep(self, asked: SweepRequest, deadline: Deadline) -> Answer:
+    def edit(self, request: EditRequest) -> EditResponse:
+        """An edit, or several candidates for it."""
+        parser = self._parser(request.model)
+        parser.limit(request.answers, self.limits.answers, "answers")
+        if request.answers > 1:
+            return self._candidates(parser, request)
+        return self._edit(parser, request, [request.amount])
+
+    def sweep(self, request: SweepRequest) -> EditResponse:
         """The same edit at several amounts."""
-        served = chosen(self.models, asked.model)
-        self.reading.at_most(len(asked.amounts), self.limits.amounts, "amounts")
-        return self._moved(served, asked, asked.amounts, deadline)
+        parser = self._parser(request.model)
+        parser.limit(len(request.amounts), self.limits.amounts, "amounts")
+        return self._edit(parser, request, request.amounts)
 
-    def nearest(self, asked: NearestRequest, deadline: Deadline) -> Neighbours:
-        """Items of the bank that are most like a picture."""
-        served = chosen(self.models, asked.model)
-        self.reading.short([asked.expression])
-        self.reading.at_most(asked.among, self.limits.among, "among")
-        self.reading.at_most(asked.n, self.limits.rows, "n")
-        editor, files = served.editor, self.reading.files(served, asked.images)
-        feature = resolver.feature_of(editor, asked.expression, files)
-        editor.bank_items(0, 1)
-        among = min(asked.among, editor.bank.n) if editor.bank else asked.among
-        found = editor.gallery.nearest(feature, asked.n, among, lambda _: deadline.check())
-        return Neighbours(
-            model=served.name,
-            neighbours=[
-                Neighbour(item=int(item), cosine=float(cosine), image=image)
-                for item, cosine, image in zip(
-                    found.items, found.cosine, responses.images(found.pixels), strict=True
-                )
-            ],
+    def nearest(self, request: NearestRequest) -> NearestResponse:
+        """Bank items whose features are nearest to an expression's."""
+        parser = self._parser(request.model)
+        parser.limit_text([request.expression])
+        parser.limit(request.among, self.limits.among, "among")
+        parser.limit(request.n, self.limits.rows, "n")
+        editor = parser.editor
+        feature = resolver.resolve_feature(editor, request.expression, parser.files(request.images))
+        editor.bank_items(0, 1)  # raises where the map has no bank
+        among = min(request.among, editor.bank.n) if editor.bank else request.among
+        nearest = editor.bank_index.nearest(
+            feature, request.n, among, lambda _: raise_if_cancelled()
         )
+        images = serialization.encode_images(nearest.pixels)
+        neighbours = [
+            Neighbour(item=int(item), cosine=float(cosine), image=image)
+            for item, cosine, image in zip(nearest.items, nearest.cosine, images, strict=True)
+        ]
+        return NearestResponse(model=parser.model.name, neighbours=neighbours)
 
-    def direction(self, asked: DirectionRequest, deadline: Deadline) -> DirectionOut:
-        """Make a direction; one with a name is kept, as the file that `direction` reads."""
-        served = chosen(self.models, asked.model)
-        editor = served.editor
-        if asked.expression is not None:
-            self.reading.short([asked.expression])
-            files = self.reading.files(served, asked.images)
-            way = resolver.way(editor, asked.expression, asked.hold, files)
-            direction, share, made_by = way.direction, way.share, way.expression
-        elif asked.values is not None:
-            pixels = self.reading.images(asked.of or [], served)
-            direction = direction_of_values(editor, asked.values, pixels, asked.hold)
-            # It is made inside of what the bank's images span.
+    def direction(self, request: DirectionRequest) -> DirectionResponse:
+        """Make a direction, and save one that has a name as a direction file."""
+        parser = self._parser(request.model)
+        editor = parser.editor
+        if request.expression is not None:
+            parser.limit_text([request.expression])
+            files = parser.files(request.images)
+            resolved = resolver.resolve_direction(editor, request.expression, request.hold, files)
+            direction, share, made_by = resolved.direction, resolved.share, resolved.expression
+        elif request.values is not None:
+            pixels = parser.images(request.of)
+            direction = direction_from_values(editor, request.values, pixels, request.hold)
+            # It lies within the span of the bank by construction.
             share, made_by = 1.0, f"values of {len(pixels)} images"
         else:
-            change, made_by = self._between(served, asked)
-            share = editor.statistics.share_inside(change)
-            # Of an attribute it is inside, and holds what it should, to the last bit.
-            inside = asked.attribute is not None
-            direction = change if inside else editor.within(change, asked.hold)
+            direction, made_by = self._contrast(parser, request)
+            share = editor.statistics.explained_share(direction)
+            # An attribute's direction lies within the span and respects `hold` to the last bit.
+            if request.attribute is None:
+                direction = editor.constrain(direction, request.hold)
         file, replaced = None, False
-        if asked.name is not None:
-            file = asked.name + SUFFIX
-            named = {"name": asked.name, "made_by": made_by, "space": editor.space.fingerprint}
-            replaced = served.keep(file, direction_bytes(direction, share_inside=share, **named))
-        return DirectionOut(
-            model=served.name,
+        if request.name is not None:
+            file = request.name + SUFFIX
+            content = serialize_direction(
+                direction,
+                name=request.name,
+                made_by=made_by,
+                space=editor.space.fingerprint,
+                share_inside=share,
+            )
+            replaced = parser.model.save_direction(file, content)
+        return DirectionResponse(
+            model=parser.model.name,
             file=file,
             replaced=replaced,
             made_by=made_by,
             share=share,
-            direction=responses.numbers(direction, asked.arrays),
+            direction=encode_array(direction, request.arrays),
         )
 
-    def _between(self, served: Served, asked: DirectionRequest) -> tuple[Direction, str]:
-        editor = served.editor
-        if asked.attribute is not None:
-            change = editor.attribute(asked.attribute, asked.hold)
-            return change, f"attribute({quoted(asked.attribute)})"
-        if asked.text is not None and asked.neutral is not None:
-            self.reading.short([*asked.text, *asked.neutral])
-            change = contrast.change_of_texts(editor, asked.text, asked.neutral)
-            return change, f"texts: {len(asked.text)} minus {len(asked.neutral)}"
-        reading = self.reading
-        more, less = (reading.images(side or [], served) for side in (asked.more, asked.less))
-        change = contrast.change_of_groups(editor, more, less)
+    def _contrast(self, parser: RequestParser, request: DirectionRequest) -> tuple[Direction, str]:
+        # A direction from an attribute, texts or groups, and how it was made.
+        editor = parser.editor
+        if request.attribute is not None:
+            change = editor.attribute(request.attribute, request.hold)
+            return change, f"attribute({quote(request.attribute)})"
+        if request.text is not None and request.neutral is not None:
+            parser.limit_text([*request.text, *request.neutral])
+            change = contrast.text_direction(editor, request.text, request.neutral)
+            return change, f"texts: {len(request.text)} minus {len(request.neutral)}"
+        more, less = parser.images(request.more), parser.images(request.less)
+        change = contrast.group_direction(editor, more, less)
         return change, f"images: {len(more)} minus {len(less)}"
 
-    def _moved(
-        self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
-    ) -> Answer:
-        # Each amount alone, as a recipe draws it again.
-        self.reading.check(asked)
-        if asked.expression is None:
-            return self._by_arrays(served, asked, amounts, deadline)
-        editor = served.editor
-        query = self._query(editor, served, asked, asked.expression)
+    def _edit(
+        self, parser: RequestParser, request: EditBase, amounts: Sequence[float]
+    ) -> EditResponse:
+        parser.limit_steps(request)
+        if request.expression is None:
+            return self._edit_arrays(parser, request, amounts)
+        resolved = self._resolve(parser, request, request.expression)
         edits, pictures = [], []
         for amount in amounts:
-            deadline.check()
-            recipe = self._recipe(served, asked, query, amount)
+            # Each amount on its own, as the recipe reproduces it.
+            raise_if_cancelled()
+            recipe = self._recipe(parser.model, request, resolved, amount)
             stream = io.BytesIO()
-            edit = draw_edit(editor, query, recipe, stream)
+            edit = render_edit(parser.editor, resolved, recipe, stream)
             edits.append(edit)
             image = serialization.to_base64(stream.getvalue())
-            pictures.append(responses.picture(edit, 0, image, amount, query.hold, recipe))
-        return responses.answer(served.name, asked, edits, pictures, query)
+            pictures.append(picture_response(edit, 0, image, amount, resolved.hold, recipe))
+        return edit_response(parser.model.name, request, edits, pictures, resolved)
 
-    def _by_arrays(
-        self, served: Served, asked: Moved, amounts: Sequence[float], deadline: Deadline
-    ) -> Answer:
-        editor = served.editor
-        reading = self.reading
-        source = reading.source(served, asked.source or Sources(seed=0))
-        hold, direction = tuple(asked.hold), reading.direction(served, asked)
-        edits, pictures = [], []
+    def _edit_arrays(
+        self, parser: RequestParser, request: EditBase, amounts: Sequence[float]
+    ) -> EditResponse:
+        source = parser.source(request.source or Sources(seed=0))
+        direction = parser.direction(request)
+        edits: list[Edit] = []
+        pictures = []
         for amount in amounts:
-            deadline.check()
-            way = (source, direction, amount, asked.residual, hold)
-            edit = editor.edit(*way, asked.corrections, asked.refine)
+            raise_if_cancelled()
+            edit = edit_in_feature_space(parser.editor, source, direction, request.settings(amount))
             edits.append(edit)
             pictures += [
-                responses.picture(edit, row, image, amount, hold, None)
-                for row, image in enumerate(responses.images(edit.pixels))
+                picture_response(edit, row, image, amount, request.hold, None)
+                for row, image in enumerate(serialization.encode_images(edit.pixels))
             ]
-        return responses.answer(served.name, asked, edits, pictures)
+        return edit_response(parser.model.name, request, edits, pictures)
 
-    def _answers(self, served: Served, asked: EditRequest, deadline: Deadline) -> Answer:
-        # Many answers of the map to what one edit asks for.
-        self.reading.check(asked)
-        if asked.expression is None:
+    def _candidates(self, parser: RequestParser, request: EditRequest) -> EditResponse:
+        parser.limit_steps(request)
+        if request.expression is None:
             raise ConfigError("answers: give an expression, not a source and a direction")
-        editor = served.editor
-        query = self._query(editor, served, asked, asked.expression)
-        edit = editor.answer(query, asked.amount, asked.residual, asked.corrections, asked.refine)
-        deadline.check()
-        many = editor.answers(edit.asked, asked.answers, refine=asked.refine)
+        editor, amount = parser.editor, request.amount
+        resolved = self._resolve(parser, request, request.expression)
+        edit = edit_resolved(editor, resolved, request.settings(amount))
+        raise_if_cancelled()
+        candidates = editor.candidates(edit.target_features, request.answers, refine=request.refine)
         pictures = [
-            responses.picture(many.edit(edit, at), 0, image, asked.amount, query.hold, None)
-            for at, image in enumerate(responses.images(many.pixels[0]))
+            picture_response(candidates.as_edit(edit, rank), 0, image, amount, resolved.hold, None)
+            for rank, image in enumerate(serialization.encode_images(candidates.pixels[0]))
         ]
-        rows = {name: getattr(many, name)[0] for name in ("latents", "obtained", "pixels")}
-        return responses.answer(served.name, asked, [edit], pictures, query, **rows)
+        return edit_response(
+            parser.model.name,
+            request,
+            [edit],
+            pictures,
+            resolved,
+            latents=candidates.latents[0],
+            obtained=candidates.features[0],
+            pixels=candidates.pixels[0],
+        )
 
-    def _query(self, editor: Editor, served: Served, asked: Moved, expression: str) -> Query:
-        files = self.reading.files(served, asked.images)
-        return resolver.ask(editor, expression, asked.hold, files)
+    def _parser(self, name: str | None) -> RequestParser:
+        return RequestParser(get_model(self.models, name), self.limits)
 
-    def _recipe(self, served: Served, asked: Moved, query: Query, amount: float) -> Recipe:
+    def _resolve(self, parser: RequestParser, request: EditBase, expression: str) -> ResolvedEdit:
+        files = parser.files(request.images)
+        return resolver.resolve_edit(parser.editor, expression, request.hold, files)
+
+    def _recipe(
+        self, model: ServedModel, request: EditBase, resolved: ResolvedEdit, amount: float
+    ) -> Recipe:
         return Recipe(
-            model=served.name,
-            weights=served.editor.weights,
-            expression=query.expression,
+            model=model.name,
+            weights=model.editor.weights,
+            expression=resolved.expression,
             amount=amount,
             picture="result",
-            residual=asked.residual,
-            corrections=asked.corrections,
-            refine=asked.refine,
-            files=dict(query.files),
+            residual=request.residual,
+            corrections=request.corrections,
+            refine=request.refine,
+            files=dict(resolved.files),
             controlgen=__version__,
         )

@@ -1,4 +1,4 @@
-"""What the stages share: how an artifact is named, what its pictures say about their origin."""
+"""Names of artifacts and the provenance written into their pictures."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ VERSION = {
     "spaces": 1,
     "comparison": 3,
 }
-GRID = 100  # images of a grid, ten a row
+GRID = 100  # images of a grid, ten per row
 STATE = "state.safetensors"
 RESEARCH = "Synthetic images for research; they show what a small model learned, not the world."
 WHAT_CLIP = (
@@ -34,14 +34,14 @@ CLIP_LIMITS = (
 )
 
 
-def name_of(kind: str, name: str, config: BaseConfig, *parents: str) -> ArtifactRef:
-    """The Ref of what this config makes of these parents (fingerprints)."""
+def artifact_ref(kind: str, name: str, config: BaseConfig, *parents: str) -> ArtifactRef:
+    """The ArtifactRef of a config with its parents' fingerprints."""
     fingerprint = config.fingerprint(*parents, version=VERSION[kind])
     return ArtifactRef(kind, f"{name}-{fingerprint}")
 
 
 def provenance(ref: ArtifactRef, recipe: str, seed: int) -> dict[str, Any]:
-    """What every PNG says about itself."""
+    """The provenance that every PNG carries."""
     return {
         "synthetic": "true",
         "model": str(ref),

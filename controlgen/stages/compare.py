@@ -1,4 +1,4 @@
-"""Train the same data, network and budget in several ways, and judge what each of them made."""
+"""Train in several ways on the same data, network and budget, and score the results."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_model_card
 from controlgen.artifacts.store import read_manifest
 from controlgen.config import CompareConfig
-from controlgen.datasets import pinned
+from controlgen.datasets import with_content_hash
 from controlgen.editing.checkpoint import load_generator
-from controlgen.editing.editor import SAMPLES
+from controlgen.editing.generative_model import SAMPLES
 from controlgen.errors import ConfigError, DataError, Diverged
-from controlgen.evaluation.convergence import Evidence, Verdict, verdict
+from controlgen.evaluation.convergence import Observation, Verdict, classify_run
 from controlgen.evaluation.objective_table import (
-    Outcome,
-    csv_of,
-    notes_of,
-    table_of,
-    verdicts_of,
+    RunOutcome,
+    score_notes,
+    scores_csv,
+    scores_table,
+    verdicts_table,
 )
-from controlgen.evaluation.scores import MEASURES, Reference, Score, path_length_score
-from controlgen.features import ClassSpace, FeatureSpace
-from controlgen.images import generated
+from controlgen.evaluation.scores import MEASURES, ReferenceSet, Score, path_length_score
+from controlgen.features import ClassifierSpace, FeatureSpace
+from controlgen.images import generate_pixels
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.perceptual import ImageDistance, open_distance
 from controlgen.stages.artifact_refs import RESEARCH, VERSION, provenance
-from controlgen.stages.train_gan import gan_of, train_gan
-from controlgen.stages.training_monitor import read_evidence, signs_of
+from controlgen.stages.train_gan import gan_ref, train_gan
+from controlgen.stages.training_monitor import diagnostics_of, load_observations
 from controlgen.types import Latents, Pixels
 from controlgen.utils.files import read_json, write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "comparison"
-SHOWN = 14  # samples of each member in the picture
+N_SAMPLES_SHOWN = 14  # samples per member in the picture
 NO_COPIES = (
     "Duplicates of training images are not sought here, on purpose: they are a matter of one model "
     "before it is shipped (`controlgen score`, `evaluate.memorisation`), and an objective is not "
@@ -47,8 +47,8 @@ NO_COPIES = (
 )
 
 
-class Attempt(NamedTuple):
-    """A training that was asked for: where its GAN is, or why there is none."""
+class TrainingAttempt(NamedTuple):
+    """A requested training: its GAN, or the reason why there is none."""
 
     member: str
     seed: int
@@ -57,10 +57,10 @@ class Attempt(NamedTuple):
     diverged: bool = False
 
 
-class Judges(NamedTuple):
-    """What every member is judged with: real images of both splits, and a perceptual distance."""
+class ScoringContext(NamedTuple):
+    """What all members are scored with: real images of both splits and a perceptual distance."""
 
-    reference: Reference
+    reference: ReferenceSet
     perceptual: ImageDistance
 
 
@@ -70,72 +70,80 @@ def train_member(
     seed: int,
     store: Store,
     report: ProgressReporter | None = None,
-) -> Attempt:
-    """Train one member with one seed, or find it. What breaks there is told, and loses no other.
+) -> TrainingAttempt:
+    """Train one member with one seed, or reuse its GAN. A failure is recorded and does not stop
+    others.
 
-    A data set that cannot be read stops everything: it raises DataError. Any other error is the
-    member's own, also one that nobody foresaw.
+    Raises DataError if the data set cannot be read; every other error is recorded as the member's.
     """
     training = config.training(member, seed)
     name = f"{config.name}-{member}"
-    ref = gan_of(name, training)
+    ref = gan_ref(name, training)
     try:
-        return Attempt(member, seed, train_gan(name, training, store, report))
+        return TrainingAttempt(member, seed, train_gan(name, training, store, report))
     except DataError:
         raise
     except Exception as error:
-        return Attempt(member, seed, ref, _told(error), isinstance(error, Diverged))
+        return TrainingAttempt(
+            member, seed, ref, describe_error(error), isinstance(error, Diverged)
+        )
 
 
-def _told(error: Exception) -> str:
-    # One line; a divergence tells itself what it is.
+def describe_error(error: Exception) -> str:
+    # A single line; the name of a divergence is its message.
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, Diverged) else f"{type(error).__name__}: {first}"
 
 
 def compare(
     config: CompareConfig,
-    attempts: Sequence[Attempt],
+    attempts: Sequence[TrainingAttempt],
     store: Store,
     report: ProgressReporter | None = None,
 ) -> ArtifactRef:
-    """Score every GAN that was made, and write tables, curves, grids and verdicts side by side.
+    """Score every GAN and write tables, curves, grids and verdicts.
 
-    A training that failed is a row of the tables; made good later, it makes another artifact. So
-    is a GAN that cannot be scored, whose images are not numbers, say. Raises ConfigError where none
-    could be begun or none scored, and DataError over the images. What another try may mend, a full
-    disk or memory, rises as well: scores that were made are kept for it.
+    A failed training, or a GAN that cannot be scored (e.g. non-finite images), is a row of the
+    tables; repeated with success it makes a new artifact. Raises ConfigError if no training started
+    or no GAN could be scored, and DataError for the images. Full disks and exhausted memory are
+    raised as well; finished scores are kept.
     """
-    broken = [one.failure for one in attempts if one.failure and not one.diverged]
+    broken = [
+        finished.failure for finished in attempts if finished.failure and not finished.diverged
+    ]
     if len(broken) == len(attempts):
         raise ConfigError(f"{config.name}: no member could be trained; the first said: {broken[0]}")
-    marks = [f"{one.gan.name} {one.failure or ''}" for one in attempts]
+    marks = [f"{finished.gan.name} {finished.failure or ''}" for finished in attempts]
     config = config.model_copy(update={"train": _pinned(config)})
     ref = ArtifactRef(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
     if store.has(ref):
         return ref
 
     judges = _judges(config)
-    parents = {f"{one.member} {one.seed}": one.gan for one in attempts if one.failure is None}
+    parents = {
+        f"{finished.member} {finished.seed}": finished.gan
+        for finished in attempts
+        if finished.failure is None
+    }
     with store.create(ref, parents) as folder:
         (folder / "scores").mkdir(exist_ok=True)
         outcomes = []
-        with (report or TqdmReporter()).meter(
+        with (report or TqdmReporter()).start(
             f"score {ref.name}", len(attempts), unit="it"
         ) as meter:
             for done, attempt in enumerate(attempts, 1):
                 outcomes.append(_outcome(config, attempt, judges, store, folder))
-                meter.to(done, f"{attempt.member} {attempt.seed}")
+                meter.update_to(done, f"{attempt.member} {attempt.seed}")
         _refuse_unscored(config, attempts, outcomes)
         _write(config, attempts, outcomes, store, folder, ref)
-        shutil.rmtree(folder / "scores")  # all of it is in report.json
+        shutil.rmtree(folder / "scores")  # report.json holds the full message
     return ref
 
 
 def _refuse_unscored(
-    config: CompareConfig, attempts: Sequence[Attempt], outcomes: Sequence[Outcome]
+    config: CompareConfig, attempts: Sequence[TrainingAttempt], outcomes: Sequence[RunOutcome]
 ) -> None:
-    # Where not one GAN can be scored, the fault lies with the scoring: no report is made of it.
+    # If no GAN can be scored, the scoring itself is at fault: no report is written.
     trained = [
         outcome.failure
         for attempt, outcome in zip(attempts, outcomes, strict=True)
@@ -146,94 +154,108 @@ def _refuse_unscored(
 
 
 def _pinned(config: CompareConfig) -> Any:
-    return config.train.model_copy(update={"dataset": pinned(config.train.dataset)})
+    return config.train.model_copy(update={"dataset": with_content_hash(config.train.dataset)})
 
 
-def _judges(config: CompareConfig) -> Judges:
+def _judges(config: CompareConfig) -> ScoringContext:
     perceptual = open_distance(config.perceptual)
-    real, other = (_drawn(config, split) for split in ("test", "train"))
-    seen = (config.extractor.open(), config.extractor.name)
-    return Judges(Reference(real, other, *seen, 0, config.bootstraps, perceptual), perceptual)
+    real, other = (_draw_images(config, split) for split in ("test", "train"))
+    extractor = (config.extractor.open(), config.extractor.name)
+    return ScoringContext(
+        ReferenceSet(real, other, *extractor, 0, config.bootstraps, perceptual), perceptual
+    )
 
 
-def _drawn(config: CompareConfig, split: Literal["test", "train"]) -> Pixels:
-    data = config.train.dataset.judging(split).open()
+def _draw_images(config: CompareConfig, split: Literal["test", "train"]) -> Pixels:
+    data = config.train.dataset.with_split(split).open()
     order = rng.stream(0, f"compared {split}").permutation(len(data))
     return data.pixels(np.sort(order[: config.n]))
 
 
 def _outcome(
-    config: CompareConfig, attempt: Attempt, judges: Judges, store: Store, folder: Path
-) -> Outcome:
-    # Scores are kept one run at a time, so that a stopped comparison goes on where it was.
+    config: CompareConfig,
+    attempt: TrainingAttempt,
+    judges: ScoringContext,
+    store: Store,
+    folder: Path,
+) -> RunOutcome:
+    # Scores are saved per run, so that a stopped comparison continues.
     place = store.path(attempt.gan)
     if attempt.failure is not None:
-        left = read_evidence(place.with_name(f"{place.name}.partial"))
+        left = load_observations(place.with_name(f"{place.name}.partial"))
         rows, judged = left or ([], None)
-        return Outcome(attempt.member, attempt.seed, (), tuple(rows), judged, attempt.failure)
-    evidence = read_evidence(place)
-    assert evidence is not None  # the config asks for a watch
-    seen, seconds = tuple(evidence[0]), read_manifest(place).seconds
-    kept = folder / "scores" / f"{attempt.member}-{attempt.seed}.json"
-    if not kept.is_file():
+        return RunOutcome(attempt.member, attempt.seed, (), tuple(rows), judged, attempt.failure)
+    evidence = load_observations(place)
+    assert evidence is not None  # the config requires train.watch
+    observations, seconds = tuple(evidence[0]), read_manifest(place).seconds
+    scores_path = folder / "scores" / f"{attempt.member}-{attempt.seed}.json"
+    if not scores_path.is_file():
         gan = store.open(attempt.gan)
         try:
-            write_json(kept, [one.effective() for one in _scores(config, gan, judges)])
+            write_json(scores_path, [score.to_dict() for score in _scores(config, gan, judges)])
         except (DataError, OSError, MemoryError):
             raise
         except Exception as error:
-            told = f"could not be scored: {_told(error)}"
-            return Outcome(attempt.member, attempt.seed, (), seen, None, told, seconds)
-    return Outcome(
+            failure = f"could not be scored: {describe_error(error)}"
+            return RunOutcome(
+                attempt.member, attempt.seed, (), observations, None, failure, seconds
+            )
+    return RunOutcome(
         attempt.member,
         attempt.seed,
-        tuple(_score(one) for one in read_json(kept)),
-        seen,
-        _verdict(config, attempt, seen, place),
+        tuple(_score(score) for score in read_json(scores_path)),
+        observations,
+        _verdict(config, attempt, observations, place),
         None,
         seconds,
     )
 
 
 def _verdict(
-    config: CompareConfig, attempt: Attempt, seen: Sequence[Evidence], place: Path
+    config: CompareConfig,
+    attempt: TrainingAttempt,
+    observations: Sequence[Observation],
+    place: Path,
 ) -> Verdict:
-    # By the rules of today, for all alike.
-    name, reasons = verdict(seen)
-    signs = signs_of(config.training(attempt.member, attempt.seed), place)
+    # All runs are judged by the current rules.
+    name, reasons = classify_run(observations)
+    signs = diagnostics_of(config.training(attempt.member, attempt.seed), place)
     return Verdict(name, (*reasons, *signs))
 
 
-def _scores(config: CompareConfig, gan: Path, judges: Judges) -> list[Score]:
+def _scores(config: CompareConfig, gan: Path, judges: ScoringContext) -> list[Score]:
     generator, _ = load_generator(gan)
 
     def images(latents: torch.Tensor | Latents) -> torch.Tensor:
-        # As bytes, what is not a number would pass for black.
+        # Converted to bytes, NaN would look black.
         with torch.no_grad():
-            made: torch.Tensor = generator(torch.as_tensor(latents))
-        if not made.isfinite().all():
+            generated: torch.Tensor = generator(torch.as_tensor(latents))
+        if not generated.isfinite().all():
             raise Diverged("the generator's images are not finite")
-        return made
+        return generated
 
     n = len(judges.reference.real)
     latents = rng.normals(0, "compared samples", 0, n, generator.latent_size)
     only = _measures(judges.reference.extractor)
-    found = judges.reference.scores(generated(images, latents), only)
+    scores = judges.reference.scores(generate_pixels(images, latents), only)
     path = path_length_score(
         images, generator.latent_size, seed=0, n=config.paths, perceptual=judges.perceptual
     )
-    return [*found, path]
+    return [*scores, path]
 
 
 def _measures(extractor: FeatureSpace) -> list[str]:
-    # NO_COPIES says why; in eight poses they cost as many looks an image.
-    left_out = {"copies"} if isinstance(extractor, ClassSpace) else {"copies", "inception-score"}
-    return [one for one in MEASURES if one not in left_out]
+    # See NO_COPIES: eight poses cost eight embeddings per image.
+    left_out = (
+        {"copies"} if isinstance(extractor, ClassifierSpace) else {"copies", "inception-score"}
+    )
+    return [measure for measure in MEASURES if measure not in left_out]
 
 
 def _score(values: dict[str, Any]) -> Score:
     value, floor = (
-        None if one is None else Interval(**one) for one in (values["value"], values["floor"])
+        None if interval is None else Interval(**interval)
+        for interval in (values["value"], values["floor"])
     )
     assert value is not None
     return Score(values["name"], value, floor, values["better"], values["note"])
@@ -241,26 +263,28 @@ def _score(values: dict[str, Any]) -> Score:
 
 def _write(
     config: CompareConfig,
-    attempts: Sequence[Attempt],
-    outcomes: Sequence[Outcome],
+    attempts: Sequence[TrainingAttempt],
+    outcomes: Sequence[RunOutcome],
     store: Store,
     folder: Path,
     ref: ArtifactRef,
 ) -> None:
-    write_json(folder / "config.json", config.effective())
-    write_text(folder / "table1.md", table_of(outcomes) + "\n")
-    write_text(folder / "table1.csv", csv_of(outcomes))
-    write_json(folder / "report.json", {"outcomes": [_plain(one) for one in outcomes]})
+    write_json(folder / "config.json", config.to_dict())
+    write_text(folder / "table1.md", scores_table(outcomes) + "\n")
+    write_text(folder / "table1.csv", scores_csv(outcomes))
+    write_json(folder / "report.json", {"outcomes": [_plain(outcome) for outcome in outcomes]})
 
     seeds = len(config.seeds)
     origin = provenance(ref, f"{seeds} trainings a member", config.seeds[0])
     curves = {
         member: [
-            [asdict(moment) for moment in one.seen] for one in outcomes if one.member == member
+            [asdict(moment) for moment in outcome.observations]
+            for outcome in outcomes
+            if outcome.member == member
         ]
         for member in config.members
     }
-    figures.training_evidence(folder / "convergence.png", curves, origin)
+    figures.training_diagnostics(folder / "convergence.png", curves, origin)
     pictures = {"convergence.png": "Evidence while training, one line a run"}
     if rows := _samples(attempts, outcomes, store):
         figures.inversion_strips(folder / "samples.png", rows, origin, "the same latents a column")
@@ -278,11 +302,11 @@ def _write(
                 "Student's 95 % interval over seeds; table1.csv has every run with the bootstrap "
                 "interval over its images. Real images: training against test images, at the same "
                 "n. Compare equal n only.",
-                table_of(outcomes),
-                *notes_of(outcomes),
+                scores_table(outcomes),
+                *score_notes(outcomes),
                 NO_COPIES,
                 "## Verdicts",
-                verdicts_of(outcomes),
+                verdicts_table(outcomes),
                 *(f"![{title}]({name})" for name, title in pictures.items()),
             ]
         )
@@ -309,24 +333,24 @@ def _write(
 
 
 def _samples(
-    attempts: Sequence[Attempt], outcomes: Sequence[Outcome], store: Store
+    attempts: Sequence[TrainingAttempt], outcomes: Sequence[RunOutcome], store: Store
 ) -> dict[str, Pixels]:
-    # The first scored run of each member, at the latents that every grid begins with.
+    # The first scored run of each member, at the same latents as every grid.
     rows: dict[str, Pixels] = {}
-    for one, outcome in zip(attempts, outcomes, strict=True):
-        if outcome.failure is None and one.member not in rows:
-            generator, _ = load_generator(store.path(one.gan))
-            latents = rng.normals(0, SAMPLES, 0, SHOWN, generator.latent_size)
-            rows[one.member] = generated(generator, latents)
+    for attempt, outcome in zip(attempts, outcomes, strict=True):
+        if outcome.failure is None and attempt.member not in rows:
+            generator, _ = load_generator(store.path(attempt.gan))
+            latents = rng.normals(0, SAMPLES, 0, N_SAMPLES_SHOWN, generator.latent_size)
+            rows[attempt.member] = generate_pixels(generator, latents)
     return rows
 
 
-def _plain(one: Outcome) -> dict[str, Any]:
+def _plain(outcome: RunOutcome) -> dict[str, Any]:
     return {
-        "member": one.member,
-        "seed": one.seed,
-        "scores": [score.effective() for score in one.scores],
-        "verdict": None if one.verdict is None else one.verdict._asdict(),
-        "failure": one.failure,
-        "seconds": one.seconds,
+        "member": outcome.member,
+        "seed": outcome.seed,
+        "scores": [score.to_dict() for score in outcome.scores],
+        "verdict": None if outcome.verdict is None else outcome.verdict._asdict(),
+        "failure": outcome.failure,
+        "seconds": outcome.seconds,
     }

@@ -11,18 +11,24 @@ from controlgen import figures
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import SpacesConfig
-from controlgen.datasets import pinned
+from controlgen.datasets import with_content_hash
 from controlgen.errors import ControlGenError
-from controlgen.evaluation.feature_spaces import COLOUR, LARGEST, Examiner, Pictures, Sight
-from controlgen.evaluation.markdown import shown, table
+from controlgen.evaluation.feature_spaces import (
+    COLOUR_ONLY,
+    LARGEST_CLASS,
+    LabelledImages,
+    SpaceEvaluator,
+    SpaceScores,
+)
+from controlgen.evaluation.markdown import format_interval, markdown_table
 from controlgen.stages.artifact_refs import VERSION, provenance
 from controlgen.utils.files import write_json, write_text
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
 KIND = "spaces"
-ABSENT = "absent"  # stands for the fingerprint of a space that cannot be opened
+ABSENT = "absent"  # replaces the fingerprint of a space that cannot be opened
 PICTURE = "spaces.png"
-CONTROLS = (LARGEST, COLOUR)
+CONTROLS = (LARGEST_CLASS, COLOUR_ONLY)
 MEASURES = {
     "probe": "linear probe of the classes",
     "neighbour": "nearest of another source agrees",
@@ -46,101 +52,117 @@ LIMITS = (
 def compare_spaces(
     config: SpacesConfig, store: Store, report: ProgressReporter | None = None
 ) -> ArtifactRef:
-    """Judge every space of the config on the same pictures; one that cannot be opened is listed.
+    """Score every space of the config on the same images; list those that cannot be opened.
 
-    Raises DataError over the data set, ConfigError where prompts do not fit its classes and
-    Incompatible where the attributes do not fit its images.
+    Raises DataError for the data set, ConfigError if the prompts do not match its classes, and
+    Incompatible if the attributes do not fit its images.
     """
-    config = config.model_copy(update={"dataset": pinned(config.dataset)})
-    # A space is part of the report's name by its weights: one that is found only later, or has
-    # been trained anew, is looked at then. One at a time is open, so that memory is bounded.
-    found = {name: _fingerprint(space) for name, space in config.spaces.items()}
-    marks = (ABSENT if isinstance(one, Exception) else one for one in found.values())
+    config = config.model_copy(update={"dataset": with_content_hash(config.dataset)})
+    # The report's name covers the weights of each space: a space that becomes available later, or
+    # is trained again, gives a new report. One space is open at a time to bound memory.
+    fingerprints = {name: _fingerprint(space) for name, space in config.spaces.items()}
+    marks = (
+        ABSENT if isinstance(fingerprint, Exception) else fingerprint
+        for fingerprint in fingerprints.values()
+    )
     ref = ArtifactRef(KIND, f"{config.name}-{config.fingerprint(*marks, version=VERSION[KIND])}")
     if store.has(ref):
         return ref
 
-    train, test = (config.dataset.judging(split).open() for split in ("train", "test"))
-    pictures = Pictures.gather(train, test, config.images, config.seed)
-    examiner = Examiner(config, pictures)
+    train, test = (config.dataset.with_split(split).open() for split in ("train", "test"))
+    pictures = LabelledImages.load(train, test, config.images, config.seed)
+    examiner = SpaceEvaluator(config, pictures)
     with store.create(ref, {}) as folder:
-        seen = []
-        with (report or TqdmReporter()).meter(
-            f"compare {ref.name}", 1 + len(found), unit="it"
+        scores = []
+        with (report or TqdmReporter()).start(
+            f"compare {ref.name}", 1 + len(fingerprints), unit="it"
         ) as meter:
             if pictures.labels is not None:
-                seen.append(examiner.largest_class())
-            seen.append(examiner.colour_alone())
-            for done, (name, mark) in enumerate(found.items(), 1):
-                meter.to(done, name)
+                scores.append(examiner.largest_class())
+            scores.append(examiner.colour_only())
+            for done, (name, mark) in enumerate(fingerprints.items(), 1):
+                meter.update_to(done, name)
                 if isinstance(mark, Exception):
-                    seen.append(Sight(name, notes=(f"not opened: {_one_line(mark)}",)))
+                    scores.append(SpaceScores(name, notes=(f"not opened: {_one_line(mark)}",)))
                 else:
-                    seen.append(examiner.look(name, config.spaces[name].open()))
-            meter.to(1 + len(found))
-        _write(config, pictures, seen, folder, ref)
+                    scores.append(examiner.evaluate(name, config.spaces[name].open()))
+            meter.update_to(1 + len(fingerprints))
+        _write(config, pictures, scores, folder, ref)
     return ref
 
 
-def markdown(config: SpacesConfig, pictures: Pictures, seen: Sequence[Sight], title: str) -> str:
-    """The report to be read: one table of classes, one of attributes, and what is missing."""
-    facts = ", ".join(f"{value} {name}" for name, value in pictures.facts.items())
+def markdown(
+    config: SpacesConfig, pictures: LabelledImages, scores: Sequence[SpaceScores], title: str
+) -> str:
+    """The report as markdown: a table of classes, a table of attributes, and the missing spaces."""
+    facts = ", ".join(f"{value} {name}" for name, value in pictures.counts.items())
     classes = ", ".join(pictures.class_names) or "none"
     parts = [f"# {title}", f"{config.dataset.kind}: {facts}; classes: {classes}.", HOW]
     head = ["space", "features", *MEASURES.values(), "images a second"]
     rows = [
         [
-            one.name,
-            "-" if one.size is None else str(one.size),
-            *(shown(getattr(one, measure)) for measure in MEASURES),
-            "-" if one.images_per_second is None else f"{one.images_per_second:.0f}",
+            space_scores.name,
+            "-" if space_scores.size is None else str(space_scores.size),
+            *(format_interval(getattr(space_scores, measure)) for measure in MEASURES),
+            "-"
+            if space_scores.images_per_second is None
+            else f"{space_scores.images_per_second:.0f}",
         ]
-        for one in seen
+        for space_scores in scores
     ]
-    parts.append(table(head, rows))
+    parts.append(markdown_table(head, rows))
     parts.append(f"Images a second: embedding alone, on {_machine()}.")
     if config.attributes is not None:
         names = config.attributes.names
         rows = [
-            [one.name, *(shown(one.attributes.get(name), 2) for name in names)]
-            for one in seen
-            if one.attributes
+            [
+                space_scores.name,
+                *(format_interval(space_scores.attributes.get(name), 2) for name in names),
+            ]
+            for space_scores in scores
+            if space_scores.attributes
         ]
-        parts += ["## Linear R2 of measured attributes", table(["space", *names], rows)]
-    notes = [f"- {one.name}: {note}" for one in seen for note in one.notes]
+        parts += ["## Linear R2 of measured attributes", markdown_table(["space", *names], rows)]
+    notes = [
+        f"- {space_scores.name}: {note}" for space_scores in scores for note in space_scores.notes
+    ]
     parts += ["## Not measured, or otherwise", "\n".join(notes)] if notes else []
     return "\n\n".join([*parts, f"![Spaces side by side]({PICTURE})"]) + "\n"
 
 
-def panels(seen: Sequence[Sight]) -> dict[str, dict[str, figures.Bar]]:
-    """What the picture shows: for each measure that was taken, a bar for each space it has."""
-    found: dict[str, dict[str, figures.Bar]] = {title: {} for title in MEASURES.values()}
-    for one in seen:
+def plot_panels(scores: Sequence[SpaceScores]) -> dict[str, dict[str, figures.Bar]]:
+    """The bars of the picture: for each measure, the value of each space that has it."""
+    panels: dict[str, dict[str, figures.Bar]] = {title: {} for title in MEASURES.values()}
+    for space_scores in scores:
         for measure, title in MEASURES.items():
-            if (value := getattr(one, measure)) is not None:
-                found[title][one.name] = figures.Bar(value.mean, value.low, value.high)
-        for attribute, value in one.attributes.items():
+            if (value := getattr(space_scores, measure)) is not None:
+                panels[title][space_scores.name] = figures.Bar(value.mean, value.low, value.high)
+        for attribute, value in space_scores.attributes.items():
             bar = figures.Bar(value.mean, value.low, value.high)
-            found.setdefault(f"R2 of {attribute}", {})[one.name] = bar
-    return {title: bars for title, bars in found.items() if bars}
+            panels.setdefault(f"R2 of {attribute}", {})[space_scores.name] = bar
+    return {title: bars for title, bars in panels.items() if bars}
 
 
 def _write(
-    config: SpacesConfig, pictures: Pictures, seen: Sequence[Sight], folder: Path, ref: ArtifactRef
+    config: SpacesConfig,
+    pictures: LabelledImages,
+    scores: Sequence[SpaceScores],
+    folder: Path,
+    ref: ArtifactRef,
 ) -> None:
     values = {
-        "data": {**pictures.facts, "classes": list(pictures.class_names)},
+        "data": {**pictures.counts, "classes": list(pictures.class_names)},
         "machine": _machine(),
-        "spaces": [_plain(one) for one in seen],
+        "spaces": [_plain(space_scores) for space_scores in scores],
     }
     write_json(folder / "report.json", values)
-    write_json(folder / "config.json", config.effective())
-    write_text(folder / "report.md", markdown(config, pictures, seen, f"Spaces {ref.name}"))
+    write_json(folder / "config.json", config.to_dict())
+    write_text(folder / "report.md", markdown(config, pictures, scores, f"Spaces {ref.name}"))
     origin = provenance(ref, "how feature spaces see real images; no image is shown", config.seed)
-    opened = [one.name for one in seen if one.size is not None]
-    figures.space_bars(folder / PICTURE, opened, panels(seen), CONTROLS, origin)
-    best = max(seen, key=lambda one: one.probe.mean if one.probe else -1.0)
-    absent = [one.name for one in seen if one.size is None]
+    opened = [space_scores.name for space_scores in scores if space_scores.size is not None]
+    figures.space_bars(folder / PICTURE, opened, plot_panels(scores), CONTROLS, origin)
+    best = max(scores, key=lambda entry: entry.probe.mean if entry.probe else -1.0)
+    absent = [space_scores.name for space_scores in scores if space_scores.size is None]
     write_model_card(
         folder,
         f"Spaces {ref.name}",
@@ -148,8 +170,10 @@ def _write(
         "report.md.",
         {
             "data": config.dataset.kind,
-            **pictures.facts,
-            "best linear probe": f"{best.name} {shown(best.probe)}" if best.probe else "-",
+            **pictures.counts,
+            "best linear probe": f"{best.name} {format_interval(best.probe)}"
+            if best.probe
+            else "-",
             "not opened": ", ".join(absent) or "none",
         },
         LIMITS,
@@ -159,7 +183,7 @@ def _write(
 
 
 def _fingerprint(space: Any) -> str | Exception:
-    # Libraries that a hub model asks for and that are not installed raise ImportError.
+    # Hub models need optional libraries; a missing one raises ImportError.
     try:
         return str(space.open().fingerprint)
     except (ControlGenError, ImportError) as error:
@@ -171,12 +195,14 @@ def _one_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _plain(one: Sight) -> dict[str, Any]:
-    values = asdict(one)
+def _plain(space_scores: SpaceScores) -> dict[str, Any]:
+    values = asdict(space_scores)
     for name in MEASURES:
-        value = getattr(one, name)
+        value = getattr(space_scores, name)
         values[name] = value._asdict() if value else None
-    values["attributes"] = {name: value._asdict() for name, value in one.attributes.items()}
+    values["attributes"] = {
+        name: value._asdict() for name, value in space_scores.attributes.items()
+    }
     return values
 
 

@@ -1,4 +1,4 @@
-"""Make the pretrained folders that the repository carries."""
+"""Export runs as pretrained folders, which the repository carries."""
 
 import hashlib
 import shutil
@@ -11,21 +11,21 @@ import numpy as np
 
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_model_card
-from controlgen.artifacts.store import MANIFEST, write_manifest, read_manifest
+from controlgen.artifacts.store import MANIFEST, read_manifest, write_manifest
 from controlgen.attributes import strokes
 from controlgen.config import ClipConfig, CompareConfig, EncoderConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST
 from controlgen.editing.checkpoint import save_bank
-from controlgen.features import OpenClip, OpenClipSpace
+from controlgen.features import OpenClipConfig, OpenClipSpace
 from controlgen.images import shrink_png
-from controlgen.metrics.bootstrap import interval
+from controlgen.metrics.bootstrap import mean_interval
 from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.stages.artifact_refs import CLIP_LIMITS, RESEARCH, WHAT_CLIP
 from controlgen.stages.train_encoder import NEIGHBOURS, VIEWS, card
-from controlgen.synthetic import Glyphs, Tissue
+from controlgen.synthetic import SyntheticDigits, SyntheticTissue
 from controlgen.utils.files import read_json, sha256_of_file, write_json
 
-WEIGHTS = (".safetensors", ".json")  # of a map folder, what is shipped
+WEIGHTS = (".safetensors", ".json")  # exported files of a map folder
 WATCHED = (
     "Its world was widened while the MNIST test score was watched, so that score is slightly "
     "optimistic; no image of it was trained on."
@@ -34,14 +34,14 @@ BY_EYE = (
     "The ranges of its world were set by eye beside real colon tiles, so scores on such tiles are "
     "slightly optimistic; no real tile was trained on."
 )
-REPORTED = (".png", ".md", ".json")  # of a report folder
+REPORTED = (".png", ".md", ".json")  # exported files of a report folder
 FREE = (
     "mnist",
     "fashion-mnist",
     "stacked-mnist",
     "digits",
     "ihc",
-)  # sources whose images may be shown and copied
+)  # data sets whose images may be shown and copied
 PLACES = (
     "root",
     "path",
@@ -49,7 +49,7 @@ PLACES = (
     "start_from",
     "generator",
     "weights",
-)  # settings that name a place on one machine
+)  # settings that hold local paths
 PICTURES = (
     "samples.png",
     "figure3.png",
@@ -61,11 +61,11 @@ PICTURES = (
     "reliability.png",
     "nearest-distances.png",
     "losses.png",
-)  # that a card shows, where they are there
+)  # pictures of a model card, if they exist
 LEFT_OUT = "(A picture of real source images is left out of this folder: {}. It lies in {}.)"
 
 
-def ship(
+def export_model(
     run: RunConfig,
     gan: ArtifactRef,
     map_ref: ArtifactRef,
@@ -73,29 +73,35 @@ def ship(
     store: Store,
     target: Path,
 ) -> None:
-    """Make a pretrained folder of a run: all that an Editor needs, the report and a model card."""
+    """Export a run as a pretrained folder: what an Editor needs, the report and a model card."""
     fitted, judged, trained = (store.open(ref) for ref in (map_ref, report_ref, gan))
     report = read_json(judged / "report.json")
     sources = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
     sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
     sources.pop(MANIFEST)
-    if (trained / "losses.png").is_file():  # a generator that was taken may have none
+    if (trained / "losses.png").is_file():  # a reused generator may have no training record
         sources["losses.png"] = trained / "losses.png"
 
-    # Images that belong to others are not passed on, and neither is where they lay.
+    # Images of other owners, and their local paths, are not exported.
     data = run.train.dataset
-    private = [] if data.kind in FREE else [one for one in report["shows_real"] if one in sources]
+    private = (
+        []
+        if data.kind in FREE
+        else [picture for picture in report["shows_real"] if picture in sources]
+    )
     for name in private:
         del sources[name]
-    with shipping(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
-        kept = f"{report_ref} of the store in which the model was trained, which was not published"
-        _leave_out(folder / "report.md", private, kept)
+    with export_folder(target, "map", sources, store, {"gan": gan, "map": map_ref}) as folder:
+        full_report = (
+            f"{report_ref} of the store in which the model was trained, which was not published"
+        )
+        _leave_out(folder / "report.md", private, full_report)
         save_bank(folder, run.sample.seed, run.sample.n)
-        write_json(folder / "config.json", without_places(run.effective()))
+        write_json(folder / "config.json", strip_local_paths(run.to_dict()))
         if "space.json" in sources:
             space = read_json(folder / "space.json")
-            write_json(folder / "space.json", without_places(space))
-        targets = {one["name"]: _target_line(one) for one in report["targets"]}
+            write_json(folder / "space.json", strip_local_paths(space))
+        targets = {picture["name"]: _target_line(picture) for picture in report["targets"]}
         write_model_card(
             folder,
             f"Pretrained {target.name}",
@@ -104,10 +110,10 @@ def ship(
             {
                 "data": f"{run.about or data.kind}; images only: labels judged, and taught nothing",
                 **_origin(run, trained),
-                **_kept(report),
+                **_acceptance(report),
                 "fitted on": f"{run.sample.n - run.fit.held_out:,} generated images",
                 "licence": "Apache-2.0 (code and weights)",
-                "memorisation": _memorisation(report, kept if private else ""),
+                "memorisation": _memorisation(report, full_report if private else ""),
                 **targets,
             },
             [
@@ -120,76 +126,78 @@ def ship(
         )
 
 
-def _memorisation(report: Mapping[str, Any], kept: str) -> str:
-    # The audit's verdict in words; a model that nobody audited must not look like one that passed.
+def _memorisation(report: Mapping[str, Any], full_report: str) -> str:
+    # The audit's verdict in words; an unaudited model must not look like one that passed.
     if report.get("copies") is None:
         return "not audited: whether samples are copies of training images is not known"
-    found = report["copies"]["found"]
-    share = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**found["share"])
-    told = (
-        f"{found['verdict']}: {share} of {found['samples']} samples lie nearer to a training image "
-        "than 99 % of held-out ones do"
+    copies = report["copies"]["found"]
+    share = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**copies["share"])
+    sentence = (
+        f"{copies['verdict']}: {share} of {copies['samples']} samples lie nearer to a training "
+        "image than 99 % of held-out ones do"
     )
-    return told + (f"; the nearest pairs show real images and lie in {kept}" if kept else "")
+    return sentence + (
+        f"; the nearest pairs show real images and lie in {full_report}" if full_report else ""
+    )
 
 
-def _kept(report: Mapping[str, Any]) -> dict[str, str]:
-    # What likeness refuses is said beside what it leaves.
+def _acceptance(report: Mapping[str, Any]) -> dict[str, str]:
+    # The share of rejected samples is stated with the figures of the accepted ones.
     every = report["quality"].get("every_draw")
     if every is None:
         return {}
-    kept = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**every["kept"])
-    said = f"those as like real images as most are: {kept} of first draws"
+    accepted = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**every["kept"])
+    text = f"those as like real images as most are: {accepted} of first draws"
     if every["confident"] is not None:
-        said += f", on all of which the judge is confident at {every['confident']['mean']:.3f}"
-    return {"samples kept": said}
+        text += f", on all of which the judge is confident at {every['confident']['mean']:.3f}"
+    return {"samples kept": text}
 
 
 def _origin(run: RunConfig, trained: Path) -> dict[str, str]:
-    # Where the generator comes from: trainings of this run, or a folder it was taken from.
+    # The origin of the generator: trainings of this run, or the folder it was reused from.
     if run.generator is not None:
         return {"generator": f"taken from {read_json(trained / 'config.json')['taken from']}"}
-    shown = ", then ".join(f"{one.total_images:,}" for one in run.trainings())
-    return {"real images shown": shown}
+    lengths = ", then ".join(f"{phase.total_images:,}" for phase in run.training_phases())
+    return {"real images shown": lengths}
 
 
-def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings with folders and files by their last name, wherever they lay."""
-    kept: dict[str, Any] = {}
+def strip_local_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with every path reduced to its last name."""
+    public: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            kept[key] = without_places(value)
+            public[key] = strip_local_paths(value)
         else:
-            kept[key] = Path(value).name if key in PLACES and value else value
-    return kept
+            public[key] = Path(value).name if key in PLACES and value else value
+    return public
 
 
-def _leave_out(report: Path, names: Sequence[str], kept: str) -> None:
-    # A picture that is not there is not linked to; the report says where it is.
+def _leave_out(report: Path, names: Sequence[str], full_report: str) -> None:
+    # Remove links to missing pictures; the report states where they are.
     lines = report.read_text(encoding="utf-8").split("\n")
     for index, line in enumerate(lines):
         for name in names:
             if line.startswith("![") and line.endswith(f"]({name})"):
-                lines[index] = LEFT_OUT.format(name, kept)
+                lines[index] = LEFT_OUT.format(name, full_report)
     report.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _target_line(one: Mapping[str, Any]) -> str:
-    measured = "not measured" if one["measured"] is None else f"{one['measured']:.3f}"
-    return f"{measured} (wanted {one['wanted']}: {'met' if one['met'] else 'missed'})"
+def _target_line(target: Mapping[str, Any]) -> str:
+    measured = "not measured" if target["measured"] is None else f"{target['measured']:.3f}"
+    return f"{measured} (wanted {target['wanted']}: {'met' if target['met'] else 'missed'})"
 
 
 @contextmanager
-def shipping(
+def export_folder(
     target: Path,
     kind: str,
     sources: Mapping[str, Path],
     store: Store,
     parents: Mapping[str, ArtifactRef],
 ) -> Iterator[Path]:
-    """Yield a folder with copies of `sources` to be added to; it then replaces `target` whole.
+    """Yield a folder with copies of `sources` for additions; it then replaces `target` atomically.
 
-    Large pictures are copied with fewer colours: a repository carries what is shipped.
+    Large pictures are copied with fewer colours to keep the repository small.
     """
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -208,22 +216,22 @@ def shipping(
     partial.rename(target)
 
 
-def ship_clip(config: ClipConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
-    """Make a pretrained folder of an embedded CLIP, with a model card.
+def export_clip(config: ClipConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
+    """Export a trained CLIP as a pretrained folder with a model card.
 
-    Only here one taught on glyphs meets real digits: its card says how well it reads MNIST's test
-    set. Other worlds are shipped without scores.
+    A CLIP trained on synthetic digits is scored on MNIST's test set for its card; others are
+    exported without scores.
     """
     source = store.open(ref)
     files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
-    with shipping(target, "clip", files, store, {"clip": ref}) as folder:
+    with export_folder(target, "clip", files, store, {"clip": ref}) as folder:
         scores: dict[str, Any] = {}
         limits: tuple[str, ...] = CLIP_LIMITS
-        if isinstance(config.world, Glyphs):
-            scores = read_digits(OpenClip(model=str(source)).open(), config)
+        if isinstance(config.world, SyntheticDigits):
+            scores = clip_digit_scores(OpenClipConfig(model=str(source)).open(), config)
             limits += (WATCHED,)
             write_json(folder / "scores.json", scores)
-        if isinstance(config.world, Tissue):
+        if isinstance(config.world, SyntheticTissue):
             limits += (BY_EYE,)
         write_model_card(
             folder,
@@ -242,41 +250,45 @@ def ship_clip(config: ClipConfig, ref: ArtifactRef, store: Store, target: Path) 
         )
 
 
-def ship_comparison(
+def export_comparison(
     config: SpacesConfig | CompareConfig, ref: ArtifactRef, store: Store, target: Path
 ) -> None:
-    """Make a pretrained folder of a comparison: its report, without where data lay."""
+    """Export a comparison as a pretrained folder: its report without local paths."""
     source = store.open(ref)
     files = {path.name: path for path in source.iterdir() if path.name != MANIFEST}
-    with shipping(target, ref.kind, files, store, {ref.kind: ref}) as folder:
-        write_json(folder / "config.json", without_places(config.effective()))
+    with export_folder(target, ref.kind, files, store, {ref.kind: ref}) as folder:
+        write_json(folder / "config.json", strip_local_paths(config.to_dict()))
 
 
-def ship_encoder(config: EncoderConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
-    """Make a pretrained folder of an encoder; settings find it by the folder's name.
+def export_encoder(config: EncoderConfig, ref: ArtifactRef, store: Store, target: Path) -> None:
+    """Export an encoder as a pretrained folder; settings find it by the folder's name.
 
-    Images that belong to others are not passed on, and neither is where they lay.
+    Images of other owners, and their local paths, are not exported.
     """
     source = store.open(ref)
     private = () if config.dataset.kind in FREE else (NEIGHBOURS, VIEWS)
     left_out = (MANIFEST, *private)
     files = {path.name: path for path in source.iterdir() if path.name not in left_out}
-    with shipping(target, "encoder", files, store, {"encoder": ref}) as folder:
-        write_json(folder / "config.json", without_places(config.effective()))
+    with export_folder(target, "encoder", files, store, {"encoder": ref}) as folder:
+        write_json(folder / "config.json", strip_local_paths(config.to_dict()))
         scores, command = read_json(source / "scores.json"), f"configs/{config.name}.toml"
         title = f"Encoder {target.name}"
         card(folder, title, config, scores, f"{command} --ship {target.name}")
 
 
-def read_digits(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:
-    """Zero-shot accuracy through text and linear R^2 of shape, on the 10 000 MNIST test images."""
+def clip_digit_scores(space: OpenClipSpace, config: ClipConfig) -> dict[str, Any]:
+    """Zero-shot accuracy from text and linear R^2 of shape attributes on the 10 000 MNIST test
+    images.
+    """
     test = MNIST(split="test").open()
     everything = np.arange(len(test))
     pixels, labels = test.pixels(everything), test.labels(everything)
     right = zero_shot_predictions(space, config.world.prompts(), pixels) == labels
-    found = linear_r2(space.embed(pixels), strokes.attributes(pixels).astype(np.float32))
-    scores: dict[str, Any] = {"MNIST zero-shot accuracy": interval(right, config.seed)._asdict()}
-    for name, value in zip(strokes.NAMES, found, strict=True):
+    r2 = linear_r2(space.embed(pixels), strokes.measure_strokes(pixels).astype(np.float32))
+    scores: dict[str, Any] = {
+        "MNIST zero-shot accuracy": mean_interval(right, config.seed)._asdict()
+    }
+    for name, value in zip(strokes.NAMES, r2, strict=True):
         scores[f"linear R2, {name}"] = round(float(value), 4)
     return scores
 

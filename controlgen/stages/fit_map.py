@@ -16,26 +16,26 @@ from controlgen.artifacts.model_card import write_model_card
 from controlgen.attributes import AnyAttributes
 from controlgen.config import RunConfig
 from controlgen.editing import Editor
-from controlgen.editing.attribute_feedback import MEASURED_ON, response_of
-from controlgen.editing.attribute_model import AttributeModel, measured_in_blocks
+from controlgen.editing.attribute_feedback import RESPONSE_ITEMS, measure_response
+from controlgen.editing.attribute_model import AttributeModel, measure_batched
 from controlgen.editing.checkpoint import (
     load_generator,
-    open_likeness,
+    load_realism_filter,
     save_attributes,
     save_bank,
     save_generator,
-    save_likeness,
     save_map,
+    save_realism_filter,
 )
-from controlgen.editing.feature_pca import Statistics
+from controlgen.editing.feature_pca import FeaturePCA
 from controlgen.errors import ConfigError
 from controlgen.features import FeatureSpace
-from controlgen.images import grid, to_unit, write_png
+from controlgen.images import grid, to_signed_float, write_png
 from controlgen.networks import AnyGenerator
 from controlgen.regressors import RealTargets
-from controlgen.stages.artifact_refs import RESEARCH, name_of, provenance
-from controlgen.stages.fit_confidence import Believing
-from controlgen.training.state import pays_bf16
+from controlgen.stages.artifact_refs import RESEARCH, artifact_ref, provenance
+from controlgen.stages.fit_confidence import ConfidenceFit
+from controlgen.training.state import supports_native_bf16
 from controlgen.utils.files import write_json
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
@@ -50,7 +50,9 @@ def fit_map(
 ) -> ArtifactRef:
     """Fit the feature -> latent map; its folder holds all that an Editor needs."""
     config = run.fit
-    ref = name_of("map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint)
+    ref = artifact_ref(
+        "map", run.name, config, gan.fingerprint, bank.fingerprint, features.fingerprint
+    )
     if store.has(ref):
         return ref
     items = SampleBank.open(store.open(bank), store.open(features), config.held_out)
@@ -64,39 +66,39 @@ def fit_map(
         config.attributes.check(shape)
     space: FeatureSpace = run.embed.space.open()
     estimator = config.map.build(config.seed)
-    believing = Believing.of(config.reachability, run.train.dataset)
+    believing = ConfidenceFit.of(config.reachability, run.train.dataset)
     with store.create(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
         part = items.train
         steps = estimator.fit_steps(
             np.array(items.features[part]),
             np.array(items.latents[part]),
-            Frozen(generator, space, _real_targets(run, space)),
+            FrozenRoundTrip(generator, space, _real_targets(run, space)),
         )
-        with (report or TqdmReporter()).meter(f"fit {ref.name}", 100, unit="%") as meter:
+        with (report or TqdmReporter()).start(f"fit {ref.name}", 100, unit="%") as meter:
             for share in steps:
-                meter.to(math.floor(1000 * share) / 10)
+                meter.update_to(math.floor(1000 * share) / 10)
 
         save_generator(folder, generator, generator.spec, shape[0])
-        statistics = Statistics.of(np.array(items.features[part]))
+        statistics = FeaturePCA.fit(np.array(items.features[part]))
         space_settings = run.embed.space
         save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
         save_bank(folder, run.sample.seed, run.sample.n)
-        likeness = open_likeness(store.path(bank), space.size)
+        likeness = load_realism_filter(store.path(bank), space.size)
         if likeness and run.sample.likeness:
-            save_likeness(folder, run.sample.likeness, likeness)
-        write_json(folder / "config.json", config.effective())
+            save_realism_filter(folder, run.sample.likeness, likeness)
+        write_json(folder / "config.json", config.to_dict())
         facts: dict[str, Any] = {
             "map": config.map.kind,
             "fitted on": f"{part.stop} generated images, no labels",
         }
         editor = Editor(generator, space, estimator, statistics, shape)
         if config.attributes is not None:
-            shown = _fit_attributes(config.attributes, items, statistics, ref, report)
-            shown = _with_response(shown, editor, items)
-            save_attributes(folder, shown)
+            attributes = _fit_attributes(config.attributes, items, statistics, ref, report)
+            attributes = _with_response(attributes, editor, items)
+            save_attributes(folder, attributes)
             facts |= {
                 f"R2 of {name} on features": f"{value:.3f} (images not fitted on)"
-                for name, value in zip(shown.names, shown.r2, strict=True)
+                for name, value in zip(attributes.names, attributes.r2, strict=True)
             }
         if believing is not None:
             facts |= believing.fit(editor, items, folder)
@@ -113,63 +115,63 @@ def fit_map(
     return ref
 
 
-class Frozen:
-    """Generator and feature space as the map's teacher sees them; in bf16 where that is native."""
+class FrozenRoundTrip:
+    """Frozen generator and feature space for the cycle loss; in bf16 where that is native."""
 
     def __init__(
         self, generator: AnyGenerator, space: FeatureSpace, real: RealTargets | None = None
     ) -> None:
         self._generator, self._space, self.real = copy.deepcopy(generator), space, real
-        self._bf16 = self._generator.bf16 = pays_bf16(torch.device("cpu"))
+        self._bf16 = self._generator.bf16 = supports_native_bf16(torch.device("cpu"))
 
     def generate(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (n z) -> images (n c h w) in -1..1, through which gradients flow."""
+        """Latents (n z) -> images (n c h w) in -1..1, differentiable."""
         images: torch.Tensor = self._generator(latents).clamp(-1, 1)
         return images
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (n c h w) in -1..1 -> unit features (n d), through which gradients flow."""
+        """Images (n c h w) in -1..1 -> unit features (n d), differentiable."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             return self._space.embed_images(images).float()
 
 
 def _real_targets(run: RunConfig, space: FeatureSpace) -> RealTargets | None:
-    # A share of the images that the generator was trained on, in the order they lie.
+    # A random share of the training images, in index order.
     if not run.fit.real:
         return None
     dataset = run.train.dataset.open()
     order = rng.stream(run.fit.seed, "real targets").permutation(len(dataset))
     pixels = dataset.pixels(np.sort(order[: run.fit.real]))
-    return RealTargets(torch.from_numpy(space.embed(pixels)), to_unit(pixels))
+    return RealTargets(torch.from_numpy(space.embed(pixels)), to_signed_float(pixels))
 
 
 def _fit_attributes(
     settings: AnyAttributes,
     items: SampleBank,
-    statistics: Statistics,
+    statistics: FeaturePCA,
     ref: ArtifactRef,
     report: ProgressReporter | None,
 ) -> AttributeModel:
-    # Measured on the images that the map was fitted on; none is held in memory for long.
+    # Measured on the images that the map was fitted on, in batches to bound memory.
     part, rows = items.train, []
-    with (report or TqdmReporter()).meter(f"measure {ref.name}", part.stop, unit="images") as meter:
-        for done, block in measured_in_blocks(settings, items.pixels[part]):
+    with (report or TqdmReporter()).start(f"measure {ref.name}", part.stop, unit="images") as meter:
+        for done, block in measure_batched(settings, items.pixels[part]):
             rows.append(block)
-            meter.to(done)
+            meter.update_to(done)
     features = np.array(items.features[part])
-    return AttributeModel.fitted(settings, np.concatenate(rows), features, statistics)
+    return AttributeModel.fit(settings, np.concatenate(rows), features, statistics)
 
 
-def _with_response(shown: AttributeModel, editor: Editor, items: SampleBank) -> AttributeModel:
-    # How attributes answer to what is asked of them, on images that the map was fitted on.
-    first = slice(0, min(MEASURED_ON, items.train.stop))
+def _with_response(attributes: AttributeModel, editor: Editor, items: SampleBank) -> AttributeModel:
+    # The response of attributes to requested changes, on images that the map was fitted on.
+    first = slice(0, min(RESPONSE_ITEMS, items.train.stop))
     latents, features = (np.array(rows[first]) for rows in (items.latents, items.features))
-    response = response_of(shown, editor.generate, editor.invert, latents, features)
-    return replace(shown, response=response)
+    response = measure_response(attributes, editor.generate, editor.invert, latents, features)
+    return replace(attributes, response=response)
 
 
 def _picture_of_map(editor: Editor, items: SampleBank, folder: Path, ref: ArtifactRef) -> None:
-    # Held-out bank images above what the map makes of their features.
+    # Held-out bank images above their reconstructions.
     first = items.held_out.start
     asked = np.array(items.pixels[first : first + 16])
     obtained = editor.generate(editor.invert(np.array(items.features[first : first + 16])))

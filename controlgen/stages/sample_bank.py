@@ -1,6 +1,7 @@
-"""Draw a bank of images and embed it."""
+"""Draw the sample bank and embed it."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,25 @@ import numpy as np
 
 from controlgen import rng
 from controlgen.artifacts import ArtifactRef, Store
-from controlgen.config import EmbedConfig, LikenessConfig, RunConfig
-from controlgen.datasets import pinned
-from controlgen.editing.checkpoint import load_generator, save_likeness
-from controlgen.editing.editor import SAMPLES
-from controlgen.editing.rejection_sampling import Likeness, drawn
+from controlgen.config import EmbedConfig, RejectionSamplingConfig, RunConfig, SampleConfig
+from controlgen.datasets import with_content_hash
+from controlgen.editing import Samples
+from controlgen.editing.checkpoint import load_generator, save_realism_filter
+from controlgen.editing.generative_model import SAMPLES
+from controlgen.editing.rejection_sampling import RealismFilter, draw_accepted
 from controlgen.features import FeatureSpace
-from controlgen.images import generated, grid, write_png
-from controlgen.metrics.classifier import sources_of
+from controlgen.images import generate_pixels, grid, write_png
+from controlgen.metrics.classifier import source_ids
 from controlgen.networks import AnyGenerator
-from controlgen.stages.artifact_refs import GRID, name_of, provenance
+from controlgen.stages.artifact_refs import GRID, artifact_ref, provenance
 from controlgen.types import Dataset, Features, Indices, Latents, Pixels
 from controlgen.utils.array_files import create_memmap, open_memmap
 from controlgen.utils.files import write_json
 from controlgen.utils.parallel import CHUNK_ROWS, map_rows_deterministic
 from controlgen.utils.progress import ProgressReporter, TqdmReporter
 
-LOOKED_AT = 2048  # real images held at once
-SHOWN = 40  # samples of a part of the picture of likeness
+CHUNK_IMAGES = 2048  # real images in memory at once
+N_EXTREMES = 40  # samples per row of the rejection-sampling picture
 
 
 def draw_samples(
@@ -34,49 +36,56 @@ def draw_samples(
 ) -> ArtifactRef:
     """Draw a bank of latents and images; item i depends on the seed and i alone.
 
-    With `sample.likeness` those are kept that look like real images, to the steering feature space.
-    Raises DataError where there are too few real images for that.
+    With `sample.likeness`, samples are accepted by rejection sampling in the steering feature
+    space. Raises DataError if there are too few real images for that.
     """
-    config, kept = run.sample, run.sample.likeness
-    space: FeatureSpace | None = run.embed.space.open() if kept else None
-    dataset = pinned(run.train.dataset) if kept else None
-    parents = [one.fingerprint() for one in (dataset,) if one]
-    parents += [one.fingerprint for one in (space,) if one]
-    ref = name_of("bank", run.name, config, gan.fingerprint, *parents)
+    config, rejection = run.sample, run.sample.likeness
+    space: FeatureSpace | None = run.embed.space.open() if rejection else None
+    dataset = with_content_hash(run.train.dataset) if rejection else None
+    parents = [dataset.fingerprint()] if dataset else []
+    parents += [space.fingerprint] if space else []
+    ref = artifact_ref("bank", run.name, config, gan.fingerprint, *parents)
     if store.has(ref):
         return ref
+    reporter = report or TqdmReporter()
     generator, shape = load_generator(store.open(gan))
-    model = _Drawing(generator, space)
+    model = _SampledModel(generator, space)
     with store.create(ref, {"gan": gan}) as folder:
-        likeness = None
-        if kept and space and dataset:
-            likeness = _learned(kept, space, dataset.open(), report or TqdmReporter(), ref)
-            save_likeness(folder, kept, likeness)
-        # Every image is drawn among as many others, so that its last bit depends on nothing else.
-        step = math.ceil(config.batch_size / CHUNK_ROWS) * CHUNK_ROWS
+        realism = None
+        if rejection and space and dataset:
+            realism = _fit_realism_filter(rejection, space, dataset.open(), reporter, ref)
+            save_realism_filter(folder, rejection, realism)
         latents = create_memmap(folder / "latents.npy", (config.n, model.latent_size), np.float32)
         pixels = create_memmap(folder / "pixels.npy", (config.n, *shape), np.uint8)
-        with (report or TqdmReporter()).meter(
-            f"sample {ref.name}", config.n, unit="images"
-        ) as meter:
-            for start in range(0, config.n, step):
-                part = slice(start, min(start + step, config.n))
-                whole = start + math.ceil((part.stop - start) / CHUNK_ROWS) * CHUNK_ROWS
-                found = drawn(model, likeness, config.seed, SAMPLES, start, whole)
-                latents[part], pixels[part] = (rows[: part.stop - start] for rows in found)
-                meter.to(part.stop)
+        with reporter.start(f"sample {ref.name}", config.n, unit="images") as meter:
+            for part, samples in _draw_in_parts(model, realism, config):
+                latents[part], pixels[part] = samples.latents, samples.pixels
+                meter.update_to(part.stop)
         for array in (latents, pixels):
             array.flush()
         origin = provenance(ref, "the bank's first items", config.seed)
         write_png(folder / "grid.png", grid(pixels[:GRID], 10), origin, zoom=2)
-        if likeness:
-            _picture_of_likeness(model, likeness, config.seed, folder, ref)
-        write_json(folder / "config.json", config.effective())
+        if realism:
+            _draw_extremes(model, realism, config.seed, folder, ref)
+        write_json(folder / "config.json", config.to_dict())
     return ref
 
 
-class _Drawing:
-    """A generator, and the feature space that samples are judged in, where they are."""
+def _draw_in_parts(
+    model: "_SampledModel", realism: RealismFilter | None, config: SampleConfig
+) -> Iterator[tuple[slice, Samples]]:
+    # Images are generated in chunks of fixed size, so that the last bit of each depends on nothing
+    # else.
+    step = math.ceil(config.batch_size / CHUNK_ROWS) * CHUNK_ROWS
+    for start in range(0, config.n, step):
+        count = min(step, config.n - start)
+        stop = start + math.ceil(count / CHUNK_ROWS) * CHUNK_ROWS
+        samples = draw_accepted(model, realism, config.seed, SAMPLES, start, stop)
+        yield slice(start, start + count), Samples(*(rows[:count] for rows in samples))
+
+
+class _SampledModel:
+    """The generator, and the feature space of the rejection sampling if there is one."""
 
     def __init__(self, generator: AnyGenerator, space: FeatureSpace | None) -> None:
         self._generator, self._space = generator, space
@@ -86,49 +95,49 @@ class _Drawing:
         return self._generator.latent_size
 
     def generate(self, latents: Latents) -> Pixels:
-        return map_rows_deterministic(partial(generated, self._generator), latents)
+        return map_rows_deterministic(partial(generate_pixels, self._generator), latents)
 
     def embed(self, pixels: Pixels) -> Features:
         assert self._space is not None
         return map_rows_deterministic(self._space.embed, pixels)
 
 
-def looked_at(config: LikenessConfig, dataset: Dataset) -> Indices:
-    """The real training images that likeness is learned from, in the order they lie."""
+def calibration_indices(config: RejectionSamplingConfig, dataset: Dataset) -> Indices:
+    """Indices of the real training images that rejection sampling is calibrated on, sorted."""
     order = rng.stream(config.seed, "likeness images").permutation(len(dataset))
     return np.sort(order[: config.images])
 
 
-def _learned(
-    config: LikenessConfig,
+def _fit_realism_filter(
+    config: RejectionSamplingConfig,
     space: FeatureSpace,
     dataset: Dataset,
     report: ProgressReporter,
     ref: ArtifactRef,
-) -> Likeness:
-    indices = looked_at(config, dataset)
+) -> RealismFilter:
+    indices = calibration_indices(config, dataset)
     rows = []
-    with report.meter(f"look at real images for {ref.name}", len(indices), unit="images") as meter:
-        for start in range(0, len(indices), LOOKED_AT):
-            part = indices[start : start + LOOKED_AT]
+    with report.start(f"embed real images for {ref.name}", len(indices), unit="images") as meter:
+        for start in range(0, len(indices), CHUNK_IMAGES):
+            part = indices[start : start + CHUNK_IMAGES]
             rows.append(map_rows_deterministic(space.embed, dataset.pixels(part)))
-            meter.to(start + len(part))
-    return Likeness.of(np.concatenate(rows), sources_of(dataset, indices), config)
+            meter.update_to(start + len(part))
+    return RealismFilter.fit(np.concatenate(rows), source_ids(dataset, indices), config)
 
 
-def _picture_of_likeness(
-    model: _Drawing, likeness: Likeness, seed: int, folder: Path, ref: ArtifactRef
+def _draw_extremes(
+    model: _SampledModel, realism: RealismFilter, seed: int, folder: Path, ref: ArtifactRef
 ) -> None:
-    # Among the first draws of some samples, those that lie furthest from and nearest to real ones.
-    first = drawn(model, None, seed, SAMPLES, 0, 10 * GRID).pixels
-    order = np.argsort(likeness.scores(model.embed(first)), kind="stable")
+    # The first draws that are least and most similar to real images.
+    first = draw_accepted(model, None, seed, SAMPLES, 0, 10 * GRID).pixels
+    order = np.argsort(realism.similarity(model.embed(first)), kind="stable")
     recipe = (
-        f"of {10 * GRID} first draws the {SHOWN} least like real images (top), then the {SHOWN} "
-        f"at the bound, just refused and just kept, then the {SHOWN} most like them"
+        f"of {10 * GRID} first draws: the {N_EXTREMES} least like real images (top), "
+        f"{N_EXTREMES} around the threshold, and the {N_EXTREMES} most like real images"
     )
-    bound = int((~likeness.keeps(model.embed(first))).sum())
-    middle = int(np.clip(bound - SHOWN // 2, 0, len(order) - SHOWN))
-    rows = (order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:])
+    bound = int((~realism.accepts(model.embed(first))).sum())
+    middle = int(np.clip(bound - N_EXTREMES // 2, 0, len(order) - N_EXTREMES))
+    rows = (order[:N_EXTREMES], order[middle : middle + N_EXTREMES], order[-N_EXTREMES:])
     sheet = grid(first[np.concatenate(rows)], 20)
     write_png(folder / "likeness.png", sheet, provenance(ref, recipe, seed), zoom=2)
 
@@ -142,24 +151,24 @@ def embed_images(
 ) -> ArtifactRef:
     """Embed every image of a bank in the steering feature space."""
     space: FeatureSpace = config.space.open()
-    ref = name_of("features", name, config, bank.fingerprint, space.fingerprint)
+    ref = artifact_ref("features", name, config, bank.fingerprint, space.fingerprint)
     if store.has(ref):
         return ref
     pixels = open_memmap(store.open(bank) / "pixels.npy")
     with store.create(ref, {"bank": bank}) as folder:
         features = create_memmap(folder / "features.npy", (len(pixels), space.size), np.float32)
-        with (report or TqdmReporter()).meter(
+        with (report or TqdmReporter()).start(
             f"embed {ref.name}", len(pixels), unit="images"
         ) as meter:
             for start in range(0, len(pixels), config.batch_size):
                 part = slice(start, min(start + config.batch_size, len(pixels)))
                 features[part] = space.embed(np.array(pixels[part]))
-                meter.to(part.stop)
+                meter.update_to(part.stop)
         features.flush()
         sheet = grid(_along_components(features, pixels), 11)
         recipe = "bank images along the first eight principal components of their features"
         write_png(folder / "components.png", sheet, provenance(ref, recipe, 0), zoom=2)
-        write_json(folder / "config.json", config.effective())
+        write_json(folder / "config.json", config.to_dict())
         write_json(folder / "space.json", {"fingerprint": space.fingerprint})
     return ref
 
@@ -167,7 +176,7 @@ def embed_images(
 def _along_components(
     features: Any, pixels: Pixels, components: int = 8, steps: int = 11
 ) -> Pixels:
-    # One row a principal component: the images at evenly spaced ranks along it.
+    # One row per principal component: images at evenly spaced ranks along it.
     part = np.array(features[:5000])
     _, _, axes = np.linalg.svd(part - part.mean(0), full_matrices=False)
     order = np.argsort(part @ axes[:components].T, axis=0)

@@ -10,15 +10,20 @@ from controlgen import figures, rng
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.model_card import write_model_card
 from controlgen.config import RunConfig, TrainConfig
-from controlgen.datasets import pinned
-from controlgen.editing.checkpoint import CRITIC, open_critic, open_generator, save_generator
-from controlgen.editing.editor import SAMPLES
+from controlgen.datasets import with_content_hash
+from controlgen.editing.checkpoint import (
+    CRITIC,
+    load_critic,
+    load_verified_generator,
+    save_generator,
+)
+from controlgen.editing.generative_model import SAMPLES
 from controlgen.errors import Diverged
-from controlgen.evaluation.convergence import Verdict, qualified
-from controlgen.images import generated, grid, write_png
-from controlgen.stages.artifact_refs import GRID, RESEARCH, STATE, name_of, provenance
-from controlgen.stages.reuse_generator import take_generator
-from controlgen.stages.training_monitor import PICTURE, Watch
+from controlgen.evaluation.convergence import Verdict, verdict_label
+from controlgen.images import generate_pixels, grid, write_png
+from controlgen.stages.artifact_refs import GRID, RESEARCH, STATE, artifact_ref, provenance
+from controlgen.stages.reuse_generator import reuse_generator
+from controlgen.stages.training_monitor import PICTURE, TrainingMonitor
 from controlgen.training import Progress, TrainState, train
 from controlgen.training.history import Row, mean_row, read_history, to_text
 from controlgen.utils.array_files import load_tensors, save_tensors
@@ -29,28 +34,30 @@ from controlgen.utils.progress import ProgressReporter, TqdmReporter
 def train_gan(
     name: str, config: TrainConfig, store: Store, report: ProgressReporter | None = None
 ) -> ArtifactRef:
-    """Train a GAN, resuming where an earlier attempt stopped.
+    """Train a GAN; a stopped training is resumed.
 
-    Raises DataError, Diverged; ArtifactMissing and Incompatible where `start_from` does not serve.
+    Raises DataError, Diverged; ArtifactMissing and Incompatible if `start_from` cannot be used.
     """
-    ref = gan_of(name, config)
+    ref = gan_ref(name, config)
     if store.has(ref):
         return ref
-    config = config.model_copy(update={"dataset": pinned(config.dataset)})
+    config = config.model_copy(update={"dataset": with_content_hash(config.dataset)})
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
     critic_goes_on = _begin(config, state)
     with store.create(ref, _parents(config)) as folder:
         if (folder / STATE).is_file():
             state.restore(load_tensors(folder / STATE))
-        else:  # what is left should training diverge before its first checkpoint
+        else:  # remains if training diverges before its first checkpoint
             save_tensors(folder / STATE, state.tensors())
-        found, told = _train_and_save(config, dataset, state, folder, ref, report or TqdmReporter())
+        facts, verdict = _train_and_save(
+            config, dataset, state, folder, ref, report or TqdmReporter()
+        )
 
-        # What is kept: the averaged generator, the critic, the curves and the pictures.
+        # Written: the averaged generator, the critic, the curves and the pictures.
         save_generator(folder, state.average.cpu(), config.network, dataset.image_shape[0])
         save_tensors(folder / CRITIC, state.critic.state_dict())
-        write_json(folder / "config.json", config.effective())
+        write_json(folder / "config.json", config.to_dict())
         (folder / STATE).unlink()
         write_model_card(
             folder,
@@ -65,25 +72,26 @@ def train_gan(
                 "critic": "trained on" if critic_goes_on else "new",
                 "parameters, generator": sum(p.numel() for p in state.average.parameters()),
                 "precision": "bf16 above 4x4" if state.bf16 else "fp32",
-                **({"verdict": f"{told}: {found.reasons[0]}"} if found else {}),
+                **({"verdict": f"{verdict}: {facts.reasons[0]}"} if facts else {}),
             },
             ["Not evaluated by itself: see the report of the run."],
             f"python -m flows.train_gan CONFIG  # with the [train] of config.json, name {name}",
-            ["grid.png", "losses.png", *([PICTURE] if found else [])],
+            ["grid.png", "losses.png", *([PICTURE] if facts else [])],
         )
     return ref
 
 
-def train_run(
+def train_all_phases(
     config: RunConfig, store: Store, report: ProgressReporter | None = None
 ) -> ArtifactRef:
-    """The GAN of a run; what it has of warm-ups is trained first and gone on from.
+    """The GAN of a run, after its warm-up trainings if there are any.
 
-    One whose generator is named takes that. Raises what `train_gan` and `take_generator` raise.
+    If `generator` is set, that generator is reused. Raises what `train_gan` and `reuse_generator`
+    raise.
     """
     if config.generator is not None:
-        return take_generator(config, config.generator, store)
-    first, *later = config.trainings()
+        return reuse_generator(config, config.generator, store)
+    first, *later = config.training_phases()
     ref = train_gan(config.name, first, store, report)
     for training in later:
         going_on = training.model_copy(update={"start_from": store.path(ref)})
@@ -91,31 +99,33 @@ def train_run(
     return ref
 
 
-def gan_of(name: str, config: TrainConfig) -> ArtifactRef:
-    """What `train_gan` makes of these settings, whether it is there or not.
+def gan_ref(name: str, config: TrainConfig) -> ArtifactRef:
+    """The reference of the GAN that `train_gan` makes of these settings, trained or not.
 
-    Raises DataError where the data set cannot be read, ArtifactMissing over `start_from`.
+    Raises DataError if the data set cannot be read, ArtifactMissing for `start_from`.
     """
-    config = config.model_copy(update={"dataset": pinned(config.dataset)})
-    return name_of("gan", name, config, *_parents(config).values())
+    config = config.model_copy(update={"dataset": with_content_hash(config.dataset)})
+    return artifact_ref("gan", name, config, *_parents(config).values())
 
 
 def _parents(config: TrainConfig) -> dict[str, str]:
-    # Fingerprints of the weights that training begins with, where it does not begin anew.
+    # Fingerprints of the initial weights, unless training starts from scratch.
     if config.start_from is None:
         return {}
-    parents = {"generator weights": open_generator(config.start_from)[1]}
-    if kept := open_critic(config.start_from):
-        parents["critic weights"] = kept[1]
+    parents = {"generator weights": load_verified_generator(config.start_from)[1]}
+    if critic := load_critic(config.start_from):
+        parents["critic weights"] = critic[1]
     return parents
 
 
 def _begin(config: TrainConfig, state: TrainState) -> bool:
-    # Whether a critic goes on.
+    # Whether a critic is continued.
     if config.start_from is None:
         return False
-    kept = open_critic(config.start_from)
-    return state.start_from(open_generator(config.start_from)[0], kept[0] if kept else None)
+    critic = load_critic(config.start_from)
+    return state.start_from(
+        load_verified_generator(config.start_from)[0], critic[0] if critic else None
+    )
 
 
 def _train_and_save(
@@ -126,15 +136,19 @@ def _train_and_save(
     ref: ArtifactRef,
     report: ProgressReporter,
 ) -> tuple[Verdict | None, str]:
-    # The verdict of a run that is watched, and its name as people are told it.
-    # Rows later than the saved state belong to steps that are about to be made again.
+    # The verdict of a monitored run, and its label in tables.
+    # Rows after the saved state belong to steps that will be repeated.
     rows = read_history(folder / "history.jsonl", state.images_seen)
-    watch = None if config.watch is None else Watch(config, config.watch, dataset, state, folder)
+    watch = (
+        None
+        if config.watch is None
+        else TrainingMonitor(config, config.watch, dataset, state, folder)
+    )
     every = max(config.checkpoint_images // 10, config.batch_size)
     steps, next_row = [], state.images_seen + every
     next_save = state.images_seen + config.checkpoint_images
     title = f"train {ref.name}"
-    with report.meter(title, config.total_images, state.images_seen, "images") as meter:
+    with report.start(title, config.total_images, state.images_seen, "images") as meter:
         for step in _steps(config, dataset, state, watch, ref):
             steps.append(step)
             if step.images_seen >= next_row or step.images_seen >= config.total_images:
@@ -142,21 +156,25 @@ def _train_and_save(
                 steps, next_row = [], step.images_seen + every
                 row = rows[-1]
                 note = f"gap {row['gap']:.2f} penalty {row['penalty']:.3f}"
-                meter.to(min(step.images_seen, config.total_images), note)
+                meter.update_to(min(step.images_seen, config.total_images), note)
             if step.images_seen >= next_save:
                 next_save += config.checkpoint_images
                 _checkpoint(state, rows, watch, folder, ref)
     _checkpoint(state, rows, watch, folder, ref)
     if watch is None:
         return None, ""
-    found = watch.end(ref)
-    return found, qualified(found, watch.seen)
+    verdict = watch.end(ref)
+    return verdict, verdict_label(verdict, watch.observations)
 
 
 def _steps(
-    config: TrainConfig, dataset: Any, state: TrainState, watch: Watch | None, ref: ArtifactRef
+    config: TrainConfig,
+    dataset: Any,
+    state: TrainState,
+    watch: TrainingMonitor | None,
+    ref: ArtifactRef,
 ) -> Iterator[Progress]:
-    # The steps of training, watched; one that breaks off leaves its verdict in the folder.
+    # Monitored training steps; a failing run leaves its verdict in the folder.
     try:
         for step in train(config, dataset, state):
             if watch:
@@ -169,15 +187,19 @@ def _steps(
 
 
 def _checkpoint(
-    state: TrainState, rows: list[Row], watch: Watch | None, folder: Path, ref: ArtifactRef
+    state: TrainState,
+    rows: list[Row],
+    watch: TrainingMonitor | None,
+    folder: Path,
+    ref: ArtifactRef,
 ) -> None:
-    # The state comes last: it decides how many rows of the history count.
+    # The state is saved last: it decides how many rows of the history are valid.
     write_text(folder / "history.jsonl", to_text(rows))
     if watch:
         watch.save()
     origin = provenance(ref, f"averaged generator after {state.images_seen} images", 0)
     latents = rng.normals(0, SAMPLES, 0, GRID, state.average.latent_size)
-    pixels = generated(state.average, torch.from_numpy(latents).to(state.device))
+    pixels = generate_pixels(state.average, torch.from_numpy(latents).to(state.device))
     snapshots = folder / "grids"
     snapshots.mkdir(exist_ok=True)
     sheet = grid(pixels, 10)

@@ -15,8 +15,8 @@ from controlgen.errors import DataError, Incompatible
 from controlgen.image_io import decode, read_bytes
 from controlgen.types import Pixels
 
-LEAST_TISSUE = 0.05  # share of pixels that must be tissue before a source is measured
-BLOCK = 1 << 22  # bytes of pixels that are recoloured at a time, so that memory stays bounded
+MIN_TISSUE = 0.05  # share of pixels that must be tissue before a source is measured
+CHUNK_BYTES = 1 << 22  # bytes of pixels that are recoloured at a time, so that memory stays bounded
 
 Colours = NDArray[np.float64]  # (m 3), one row a pixel
 Triple = tuple[float, float, float]
@@ -49,10 +49,10 @@ class Stain(Protocol):
 
     def apply(self, pixels: Pixels, profile: StainProfile) -> Pixels: ...
 
-    def content(self) -> dict[str, Any]: ...
+    def cache_identity(self) -> dict[str, Any]: ...
 
 
-def rows(pixels: Pixels) -> NDArray[np.uint8]:
+def pixel_rows(pixels: Pixels) -> NDArray[np.uint8]:
     """Pixels (n 3 h w) as rows (n*h*w 3). Raises Incompatible where they are not RGB."""
     if pixels.shape[1] != 3:
         raise Incompatible(
@@ -62,7 +62,7 @@ def rows(pixels: Pixels) -> NDArray[np.uint8]:
     return pixels.transpose(0, 2, 3, 1).reshape(-1, 3)
 
 
-def recoloured(
+def map_colours(
     pixels: Pixels, profile: StainProfile, kind: str, change: Callable[[Colours], Colours]
 ) -> Pixels:
     """A copy of Pixels (n 3 h w) with `change` ((m 3) -> (m 3), in 0..255) done to every pixel.
@@ -74,21 +74,21 @@ def recoloured(
         raise Incompatible(
             f"stain {kind}: the profile is of kind {profile.kind}; measure it with {kind}"
         )
-    rows(pixels[:0])
+    pixel_rows(pixels[:0])
     done = np.array(pixels, np.uint8, order="C")
     if not profile.usable:
         return done
-    step = max(1, BLOCK // max(math.prod(pixels.shape[1:]), 1))
+    step = max(1, CHUNK_BYTES // max(math.prod(pixels.shape[1:]), 1))
     for first in range(0, len(done), step):
         block = done[first : first + step]
-        changed = change(rows(block).astype(np.float64))
+        changed = change(pixel_rows(block).astype(np.float64))
         n, _, height, width = block.shape
         planes = np.rint(np.clip(changed, 0, 255)).astype(np.uint8).reshape(n, height, width, 3)
         block[:] = planes.transpose(0, 3, 1, 2)
     return done
 
 
-def density(colours: Colours, white: float) -> Colours:
+def optical_density(colours: Colours, white: float) -> Colours:
     """Beer-Lambert: optical density -ln(I / white) of colours (m 3) in 0..255, never below zero.
 
     A channel at 0 counts as 1, so that the density is finite.
@@ -96,7 +96,7 @@ def density(colours: Colours, white: float) -> Colours:
     return np.asarray(np.maximum(-np.log(np.maximum(colours, 1) / white), 0))
 
 
-def of_reference(path: Path, measure: Callable[[Pixels], StainProfile]) -> StainProfile:
+def reference_profile(path: Path, measure: Callable[[Pixels], StainProfile]) -> StainProfile:
     """The profile of a user's reference image. Raises DataError where it has none."""
     profile = measure(_read(path, *_state(path)))
     if not profile.usable:
@@ -107,7 +107,7 @@ def of_reference(path: Path, measure: Callable[[Pixels], StainProfile]) -> Stain
     return profile
 
 
-def with_digest(identity: dict[str, Any], reference: Path | None) -> dict[str, Any]:
+def identity_with_digest(identity: dict[str, Any], reference: Path | None) -> dict[str, Any]:
     """An identity in which the reference is named by its bytes instead of its path."""
     if reference is None:
         return identity

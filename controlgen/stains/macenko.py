@@ -9,19 +9,19 @@ from pydantic import Field
 
 from controlgen.base_config import BaseConfig
 from controlgen.stains.base import (
-    LEAST_TISSUE,
+    MIN_TISSUE,
     Colours,
     StainProfile,
-    density,
-    of_reference,
-    recoloured,
-    rows,
-    with_digest,
+    optical_density,
+    reference_profile,
+    map_colours,
+    pixel_rows,
+    identity_with_digest,
 )
 from controlgen.types import Pixels
 
-ROBUST = 99  # percentile that stands for the strongest concentration, section 2.3
-LEAST_ANGLE = 5.0  # degrees between two vectors, below which they are one stain and its noise
+LEVEL_PERCENTILE = 99  # percentile that stands for the strongest concentration, section 2.3
+MIN_ANGLE = 5.0  # degrees between two vectors, below which they are one stain and its noise
 
 # The values the method is usually used with: unit vectors of haematoxylin and eosin (R G B) and
 # their strongest concentrations, natural logarithm, white at 240.
@@ -53,15 +53,15 @@ class Macenko(BaseConfig):
 
     def measure(self, pixels: Pixels) -> StainProfile:
         """The two stains of Pixels (n 3 h w) taken together. Raises Incompatible unless RGB."""
-        absorbed = density(rows(pixels).astype(np.float64), self.white)
+        absorbed = optical_density(pixel_rows(pixels).astype(np.float64), self.white)
         tissue = absorbed[absorbed.mean(1) >= self.least_density]
-        if len(tissue) < max(2, LEAST_TISSUE * len(absorbed)):
+        if len(tissue) < max(2, MIN_TISSUE * len(absorbed)):
             return StainProfile(kind=self.kind)
         vectors = self._vectors(tissue)
         cosine = float(np.clip(vectors[0] @ vectors[1], -1, 1))
-        if np.degrees(np.arccos(cosine)) < LEAST_ANGLE:
+        if np.degrees(np.arccos(cosine)) < MIN_ANGLE:
             return StainProfile(kind=self.kind)
-        levels = np.percentile(tissue @ np.linalg.pinv(vectors), ROBUST, axis=0)
+        levels = np.percentile(tissue @ np.linalg.pinv(vectors), LEVEL_PERCENTILE, axis=0)
         if (levels < self.least_density).any():
             return StainProfile(kind=self.kind)
         first, second = ((float(r), float(g), float(b)) for r, g, b in vectors)
@@ -74,10 +74,10 @@ class Macenko(BaseConfig):
         DataError where the reference image cannot be read or holds no tissue.
         """
         if not profile.usable:
-            return recoloured(pixels, profile, self.kind, lambda colours: colours)
+            return map_colours(pixels, profile, self.kind, lambda colours: colours)
         wanted = REFERENCE
         if self.reference is not None:
-            wanted = of_reference(self.reference, self.measure)
+            wanted = reference_profile(self.reference, self.measure)
         # Densities -> concentrations by least squares, scaled, -> densities in the new colours.
         scale = np.array(wanted.levels) / np.array(profile.levels)
         change = np.linalg.pinv(np.array(profile.vectors)) @ (
@@ -86,13 +86,15 @@ class Macenko(BaseConfig):
 
         def repaint(colours: Colours) -> Colours:
             above = np.maximum(colours / self.white, 1)
-            return np.asarray(self.white * above * np.exp(-density(colours, self.white) @ change))
+            return np.asarray(
+                self.white * above * np.exp(-optical_density(colours, self.white) @ change)
+            )
 
-        return recoloured(pixels, profile, self.kind, repaint)
+        return map_colours(pixels, profile, self.kind, repaint)
 
-    def content(self) -> dict[str, Any]:
+    def cache_identity(self) -> dict[str, Any]:
         """What decides the result, for caches: the reference by its bytes. Raises DataError."""
-        return with_digest(self.identity(), self.reference)
+        return identity_with_digest(self.identity(), self.reference)
 
     def _vectors(self, tissue: Colours) -> NDArray[np.float64]:
         """Rows haematoxylin, eosin (2 3): the robust extreme angles in the plane of the SVD."""

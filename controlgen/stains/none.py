@@ -22,6 +22,6 @@ class NoStain(BaseConfig):
         """A copy of the pixels."""
         return np.array(pixels, np.uint8)
 
-    def content(self) -> dict[str, Any]:
+    def cache_identity(self) -> dict[str, Any]:
         """What decides the result, for caches."""
         return self.identity()

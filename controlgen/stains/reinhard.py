@@ -8,14 +8,14 @@ from pydantic import Field
 
 from controlgen.base_config import BaseConfig
 from controlgen.stains.base import (
-    LEAST_TISSUE,
+    MIN_TISSUE,
     Colours,
     StainProfile,
-    density,
-    of_reference,
-    recoloured,
-    rows,
-    with_digest,
+    optical_density,
+    reference_profile,
+    map_colours,
+    pixel_rows,
+    identity_with_digest,
 )
 from controlgen.types import Pixels
 
@@ -29,7 +29,7 @@ REFERENCE = StainProfile(
     kind="reinhard",
     vectors=((8.74108109, -0.12440419, 0.0444982), (0.6135447, 0.10989545, 0.0286032)),
 )
-FLAT = 1e-3  # a deviation below this is one flat colour: there is nothing to scale
+MIN_DEVIATION = 1e-3  # a deviation below this is one flat colour: there is nothing to scale
 
 
 class Reinhard(BaseConfig):
@@ -48,13 +48,13 @@ class Reinhard(BaseConfig):
 
     def measure(self, pixels: Pixels) -> StainProfile:
         """The statistics of Pixels (n 3 h w) taken together. Raises Incompatible unless RGB."""
-        colours = rows(pixels).astype(np.float64)
-        tissue = colours[density(colours, 255).mean(1) >= self.least_density]
-        if len(tissue) < max(2, LEAST_TISSUE * len(colours)):
+        colours = pixel_rows(pixels).astype(np.float64)
+        tissue = colours[optical_density(colours, 255).mean(1) >= self.least_density]
+        if len(tissue) < max(2, MIN_TISSUE * len(colours)):
             return StainProfile(kind=self.kind)
         lab = to_lab(tissue)
         mean, deviation = lab.mean(0), lab.std(0)
-        if (deviation < FLAT).any():
+        if (deviation < MIN_DEVIATION).any():
             return StainProfile(kind=self.kind)
         first, second = ((float(a), float(b), float(c)) for a, b, c in (mean, deviation))
         return StainProfile(kind=self.kind, vectors=(first, second))
@@ -66,24 +66,26 @@ class Reinhard(BaseConfig):
         DataError where the reference image cannot be read or holds no tissue.
         """
         if not profile.usable:
-            return recoloured(pixels, profile, self.kind, lambda colours: colours)
+            return map_colours(pixels, profile, self.kind, lambda colours: colours)
         wanted = REFERENCE
         if self.reference is not None:
-            wanted = of_reference(self.reference, self.measure)
+            wanted = reference_profile(self.reference, self.measure)
         (mean, deviation), (new_mean, new_deviation) = (
             np.array(one.vectors) for one in (profile, wanted)
         )
 
         def repaint(colours: Colours) -> Colours:
             moved = (to_lab(colours) - mean) * (new_deviation / deviation) + new_mean
-            share = np.clip(density(colours, 255).mean(1, keepdims=True) / self.least_density, 0, 1)
+            share = np.clip(
+                optical_density(colours, 255).mean(1, keepdims=True) / self.least_density, 0, 1
+            )
             return np.asarray(colours + share * (from_lab(moved) - colours))
 
-        return recoloured(pixels, profile, self.kind, repaint)
+        return map_colours(pixels, profile, self.kind, repaint)
 
-    def content(self) -> dict[str, Any]:
+    def cache_identity(self) -> dict[str, Any]:
         """What decides the result, for caches: the reference by its bytes. Raises DataError."""
-        return with_digest(self.identity(), self.reference)
+        return identity_with_digest(self.identity(), self.reference)
 
 
 def to_lab(colours: Colours) -> Colours:

@@ -4,10 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from controlgen.synthetic.base import Captioned, World
-from controlgen.synthetic.digits.dataset import Glyphs
-from controlgen.synthetic.tissue.dataset import Tissue
+from controlgen.synthetic.base import CaptionedBatch, SyntheticDataset
+from controlgen.synthetic.digits.dataset import SyntheticDigits
+from controlgen.synthetic.tissue.dataset import SyntheticTissue
 
-AnyWorld = Annotated[Glyphs | Tissue, Field(discriminator="kind")]
+AnySynthetic = Annotated[SyntheticDigits | SyntheticTissue, Field(discriminator="kind")]
 
-__all__ = ["AnyWorld", "Captioned", "Glyphs", "Tissue", "World"]
+__all__ = [
+    "AnySynthetic",
+    "CaptionedBatch",
+    "SyntheticDigits",
+    "SyntheticTissue",
+    "SyntheticDataset",
+]

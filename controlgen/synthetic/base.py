@@ -12,7 +12,7 @@ from controlgen.types import Pixels, Shape
 Floats = NDArray[np.float32]
 
 
-class Captioned(NamedTuple):
+class CaptionedBatch(NamedTuple):
     """Pixels (n c h w), a sentence for each, and what was measured on each (n k)."""
 
     pixels: Pixels
@@ -20,7 +20,7 @@ class Captioned(NamedTuple):
     attributes: Floats
 
 
-class World(Protocol):
+class SyntheticDataset(Protocol):
     """An endless captioned data set: item i depends on the seed and i alone."""
 
     @property
@@ -34,10 +34,10 @@ class World(Protocol):
 
     def prompts(self) -> list[list[str]]: ...
 
-    def draw(self, seed: int, start: int, stop: int) -> Captioned: ...
+    def draw(self, seed: int, start: int, stop: int) -> CaptionedBatch: ...
 
 
-class Draws:
+class RandomColumns:
     """Random columns for items start..stop, handed out left to right; row i depends on i alone."""
 
     def __init__(self, seed: int, purpose: str, start: int, stop: int, columns: int) -> None:

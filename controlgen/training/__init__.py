@@ -1,4 +1,4 @@
-"""Adversarial training: a generator function over a state that is resumed bit by bit."""
+"""Adversarial training: a generator function over a state that can be resumed bit by bit."""
 
 from controlgen.training.gan import Progress, train
 from controlgen.training.state import TrainState

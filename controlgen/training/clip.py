@@ -1,8 +1,8 @@
-"""A small CLIP taught on a procedural captioned world; saved as open_clip keeps its models.
+"""A small CLIP trained on procedural captioned images; saved in open_clip's format.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", figure
-3, with one change: a batch of a small world holds equal sentences, so all images of equal sentences
-count as right answers, in equal parts.
+3, with one change: a batch of synthetic images contains equal captions, so all images with an equal
+caption count as correct, with equal weights.
 """
 
 import json
@@ -20,16 +20,16 @@ from controlgen import rng
 from controlgen.config import ClipConfig
 from controlgen.errors import ConfigError, Diverged
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.images import tensor_to_channels, to_unit
-from controlgen.synthetic import World
+from controlgen.images import tensor_to_channels, to_signed_float
+from controlgen.synthetic import SyntheticDataset
 from controlgen.training.optim import (
-    adamw,
-    named_state,
+    build_adamw,
     restore_state,
-    set_rate,
-    warmed_cosine,
+    set_learning_rate,
+    state_tensors,
+    warmup_cosine,
 )
-from controlgen.training.state import pays_bf16, pick_device
+from controlgen.training.state import resolve_device, supports_native_bf16
 
 CONTEXT_LENGTH = 16
 MOST_LOGIT_SCALE = math.log(100)  # Radford et al., section 2.5
@@ -38,38 +38,38 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
 class ClipProgress(NamedTuple):
-    """What one step showed."""
+    """The metrics of one step."""
 
     images_seen: int
     loss: float
-    matched: float  # share of images whose own sentence (or an equal one) came first in the batch
+    matched: float  # share of images whose own caption (or an equal one) ranks first in the batch
     learning_rate: float
 
 
 class ClipState:
-    """Both towers, AdamW and `images_seen`: everything a run is between two steps."""
+    """Both encoders, AdamW and `images_seen`: the complete state between two steps."""
 
     def __init__(self, config: ClipConfig) -> None:
-        """Raises ConfigError where `config.tower` is no timm model."""
-        self.device = pick_device(config.device)
-        self.bf16 = pays_bf16(self.device)
+        """Raises ConfigError if `config.tower` is not a timm model."""
+        self.device = resolve_device(config.device)
+        self.bf16 = supports_native_bf16(self.device)
         self.config = open_clip_config(config)
         self.model: Any = _build(self.config["model_cfg"], config)
         self.model.to(self.device, memory_format=torch.channels_last)
-        self.adam = adamw(self.model, config.weight_decay)
+        self.adam = build_adamw(self.model, config.weight_decay)
         self.images_seen = 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state as named tensors, for safetensors."""
-        return named_state(self.model, self.adam, self.images_seen)
+        """The complete state as named tensors, for safetensors."""
+        return state_tensors(self.model, self.adam, self.images_seen)
 
-    def restore(self, named: dict[str, Tensor]) -> None:
-        """Continue from `tensors()`. Raises ArtifactCorrupt where they do not fit."""
-        self.images_seen = restore_state(self.model, self.adam, named)
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from `tensors()`. Raises ArtifactCorrupt if they do not match."""
+        self.images_seen = restore_state(self.model, self.adam, tensors)
 
 
 def open_clip_config(config: ClipConfig) -> dict[str, Any]:
-    """What open_clip reads beside the weights: both towers, and how images come in."""
+    """The configuration that open_clip reads: both encoders and the preprocessing."""
     half = [0.5, 0.5, 0.5]
     return {
         "model_cfg": {
@@ -99,12 +99,12 @@ def open_clip_config(config: ClipConfig) -> dict[str, Any]:
     }
 
 
-def train_clip(config: ClipConfig, world: World, state: ClipState) -> Iterator[ClipProgress]:
-    """Advance `state` in place, one batch per item, to `config.images`.
+def train_clip(config: ClipConfig, world: SyntheticDataset, state: ClipState) -> Iterator[ClipProgress]:
+    """Advance `state` in place to `config.images`, one batch per item.
 
-    The batch is world.draw(seed, images_seen, images_seen + batch), so a resumed run sees what an
-    uninterrupted one does. Stop by not asking again. Raises Diverged at a non-finite loss, before
-    it reaches the weights.
+    The batch is world.draw(seed, images_seen, images_seen + batch), so a resumed run sees the same
+    batches as an uninterrupted one. The caller stops by not asking for more. Raises Diverged at a
+    non-finite loss, before it reaches the weights.
     """
     import open_clip
 
@@ -113,25 +113,25 @@ def train_clip(config: ClipConfig, world: World, state: ClipState) -> Iterator[C
     state.model.train()
     while state.images_seen < config.images:
         stop = state.images_seen + config.batch_size
-        drawn = world.draw(config.seed, state.images_seen, stop)
-        for caption in set(drawn.captions) - tokens.keys():
+        batch = world.draw(config.seed, state.images_seen, stop)
+        for caption in set(batch.captions) - tokens.keys():
             tokens[caption] = tokenizer([caption])[0]
 
-        # Equal sentences are encoded once.
-        sentences = sorted(set(drawn.captions))
+        # Equal captions are encoded once.
+        sentences = sorted(set(batch.captions))
         place = {sentence: index for index, sentence in enumerate(sentences)}
-        owner = torch.tensor([place[caption] for caption in drawn.captions], device=state.device)
+        owner = torch.tensor([place[caption] for caption in batch.captions], device=state.device)
         texts = torch.stack([tokens[sentence] for sentence in sentences]).to(state.device)
-        images = tensor_to_channels(to_unit(drawn.pixels).to(state.device), 3)
+        images = tensor_to_channels(to_signed_float(batch.pixels).to(state.device), 3)
         yield _step(config, state, images, texts, owner)
 
 
-def contrast(similarities: Tensor, owner: Tensor) -> Tensor:
-    """Symmetric InfoNCE with shared answers.
+def info_nce_loss(similarities: Tensor, owner: Tensor) -> Tensor:
+    """Symmetric InfoNCE with shared positives.
 
-    `similarities` (n n) are scaled cosines of image i with the sentence of image j, and `owner` (n)
-    says which images share a sentence: the right answers of i are all j with owner[j] == owner[i],
-    evenly. With all sentences different it is the loss of CLIP.
+    `similarities` (n n) are scaled cosines of image i with the caption of image j; `owner` (n)
+    states which images share a caption: the positives of i are all j with owner[j] == owner[i],
+    with equal weights. If all captions differ, it is the loss of CLIP.
     """
     same = (owner[:, None] == owner[None, :]).float()
     targets = same / same.sum(1, keepdim=True)
@@ -151,17 +151,17 @@ def export(state: ClipState, folder: Path) -> None:
 
 
 def learning_rate(config: ClipConfig, images_seen: int) -> float:
-    """What `warmed_cosine` says after so many images."""
-    return warmed_cosine(config.learning_rate, images_seen / config.images)
+    """The rate of `warmup_cosine` after this number of images."""
+    return warmup_cosine(config.learning_rate, images_seen / config.images)
 
 
 def _step(
     config: ClipConfig, state: ClipState, images: Tensor, texts: Tensor, owner: Tensor
 ) -> ClipProgress:
     rate = learning_rate(config, state.images_seen)
-    set_rate(state.adam, rate)
+    set_learning_rate(state.adam, rate)
 
-    # Both towers, then cosines of every image with every image's sentence.
+    # Both encoders, then cosines of every image with every image's caption.
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(state.device.type, torch.bfloat16, enabled=state.bf16):
         image_features = state.model.encode_image(images)
@@ -170,7 +170,7 @@ def _step(
     text_features = functional.normalize(text_features.float(), dim=-1)[owner]
     similarities = state.model.logit_scale.exp() * image_features @ text_features.T
 
-    loss = contrast(similarities, owner)
+    loss = info_nce_loss(similarities, owner)
     if not math.isfinite(loss.item()):
         raise Diverged(
             f"clip loss became {loss.item()} after {state.images_seen} images; the last checkpoint "
@@ -195,7 +195,7 @@ def _build(model_cfg: dict[str, Any], config: ClipConfig) -> Any:
         raise ConfigError(
             f"clip.tower {config.tower}: no timm model; timm.list_models() names them"
         )
-    # Libraries initialise from torch's global generator, which is set for that moment only.
+    # Libraries initialise from torch's global generator, which is seeded for this moment only.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.key(config.seed, "initial weights"))
         return open_clip.CLIP(**json.loads(json.dumps(model_cfg)))

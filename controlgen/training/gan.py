@@ -1,4 +1,4 @@
-"""train(): a generator function that makes one step each time it is asked for more."""
+"""GAN training as a generator function: one step per item."""
 
 import math
 from collections.abc import Iterator
@@ -10,33 +10,33 @@ from torch import Tensor, nn
 from controlgen import rng
 from controlgen.config import TrainConfig
 from controlgen.errors import Diverged
-from controlgen.images import to_unit
-from controlgen.networks.spectral_norm import advance
+from controlgen.images import to_signed_float
+from controlgen.networks.spectral_norm import power_iteration_step
 from controlgen.objectives import Objective
 from controlgen.training.state import TrainState
 from controlgen.types import Dataset
 
 
 class Progress(NamedTuple):
-    """What one step showed; batch means."""
+    """The metrics of one step; batch means."""
 
     images_seen: int
     critic_loss: float
     generator_loss: float
     gap: float  # D(real) - D(fake)
     penalty: float
-    augment_p: float = 0.0  # the probability this step was made with
+    augment_p: float = 0.0  # augmentation probability of this step
 
 
 def ema_decay(batch_images: int, half_life_images: float) -> float:
-    """0.5^(batch / half-life); 0 where the half-life is 0, so that the average is the network."""
+    """0.5^(batch / half-life); 0 for half-life 0, so that the average is the network itself."""
     return 0.5 ** (batch_images / half_life_images) if half_life_images > 0 else 0.0
 
 
 def train(config: TrainConfig, dataset: Dataset, state: TrainState) -> Iterator[Progress]:
-    """Advance `state` in place, one critic-and-generator step per item, to `total_images`.
+    """Advance `state` in place to `total_images`, one critic and generator step per item.
 
-    A caller stops by not asking again and may save `state` between any two items. Every step draws
+    The caller stops by not asking for more and may save `state` between two items. Every step draws
     from its own stream (seed, images_seen), so a resumed run equals an uninterrupted one bit by bit
     on a CPU. Raises Diverged at the first non-finite loss or gradient, before it reaches the
     weights.
@@ -63,7 +63,7 @@ def _step(config: TrainConfig, dataset: Dataset, state: TrainState) -> Progress:
     half_life = config.ema_half_life.at(position)
     state.update_average(ema_decay(step_images, half_life))
     state.images_seen += step_images
-    state.augment_p = config.augment.adjusted(augment_p, ordering, step_images)
+    state.augment_p = config.augment.updated_probability(augment_p, ordering, step_images)
     return Progress(state.images_seen, critic_loss, generator_loss, gap, penalty, augment_p)
 
 
@@ -80,16 +80,16 @@ def _critic_step(
         real, latents = _batch(config, dataset, state, draws)
         with torch.no_grad():
             fake = state.generator(latents)
-        real, fake = _shown(config, state, real, fake, draws)
+        real, fake = _progress(config, state, real, fake, draws)
         terms = objective.critic_loss(state.critic, real, fake, draws)
         (terms.loss.mean() / config.accumulate).backward()
-        shown = [*terms, terms.gap.sign()]
-        totals += torch.stack([term.detach().mean() for term in shown]).cpu() / config.accumulate
+        values = [*terms, terms.gap.sign()]
+        totals += torch.stack([term.detach().mean() for term in values]).cpu() / config.accumulate
     loss, gap, penalty, ordering = totals.tolist()
     _refuse_non_finite(loss, "critic", state.critic, state)
     state.critic_optimiser.step()
     objective.after_critic_step(state.critic)
-    advance(state.critic)
+    power_iteration_step(state.critic)
     return loss, gap, penalty, ordering
 
 
@@ -105,14 +105,14 @@ def _generator_step(
     total = 0.0
     for _ in range(config.accumulate):
         real, latents = _batch(config, dataset, state, draws)
-        real, fake = _shown(config, state, real, state.generator(latents), draws)
+        real, fake = _progress(config, state, real, state.generator(latents), draws)
         loss = objective.generator_loss(state.critic, real, fake).mean()
         (loss / config.accumulate).backward()
         total += loss.item() / config.accumulate
     state.critic.requires_grad_(True)
     _refuse_non_finite(total, "generator", state.generator, state)
     state.generator_optimiser.step()
-    advance(state.generator)
+    power_iteration_step(state.generator)
     return total
 
 
@@ -122,22 +122,22 @@ def _batch(
     n = config.batch_size // config.accumulate
     indices = torch.randint(len(dataset), (n,), generator=draws)
     latents = torch.randn(n, config.network.latent_size, generator=draws)
-    real = to_unit(dataset.pixels(indices.numpy()))
+    real = to_signed_float(dataset.pixels(indices.numpy()))
     return real.to(state.device), latents.to(state.device)
 
 
-def _shown(
+def _progress(
     config: TrainConfig, state: TrainState, real: Tensor, fake: Tensor, draws: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    # What the critic is shown, in both steps; without augmentation, nothing is drawn.
+    # What the critic sees in both steps; without augmentation, no random numbers are drawn.
     return (
-        config.augment.real(real, state.augment_p, draws),
-        config.augment.fake(fake, state.augment_p, draws),
+        config.augment.augment_real(real, state.augment_p, draws),
+        config.augment.augment_fake(fake, state.augment_p, draws),
     )
 
 
 def _refuse_non_finite(loss: float, who: str, module: nn.Module, state: TrainState) -> None:
-    # A finite loss can have a gradient that is not, and only the next loss would tell.
+    # A finite loss can have a non-finite gradient, which only the next loss would reveal.
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     steepest = nn.utils.get_total_norm(gradients, norm_type=math.inf).item()
     if not (math.isfinite(loss) and math.isfinite(steepest)):

@@ -1,4 +1,4 @@
-"""history.jsonl: what training showed, one row per stretch of images."""
+"""history.jsonl: training metrics, one row per interval of images."""
 
 import json
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def read_history(path: Path, images_seen: int | None = None) -> list[Row]:
 
 
 def to_text(rows: list[Row]) -> str:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def mean_row(steps: Sequence[Progress] | Sequence[EncoderProgress]) -> Row:
-    """One row from consecutive steps: means, at the last step's images_seen."""
+    """The mean of consecutive steps, at the last step's images_seen."""
     row: Row = {"images_seen": steps[-1].images_seen}
     for name in steps[-1]._fields[1:]:
         row[name] = sum(getattr(step, name) for step in steps) / len(steps)

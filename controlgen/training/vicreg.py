@@ -1,10 +1,10 @@
-"""An encoder taught by its own images alone: two views of one image get the same feature.
+"""A self-supervised encoder: two views of one image get the same feature.
 
 VICReg: Bardes, Ponce and LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization for
-Self-Supervised Learning" (arXiv:2105.04906). It is taken before SimCLR because nothing is pushed
-away from anything: sets of tiles hold near copies, which a contrastive loss would tear apart, and
-it needs neither large batches nor a temperature. The loss is written out here, for the libraries
-that carry it bring a training framework along.
+Self-Supervised Learning" (arXiv:2105.04906). It is preferred to SimCLR because it has no negatives:
+sets of tiles contain near copies, which a contrastive loss would push apart; it also needs neither
+large batches nor a temperature. The loss is written out here, because libraries that provide it
+require a training framework.
 """
 
 import json
@@ -24,17 +24,23 @@ from controlgen.config import EncoderConfig
 from controlgen.errors import ConfigError, Diverged, Incompatible
 from controlgen.features.preprocessing import Preprocessing
 from controlgen.features.self_supervised import ENCODER, WEIGHTS, EncoderDescription
-from controlgen.images import to_unit
-from controlgen.training.optim import adamw, named_state, restore_state, set_rate, warmed_cosine
-from controlgen.training.state import pays_bf16, pick_device
+from controlgen.images import to_signed_float
+from controlgen.training.optim import (
+    build_adamw,
+    restore_state,
+    set_learning_rate,
+    state_tensors,
+    warmup_cosine,
+)
+from controlgen.training.state import resolve_device, supports_native_bf16
 from controlgen.types import Dataset, Shape
 
 FLOOR = 1e-4  # epsilon of equation 2
-SETTLING = 8  # batches that give an untrained network's normalisations their statistics
+SETTLING = 8  # batches for the normalisation statistics of an untrained network
 
 
 class EncoderProgress(NamedTuple):
-    """What one step showed: the loss and its three terms before they are weighted."""
+    """The metrics of one step: the loss and its three terms before weighting."""
 
     images_seen: int
     loss: float
@@ -45,47 +51,47 @@ class EncoderProgress(NamedTuple):
 
 
 class EncoderState:
-    """Encoder, expander, AdamW and `images_seen`: everything a run is between two steps."""
+    """Encoder, expander, AdamW and `images_seen`: the complete state between two steps."""
 
     def __init__(self, config: EncoderConfig, shape: Shape) -> None:
-        """Raises Incompatible where images of `shape` (c h w) have no such views or channels.
+        """Raises Incompatible if the views or the encoder do not fit images of `shape` (c h w).
 
-        Raises ConfigError where the tower is none of timm's or takes other images.
+        Raises ConfigError if the tower is not a timm model or takes other images.
         """
         config.augment.check(shape)
-        self.device = pick_device(config.device)
-        self.bf16 = pays_bf16(self.device)
+        self.device = resolve_device(config.device)
+        self.bf16 = supports_native_bf16(self.device)
         self.described = description(config, shape)
         self.encoder = _encoder(self.described, rng.key(config.seed, "initial weights"))
         expander = _expander(config)
         self.model = nn.Sequential(OrderedDict(encoder=self.encoder, expander=expander))
         # torch's stubs lack this form of `to`.
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.adam = adamw(self.model, config.weight_decay)
+        self.adam = build_adamw(self.model, config.weight_decay)
         self.images_seen = 0
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state as named tensors, for safetensors."""
-        return named_state(self.model, self.adam, self.images_seen)
+        """The complete state as named tensors, for safetensors."""
+        return state_tensors(self.model, self.adam, self.images_seen)
 
-    def restore(self, named: dict[str, Tensor]) -> None:
-        """Continue from `tensors()`. Raises ArtifactCorrupt where they do not fit."""
-        self.images_seen = restore_state(self.model, self.adam, named)
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from `tensors()`. Raises ArtifactCorrupt if they do not match."""
+        self.images_seen = restore_state(self.model, self.adam, tensors)
 
 
 def description(config: EncoderConfig, shape: Shape) -> EncoderDescription:
-    """What the encoder of images of `shape` (c h w) is. Raises Incompatible."""
+    """The description of the encoder for images of `shape` (c h w). Raises Incompatible."""
     channels, height, width = shape
     if channels not in (1, 3):
         raise Incompatible(f"encoder: images have {channels} channels; give grey or colour")
     half = (0.5, 0.5, 0.5)
-    seen = Preprocessing(size=(height, width), mean=half, std=half, resize_mode="squash")
+    preprocessing = Preprocessing(size=(height, width), mean=half, std=half, resize_mode="squash")
     return EncoderDescription.parse(
         {
             "tower": config.tower,
             "channels": channels,
             "feature_size": config.feature_size,
-            "preprocessing": seen.effective(),
+            "preprocessing": preprocessing.to_dict(),
         }
     )
 
@@ -93,11 +99,11 @@ def description(config: EncoderConfig, shape: Shape) -> EncoderDescription:
 def train_encoder(
     config: EncoderConfig, dataset: Dataset, state: EncoderState
 ) -> Iterator[EncoderProgress]:
-    """Advance `state` in place, one batch per item, to `config.images`.
+    """Advance `state` in place to `config.images`, one batch per item.
 
     Every step draws from its own stream (seed, images_seen), so a resumed run equals an
-    uninterrupted one bit by bit on a CPU. Stop by not asking again. Raises Diverged at a non-finite
-    loss or gradient, before it reaches the weights.
+    uninterrupted one bit by bit on a CPU. The caller stops by not asking for more. Raises Diverged
+    at a non-finite loss or gradient, before it reaches the weights.
     """
     state.model.train()
     while state.images_seen < config.images:
@@ -105,20 +111,20 @@ def train_encoder(
 
 
 def two_views(config: EncoderConfig, dataset: Dataset, images_seen: int) -> Tensor:
-    """The batch of the step after `images_seen`: a view of each image, then another of each.
+    """The batch of the step after `images_seen`: one view of each image, then a second one of each.
 
     Images (2 batch_size c h w), on the CPU.
     """
     draws = rng.torch_stream(config.seed, "views", images_seen)
     chosen = torch.randint(len(dataset), (config.batch_size,), generator=draws)
-    images = to_unit(dataset.pixels(chosen.numpy()))
+    images = to_signed_float(dataset.pixels(chosen.numpy()))
     return torch.cat([config.augment.view(images, draws), config.augment.view(images, draws)])
 
 
 def untrained(config: EncoderConfig, dataset: Dataset) -> nn.Module:
-    """The encoder that training begins with, its normalisations settled on views of the data.
+    """The initial encoder, with its normalisation statistics from views of the data.
 
-    What it sees is what the tower's form alone gives: the floor for a trained one.
+    Its features come from the architecture alone: the baseline of a trained encoder.
     """
     state = EncoderState(config, dataset.image_shape)
     for module in state.encoder.modules():
@@ -137,7 +143,7 @@ def export(state: EncoderState, folder: Path) -> None:
         name: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
         for name, value in state.encoder.state_dict().items()
     }
-    text = json.dumps(state.described.effective(), indent=2) + "\n"
+    text = json.dumps(state.described.to_dict(), indent=2) + "\n"
     (folder / ENCODER).write_text(text, encoding="utf-8")
     (folder / WEIGHTS).write_bytes(save(weights))
 
@@ -145,7 +151,7 @@ def export(state: EncoderState, folder: Path) -> None:
 def invariance(first: Tensor, second: Tensor) -> Tensor:
     """Mean squared difference of the views' embeddings (n d).
 
-    Equation 5 sums over d; the paper's algorithm 1, and the weights it is used with, take the mean.
+    Equation 5 sums over d; algorithm 1 of the paper, and the published weights, use the mean.
     """
     return functional.mse_loss(first, second)
 
@@ -160,17 +166,17 @@ def covariance(embeddings: Tensor) -> Tensor:
     """Equations 3 and 4: squared covariances of different columns (n d), summed, over d."""
     n, d = embeddings.shape
     centred = embeddings - embeddings.mean(0)
-    found = centred.T @ centred / (n - 1)
-    return (found.square().sum() - found.diagonal().square().sum()) / d
+    matrix = centred.T @ centred / (n - 1)
+    return (matrix.square().sum() - matrix.diagonal().square().sum()) / d
 
 
 def _step(config: EncoderConfig, state: EncoderState, views: Tensor) -> EncoderProgress:
-    rate = warmed_cosine(config.learning_rate, state.images_seen / config.images)
-    set_rate(state.adam, rate)
+    rate = warmup_cosine(config.learning_rate, state.images_seen / config.images)
+    set_learning_rate(state.adam, rate)
     with torch.autocast(state.device.type, torch.bfloat16, enabled=state.bf16):
         embeddings = state.model(_on(state, views))
 
-    # Equation 6; variance and covariance of both views are added up.
+    # Equation 6; variance and covariance of both views are summed.
     first, second = embeddings.float().chunk(2)
     alike = invariance(first, second)
     spread = variance(first) + variance(second)
@@ -190,7 +196,7 @@ def _on(state: EncoderState, views: Tensor) -> Tensor:
 
 
 def _refuse_non_finite(loss: Tensor, state: EncoderState) -> None:
-    # A finite loss can have a gradient that is not, and only the next loss would tell.
+    # A finite loss can have a non-finite gradient, which only the next loss would reveal.
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
     steepest = nn.utils.get_total_norm(gradients, norm_type=math.inf).item()
     if not (math.isfinite(loss.item()) and math.isfinite(steepest)):
@@ -202,7 +208,7 @@ def _refuse_non_finite(loss: Tensor, state: EncoderState) -> None:
 
 
 def _encoder(described: EncoderDescription, seed: int) -> nn.Module:
-    # Some towers take one size of image only, which timm says in many ways.
+    # Some towers take only one image size; timm reports this in several ways.
     height, width = described.preprocessing.size
     try:
         network = described.network(seed).eval()
@@ -218,7 +224,7 @@ def _encoder(described: EncoderDescription, seed: int) -> nn.Module:
 
 
 def _expander(config: EncoderConfig) -> nn.Sequential:
-    # Three layers, as in the paper; a bias before a normalisation would do nothing.
+    # Three layers, as in the paper; a bias before a normalisation has no effect.
     width = config.expander
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.key(config.seed, "initial expander"))

@@ -1,14 +1,14 @@
-"""Long work that can be stopped from outside: loops look whether they are still to go on.
+"""Cooperative cancellation of long work.
 
-Whoever waits for an answer only so long says so once, around the work; the loops below, which
-know nothing of requests, look between their steps. Where nobody said anything, looking is nothing.
+Long loops call `raise_if_cancelled()` between steps. Without an active `cancellable` scope it does
+nothing.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-Check = Callable[[], None]  # raises where the work is to stop
+Check = Callable[[], None]  # raises if the work must stop
 
 
 def _on() -> None:
@@ -20,7 +20,9 @@ _CHECK: ContextVar[Check] = ContextVar("check", default=_on)
 
 @contextmanager
 def cancellable(check: Check) -> Iterator[None]:
-    """Work within, in this thread, calls `check` between its steps; what that raises ends it."""
+    """Call `check` between the steps of the work in this scope and thread; what it raises ends
+    the work.
+    """
     token = _CHECK.set(check)
     try:
         yield
@@ -29,10 +31,10 @@ def cancellable(check: Check) -> Iterator[None]:
 
 
 def current_check() -> Check:
-    """What the work at hand looks at, to be handed to threads that it begins."""
+    """The check of the current scope, to be passed to new threads."""
     return _CHECK.get()
 
 
 def raise_if_cancelled() -> None:
-    """Raise where the work at hand is to stop."""
+    """Raise if the current work must stop."""
     _CHECK.get()()

@@ -1,7 +1,7 @@
-"""Work on arrays whose last bit does not depend on how many cores a machine has.
+"""Row-wise parallelism whose results do not depend on the number of cores.
 
 Sums that torch splits among threads differ in their last bit with the number of threads. So rows
-are taken a few at a time, each few in one thread, and the cores share out the parts: a few rows
+are processed in small chunks, each in one thread, and the cores share the chunks: a few rows
 through a small network are no slower in one thread, often faster, and many rows use all cores.
 """
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from controlgen.utils.cancellation import current_check
 
-CHUNK_ROWS = 32  # rows of a part
+CHUNK_ROWS = 32  # rows per chunk
 
 
 @contextmanager
 def single_threaded_torch() -> Iterator[None]:
-    """Let torch work in one thread, here and in threads that are begun within."""
+    """Let torch use one thread, here and in threads started within."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -33,10 +33,10 @@ def single_threaded_torch() -> Iterator[None]:
 def map_rows_deterministic(
     work: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any]
 ) -> NDArray[Any]:
-    """What `work` makes of n rows, row by row: the same bits with any number of threads.
+    """Apply `work` to n rows in chunks: the same bits with any number of threads.
 
-    `work` is called from several threads at once, as many as torch is set to. Between two parts it
-    can be stopped; see `stopping`.
+    `work` is called from several threads at once, as many as torch is set to. It can be cancelled
+    between chunks; see `controlgen.utils.cancellation`.
     """
     check = current_check()
 

@@ -1,4 +1,4 @@
-"""How long work says where it is: a bar on the terminal, or whatever a skin puts in its place."""
+"""Progress of long work: a bar on the terminal, or another reporter with the same interface."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class ProgressBar(Protocol):
-    """One piece of long work; `done` counts in the unit it was opened with."""
+    """The progress of one task; `done` counts in the unit given at the start."""
 
     def __enter__(self) -> Self: ...
 
@@ -18,19 +18,19 @@ class ProgressBar(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def to(self, done: float, note: str = "") -> None: ...
+    def update_to(self, done: float, note: str = "") -> None: ...
 
 
 class ProgressReporter(Protocol):
-    """Opens meters."""
+    """Starts progress bars."""
 
-    def meter(
+    def start(
         self, title: str, total: float, start: float = 0, unit: str = "it"
     ) -> ProgressBar: ...
 
 
 class TqdmBar:
-    """A tqdm bar: share done, rate and time left."""
+    """A tqdm bar: finished share, rate and remaining time."""
 
     def __init__(self, title: str, total: float, start: float, unit: str) -> None:
         self._bar = tqdm(
@@ -48,7 +48,7 @@ class TqdmBar:
     ) -> None:
         self._bar.close()
 
-    def to(self, done: float, note: str = "") -> None:
+    def update_to(self, done: float, note: str = "") -> None:
         """Move the bar to `done`."""
         if note:
             self._bar.set_postfix_str(note, refresh=False)
@@ -58,6 +58,6 @@ class TqdmBar:
 class TqdmReporter:
     """Reports on the terminal."""
 
-    def meter(self, title: str, total: float, start: float = 0, unit: str = "it") -> TqdmBar:
-        """A new bar."""
+    def start(self, title: str, total: float, start: float = 0, unit: str = "it") -> TqdmBar:
+        """Start a bar."""
         return TqdmBar(title, total, start, unit)

@@ -28,11 +28,11 @@ def test_arrays_and_tensors_round_trip(tmp_path: Path) -> None:
         "scalar": np.array(2.5),
     }
     save_arrays(tmp_path / "a.safetensors", arrays)
-    found = load_arrays(tmp_path / "a.safetensors")
-    assert found.keys() == arrays.keys()
+    actual = load_arrays(tmp_path / "a.safetensors")
+    assert actual.keys() == arrays.keys()
     for name, value in arrays.items():
-        assert found[name].dtype == value.dtype
-        np.testing.assert_array_equal(found[name], value)
+        assert actual[name].dtype == value.dtype
+        np.testing.assert_array_equal(actual[name], value)
     tensors = {"half": torch.randn(3, 2).half().T, "count": torch.tensor(7)}
     save_tensors(tmp_path / "t.safetensors", tensors)
     for name, value in load_tensors(tmp_path / "t.safetensors").items():
@@ -43,13 +43,13 @@ def test_arrays_and_tensors_round_trip(tmp_path: Path) -> None:
 
 
 def test_mapped_arrays_round_trip_and_are_read_only(tmp_path: Path) -> None:
-    made = create_memmap(tmp_path / "x.npy", (4, 3), np.float32)
-    made[:] = np.arange(12).reshape(4, 3)
-    made.flush()
-    found = open_memmap(tmp_path / "x.npy")
-    np.testing.assert_array_equal(found, np.load(tmp_path / "x.npy"))
+    result = create_memmap(tmp_path / "x.npy", (4, 3), np.float32)
+    result[:] = np.arange(12).reshape(4, 3)
+    result.flush()
+    actual = open_memmap(tmp_path / "x.npy")
+    np.testing.assert_array_equal(actual, np.load(tmp_path / "x.npy"))
     with pytest.raises(ValueError, match="read-only"):
-        found[0, 0] = 1
+        actual[0, 0] = 1
 
 
 @pytest.mark.parametrize("load", [load_arrays, load_tensors])
@@ -57,9 +57,9 @@ def test_a_truncated_safetensors_file_is_named(tmp_path: Path, load: object) -> 
     assert callable(load)
     path = tmp_path / "a.safetensors"
     save_arrays(path, {"x": np.arange(10.0)})
-    whole = path.read_bytes()
-    for length in (0, 1, 8, 20, len(whole) - 1):
-        path.write_bytes(whole[:length])
+    full = path.read_bytes()
+    for length in (0, 1, 8, 20, len(full) - 1):
+        path.write_bytes(full[:length])
         with pytest.raises(ArtifactCorrupt, match=r"a\.safetensors"):
             load(path)
     path.unlink()
@@ -70,9 +70,9 @@ def test_a_truncated_safetensors_file_is_named(tmp_path: Path, load: object) -> 
 def test_a_truncated_npy_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.arange(10.0))
-    whole = path.read_bytes()
-    for length in (0, 3, 9, 60, len(whole) - 1):
-        path.write_bytes(whole[:length])
+    full = path.read_bytes()
+    for length in (0, 3, 9, 60, len(full) - 1):
+        path.write_bytes(full[:length])
         with pytest.raises(ArtifactCorrupt, match=r"x\.npy"):
             open_memmap(path)
     path.unlink()
@@ -112,19 +112,19 @@ FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "np.load", "numpy
 
 def dangers(tree: ast.AST) -> list[str]:
     """Imports and calls in a syntax tree that could execute what a file says."""
-    found = []
+    actual = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [a.name for a in node.names if a.name.split(".")[0] in FORBIDDEN_MODULES]
+            actual += [a.name for a in node.names if a.name.split(".")[0] in FORBIDDEN_MODULES]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [n for n in names if n.split(".")[0] in FORBIDDEN_MODULES]
-            found += [n for n in names if n in FORBIDDEN_CALLS]
+            actual += [n for n in names if n.split(".")[0] in FORBIDDEN_MODULES]
+            actual += [n for n in names if n in FORBIDDEN_CALLS]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in FORBIDDEN_CALLS:
             safe = {(word.arg, ast.unparse(word.value)) for word in node.keywords}
             if not safe & {("weights_only", "True"), ("allow_pickle", "False")}:
-                found.append(ast.unparse(node.func))
-    return found
+                actual.append(ast.unparse(node.func))
+    return actual
 
 
 def test_no_module_unpickles_or_evaluates() -> None:

@@ -21,18 +21,18 @@ LARGEST = {"mnist": 8, "histology": 16, "clip-mini": 16, "clip-tissue": 16}  # M
 def pictures() -> list[Path]:
     """The PNGs that are tracked; where there is no git, those of the folders that hold them."""
     try:
-        told = subprocess.run(
+        process = subprocess.run(
             ["git", "ls-files", "-z", "*.png"], cwd=ROOT, capture_output=True, check=True
         ).stdout.decode()
     except (OSError, subprocess.CalledProcessError):
         return sorted([*SHIPPED.rglob("*.png"), *(ROOT / "docs").glob("*.png")])
-    return [ROOT / name for name in told.split("\0") if name]
+    return [ROOT / name for name in process.split("\0") if name]
 
 
 def size_of(folder: Path, suffix: str = "") -> int:
     """Bytes of the files below a folder."""
-    found = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
-    return sum(path.stat().st_size for path in found)
+    actual = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
+    return sum(path.stat().st_size for path in actual)
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -76,11 +76,11 @@ def test_the_readmes_first_picture_is_drawn_again(
     controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    shown, again = ROOT / "docs" / "edit.png", tmp_path / "again.png"
-    told = controlgen("edit", "--recipe", shown, "-o", again)
-    assert (told.code, told.err) == (0, "")
+    displayed, again = ROOT / "docs" / "edit.png", tmp_path / "again.png"
+    answer = controlgen("edit", "--recipe", displayed, "-o", again)
+    assert (answer.code, answer.err) == (0, "")
     # Another processor sums in another order, and a value may round to the next grey.
-    with Image.open(again) as new, Image.open(shown) as old:
+    with Image.open(again) as new, Image.open(displayed) as old:
         assert new.text == old.text  # type: ignore[attr-defined]
-        pixels = [np.asarray(one.convert("RGB"), np.int16) for one in (new, old)]
+        pixels = [np.asarray(item.convert("RGB"), np.int16) for item in (new, old)]
     assert np.abs(pixels[0] - pixels[1]).max() <= 2

@@ -31,10 +31,10 @@ def fill(folder: Path) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "store")
-    with made.create(REF, PARENTS) as folder:
+    result = Store(tmp_path / "store")
+    with result.create(REF, PARENTS) as folder:
         fill(folder)
-    return made
+    return result
 
 
 def test_what_is_made_is_there_and_says_what_it_is(store: Store) -> None:
@@ -54,11 +54,11 @@ def test_what_is_made_is_there_and_says_what_it_is(store: Store) -> None:
 def test_hashes_are_sha256_of_the_files(store: Store) -> None:
     folder = store.open(REF)
     names = list(read_manifest(folder).files)
-    told = subprocess.run(
+    process = subprocess.run(
         ["sha256sum", *names], cwd=folder, check=True, capture_output=True, text=True
     ).stdout
-    wanted = {line.split("  ")[1]: line.split("  ")[0] for line in told.splitlines()}
-    assert read_manifest(folder).files == wanted
+    expected = {line.split("  ")[1]: line.split("  ")[0] for line in process.splitlines()}
+    assert read_manifest(folder).files == expected
 
 
 def test_nothing_is_visible_when_the_body_raises_and_it_can_be_resumed(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from skimage.color import rgb2hed, rgb_from_hed
 from skimage.feature import graycomatrix
 
 from controlgen.attributes.tissue import (
-    GREYS,
+    GREY_LEVELS,
     NAMES,
-    attributes,
+    measure_tissue,
     cooccurrence_entropy,
-    lumen,
-    nuclei,
-    stains,
+    segment_lumen,
+    segment_nuclei,
+    unmix_stains,
 )
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.types import Pixels
@@ -41,7 +41,7 @@ def discs(centres: list[tuple[float, float]], radius: float, size: int = 64) -> 
 
 
 def measured(pixels: Pixels, **scale: float) -> dict[str, float]:
-    return dict(zip(NAMES, attributes(pixels, **scale)[0], strict=True))
+    return dict(zip(NAMES, measure_tissue(pixels, **scale)[0], strict=True))
 
 
 @settings(max_examples=30, deadline=None)
@@ -58,16 +58,16 @@ def test_stains_agree_with_scikit_image_where_it_does_not_clip() -> None:
     tiles = np.random.default_rng(0).integers(1, 256, (3, 3, 24, 24), dtype=np.uint8)
     # scikit-image divides by log(1e-6), so that its unit is 6 OD, and clips amounts below zero.
     trusted = 6 * rgb2hed(tiles.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    ours = stains(tiles)
-    seen = trusted > 0
-    assert 0.4 < seen.mean() < 1
-    np.testing.assert_allclose(ours[seen], trusted[seen], atol=1e-4)
-    assert ours[~seen].max() < 1e-4
+    ours = unmix_stains(tiles)
+    recorded = trusted > 0
+    assert 0.4 < recorded.mean() < 1
+    np.testing.assert_allclose(ours[recorded], trusted[recorded], atol=1e-4)
+    assert ours[~recorded].max() < 1e-4
 
 
 def test_white_and_black_tiles_are_finite_and_hold_no_nuclei() -> None:
     tiles = np.stack([np.full((3, 64, 64), value, np.uint8) for value in (255, 0)])
-    rows = attributes(tiles)
+    rows = measure_tissue(tiles)
     assert np.isfinite(rows).all()
     np.testing.assert_allclose(rows[0], [0, 0, 0, 0, 1, 0], atol=1e-6)
     assert rows[1, NAMES.index("lumen")] == 0 and rows[1, NAMES.index("texture")] == 0
@@ -77,22 +77,22 @@ def test_white_and_black_tiles_are_finite_and_hold_no_nuclei() -> None:
 @pytest.mark.parametrize("radius", [2.5, 4.0])
 def test_nuclei_drawn_apart_are_counted_and_their_area_is_found(count: int, radius: float) -> None:
     places = [(8.0 + 16 * (k % 4), 8.0 + 16 * (k // 4)) for k in range(count)]
-    drawn = discs(places, radius)
-    row = measured(stained(0.05 + 0.4 * drawn, np.full((1, 64, 64), 0.1)))
+    samples = discs(places, radius)
+    row = measured(stained(0.05 + 0.4 * samples, np.full((1, 64, 64), 0.1)))
     assert row["nuclear_count"] == count
-    assert row["nuclear_area"] == pytest.approx(drawn.mean(), rel=0.15, abs=1e-9)
+    assert row["nuclear_area"] == pytest.approx(samples.mean(), rel=0.15, abs=1e-9)
 
 
 def test_touching_nuclei_count_apart_and_one_large_flat_nucleus_counts_once() -> None:
     touching = discs([(20, 32), (26, 32), (32, 32)], 3.0)
     large = discs([(32, 32)], 7.0)
-    for drawn, count in ((touching, 3), (large, 1)):
-        assert measured(stained(0.5 * drawn, 0 * drawn))["nuclear_count"] == count
+    for samples, count in ((touching, 3), (large, 1)):
+        assert measured(stained(0.5 * samples, 0 * samples))["nuclear_count"] == count
 
 
 def test_specks_are_no_nuclei_and_scale_decides_what_a_speck_is() -> None:
-    drawn = discs([(20, 20), (44, 44)], 1.0)  # five pixels each
-    tile = stained(0.6 * drawn, 0 * drawn)
+    samples = discs([(20, 20), (44, 44)], 1.0)  # five pixels each
+    tile = stained(0.6 * samples, 0 * samples)
     assert measured(tile, microns_per_pixel=0.5)["nuclear_count"] == 0
     assert measured(tile, microns_per_pixel=3.0)["nuclear_count"] == 2
 
@@ -100,7 +100,7 @@ def test_specks_are_no_nuclei_and_scale_decides_what_a_speck_is() -> None:
 def test_the_same_field_at_twice_the_pixels_measures_alike() -> None:
     small = discs([(12, 12), (30, 40), (50, 20)], 3.5)
     large = small.repeat(2, 1).repeat(2, 2)
-    rows = [measured(stained(0.5 * drawn, 0.1 + 0 * drawn)) for drawn in (small, large)]
+    rows = [measured(stained(0.5 * samples, 0.1 + 0 * samples)) for samples in (small, large)]
     assert rows[0]["nuclear_count"] == rows[1]["nuclear_count"] == 3
     assert rows[0]["nuclear_area"] == pytest.approx(rows[1]["nuclear_area"], rel=0.08)
 
@@ -120,10 +120,10 @@ def test_lumen_is_the_bright_area_above_a_size() -> None:
 def test_nothing_crosses_from_one_tile_to_the_next() -> None:
     rng = np.random.default_rng(1)
     tiles = rng.integers(60, 256, (70, 3, 32, 32), dtype=np.uint8)
-    whole = attributes(tiles)
-    alone = np.concatenate([attributes(tile[None]) for tile in tiles[[0, 40, 63, 64, 69]]])
-    np.testing.assert_allclose(whole[[0, 40, 63, 64, 69]], alone, rtol=1e-6)
-    assert attributes(tiles[:0]).shape == (0, len(NAMES))
+    full = measure_tissue(tiles)
+    alone = np.concatenate([measure_tissue(tile[None]) for tile in tiles[[0, 40, 63, 64, 69]]])
+    np.testing.assert_allclose(full[[0, 40, 63, 64, 69]], alone, rtol=1e-6)
+    assert measure_tissue(tiles[:0]).shape == (0, len(NAMES))
 
 
 @settings(max_examples=15, deadline=None)
@@ -132,7 +132,7 @@ def test_texture_is_the_entropy_of_scikit_images_cooccurrence(step: int, seed: i
     rng = np.random.default_rng(seed)
     grey = rng.integers(0, 256, (20, 20), dtype=np.uint8) // (seed % 7 + 1)
     counts = graycomatrix(
-        grey // (256 // GREYS), [step], [0, np.pi / 2], levels=GREYS, symmetric=True
+        grey // (256 // GREY_LEVELS), [step], [0, np.pi / 2], levels=GREY_LEVELS, symmetric=True
     )
     share = counts.sum((2, 3)) / counts.sum()
     trusted = -(share[share > 0] * np.log2(share[share > 0])).sum()
@@ -145,10 +145,13 @@ def test_texture_is_the_entropy_of_scikit_images_cooccurrence(step: int, seed: i
 def test_more_stain_measures_more(seed: int, more: float) -> None:
     rng = np.random.default_rng(seed)
     places = [(float(x), float(y)) for x, y in rng.uniform(4, 60, (12, 2))]
-    drawn = 0.06 + 0.25 * discs(places, 3.0)
-    pink = np.full_like(drawn, 0.1)
-    plain = measured(stained(drawn, pink))
-    darker, pinker = measured(stained(drawn * more, pink)), measured(stained(drawn, pink * more))
+    samples = 0.06 + 0.25 * discs(places, 3.0)
+    pink = np.full_like(samples, 0.1)
+    plain = measured(stained(samples, pink))
+    darker, pinker = (
+        measured(stained(samples * more, pink)),
+        measured(stained(samples, pink * more)),
+    )
     assert darker["haematoxylin"] > plain["haematoxylin"]
     assert darker["nuclear_area"] >= plain["nuclear_area"] > 0
     assert pinker["eosin"] > plain["eosin"]
@@ -158,18 +161,18 @@ def test_more_stain_measures_more(seed: int, more: float) -> None:
 def test_mask_and_lumen_lie_where_they_were_drawn() -> None:
     nucleus, hole = discs([(12, 40)], 4.0), discs([(44, 16)], 9.0)
     tile = stained(0.12 * (1 - hole) + 0.4 * nucleus, 0.1 * (1 - hole))
-    mask, count = nuclei(stains(tile)[:, 0], 2.0)
+    mask, count = segment_nuclei(unmix_stains(tile)[:, 0], 2.0)
     assert count.tolist() == [1]
     assert mask[0, 40, 12] and (mask & (nucleus > 0)).sum() > 0.9 * mask.sum()
-    empty = lumen(tile, 2.0)
+    empty = segment_lumen(tile, 2.0)
     assert empty[0, 16, 44] and not (empty & (hole == 0)).any()
 
 
 def test_wrong_tiles_and_scales_are_refused() -> None:
     with pytest.raises(Incompatible, match="RGB"):
-        attributes(np.zeros((1, 1, 8, 8), np.uint8))
+        measure_tissue(np.zeros((1, 1, 8, 8), np.uint8))
     with pytest.raises(ConfigError, match="microns_per_pixel"):
-        attributes(np.zeros((1, 3, 8, 8), np.uint8), microns_per_pixel=0.0)
+        measure_tissue(np.zeros((1, 3, 8, 8), np.uint8), microns_per_pixel=0.0)
 
 
 @pytest.mark.skipif(
@@ -184,7 +187,7 @@ def test_real_colon_tiles_measure_within_the_range_of_tissue() -> None:
         for file in sorted((COLON / folder).iterdir())[:40]
     ]
     tiles = np.stack([np.asarray(Image.open(f).convert("RGB").resize((64, 64))) for f in files])
-    rows = attributes(tiles.transpose(0, 3, 1, 2))
+    rows = measure_tissue(tiles.transpose(0, 3, 1, 2))
     middle = dict(zip(NAMES, np.median(rows, 0), strict=True))
     assert 0.05 < middle["haematoxylin"] < 0.3 and 0.02 < middle["eosin"] < 0.2
     assert 0.05 < middle["nuclear_area"] < 0.5 and 20 < middle["nuclear_count"] < 150

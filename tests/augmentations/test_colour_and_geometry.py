@@ -12,7 +12,7 @@ from skimage.color import separate_stains
 from torch import Tensor, nn
 
 from controlgen.augmentations.colour import EOSIN, HAEMATOXYLIN, NoColour, PlainColour, StainColour
-from controlgen.augmentations.geometry import POSES, UPRIGHT, move
+from controlgen.augmentations.geometry import POSES, UPRIGHT, apply_pose_and_shift
 from posed_images import draws, images, posed, still
 
 pytestmark = pytest.mark.usefixtures("global_randomness_untouched")
@@ -23,25 +23,25 @@ COLOURS = [NoColour(), PlainColour(), StainColour()]
 @pytest.mark.parametrize("size", [1, 4, 5])
 def test_poses_are_those_of_torch(size: int) -> None:
     batch = images(8, size)
-    moved = move(batch, torch.arange(8), still(8))
+    shifted = apply_pose_and_shift(batch, torch.arange(8), still(8))
     for pose in range(8):
-        assert torch.equal(moved[pose], posed(batch[pose : pose + 1], pose)[0])
-    assert torch.equal(moved[UPRIGHT], batch[UPRIGHT])
+        assert torch.equal(shifted[pose], posed(batch[pose : pose + 1], pose)[0])
+    assert torch.equal(shifted[UPRIGHT], batch[UPRIGHT])
 
 
 def test_poses_are_the_dihedral_group() -> None:
     """Eight different moves; two in a row are the one that the product of matrices names."""
     batch = images(1, 5).expand(8, -1, -1, -1)
-    each = move(batch, torch.arange(8), still(8))
+    each = apply_pose_and_shift(batch, torch.arange(8), still(8))
     assert len({picture.numpy().tobytes() for picture in each}) == 8
     for second in range(8):
         row = []
         for first in range(8):
             product = POSES[first] @ POSES[second]
-            (named,) = [k for k in range(8) if torch.equal(POSES[k], product)]
-            twice = move(each[first : first + 1], torch.tensor([second]), still(1))
-            assert torch.equal(twice[0], each[named])
-            row.append(named)
+            (by_name,) = [k for k in range(8) if torch.equal(POSES[k], product)]
+            twice = apply_pose_and_shift(each[first : first + 1], torch.tensor([second]), still(1))
+            assert torch.equal(twice[0], each[by_name])
+            row.append(by_name)
         # Every row of the table is a permutation: each move has one inverse.
         assert sorted(row) == list(range(8))
 
@@ -59,14 +59,14 @@ def test_translation_is_reflect_padding_after_the_pose(
 ) -> None:
     size, down, right = placed
     batch = images(1, size)
-    moved = move(batch, torch.tensor([pose]), torch.tensor([[down, right]]))
+    shifted = apply_pose_and_shift(batch, torch.tensor([pose]), torch.tensor([[down, right]]))
     wide = size - 1
     padded = np.pad(
         posed(batch, pose).numpy(), ((0, 0), (0, 0), (wide, wide), (wide, wide)), "reflect"
     )
     top, left = wide - down, wide - right
-    wanted = padded[:, :, top : top + size, left : left + size]
-    np.testing.assert_array_equal(moved.numpy(), wanted)
+    expected = padded[:, :, top : top + size, left : left + size]
+    np.testing.assert_array_equal(shifted.numpy(), expected)
 
 
 @pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.kind)
@@ -131,13 +131,13 @@ def test_plain_colour_moves_brightness_contrast_and_saturation() -> None:
     colour = PlainColour(brightness=0.3, contrast=1, saturation=2)
     batch = images(1)
 
-    def one(*amounts: float) -> Tensor:
+    def pose_and_shift(*amounts: float) -> Tensor:
         return colour.apply(batch, torch.tensor([amounts]))
 
-    torch.testing.assert_close(one(0.5, 0, 0), batch + 0.15)
-    torch.testing.assert_close(one(0, 1, 0), 2 * batch)
-    torch.testing.assert_close(one(0, -1, 0), batch / 2)
-    calm = one(0, 0, -1)
+    torch.testing.assert_close(pose_and_shift(0.5, 0, 0), batch + 0.15)
+    torch.testing.assert_close(pose_and_shift(0, 1, 0), 2 * batch)
+    torch.testing.assert_close(pose_and_shift(0, -1, 0), batch / 2)
+    calm = pose_and_shift(0, 0, -1)
     torch.testing.assert_close(calm.mean(1), batch.mean(1))
     torch.testing.assert_close(calm.std(1), batch.std(1) / 4)
     grey = images(1, channels=1)

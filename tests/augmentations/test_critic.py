@@ -8,9 +8,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from controlgen.augmentations import Adaptive, AnyAugment, Dihedral, NoAugment, Scheduled
+from controlgen.augmentations import (
+    AdaptiveAugment,
+    AnyAugment,
+    DihedralAugment,
+    NoAugment,
+    ScheduledAugment,
+)
 from controlgen.augmentations.colour import StainColour
-from controlgen.augmentations.geometry import move
+from controlgen.augmentations.geometry import apply_pose_and_shift
 from controlgen.objectives.penalties import squared_gradient
 from posed_images import chance, draws, images, pose_counts, posed, still
 
@@ -23,24 +29,26 @@ EVERYTHING = {"translate": 0.25, "colour": {"kind": "stain", "strength": 0.4}}
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member().kind)
 def test_every_member_keeps_shape_type_and_the_images_given(member: type[Any]) -> None:
     batch = images(5, channels=1)
-    kept = batch.clone()
+    saved = batch.clone()
     for side in (member().real, member().fake):
         first, again = (side(batch, 0.7, draws()) for _ in range(2))
         assert first.shape == batch.shape and first.dtype == batch.dtype
         assert torch.equal(first, again)
-        assert torch.equal(batch, kept)
+        assert torch.equal(batch, saved)
     assert 0 <= member().probability(0.5, 0.25) <= 1
-    assert 0 <= member().adjusted(0.25, 1.0, 8) <= 1
+    assert 0 <= member().updated_probability(0.25, 1.0, 8) <= 1
 
 
-@pytest.mark.parametrize("member", [Scheduled, Adaptive], ids=lambda member: member().kind)
+@pytest.mark.parametrize(
+    "member", [ScheduledAugment, AdaptiveAugment], ids=lambda member: member().kind
+)
 def test_p_zero_is_the_identity_and_p_decides_not_how_much_is_drawn(member: type[Any]) -> None:
     augment, batch = member(**EVERYTHING), images(40)
     left = []
     for p in (0.0, 0.4, 1.0):
         rng = draws()
-        shown = augment.fake(batch, p, rng)
-        changed = (shown != batch).flatten(1).any(1).float().mean()
+        displayed = augment.augment_fake(batch, p, rng)
+        changed = (displayed != batch).flatten(1).any(1).float().mean()
         # With p = 0.4 an image is left alone by all six gates at least with probability 0.6^6.
         assert changed == p if p in (0, 1) else 0.5 < changed < 1
         left.append(rng.get_state())
@@ -50,28 +58,32 @@ def test_p_zero_is_the_identity_and_p_decides_not_how_much_is_drawn(member: type
 def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
     rng, batch = draws(), images(3)
     before = rng.get_state()
-    assert NoAugment().real(batch, 1.0, rng) is batch
-    assert NoAugment().fake(batch, 1.0, rng) is batch
-    assert Dihedral().fake(batch, 1.0, rng) is batch
+    assert NoAugment().augment_real(batch, 1.0, rng) is batch
+    assert NoAugment().augment_fake(batch, 1.0, rng) is batch
+    assert DihedralAugment().augment_fake(batch, 1.0, rng) is batch
     assert torch.equal(rng.get_state(), before)
 
 
 def test_random_poses_of_reals_are_uniform() -> None:
     original = images(1, 4)
-    shown = Dihedral().real(original.expand(8000, -1, -1, -1), 1.0, draws())
-    assert chance(pose_counts(shown, original), np.full(8, 1 / 8)) > 1e-3
-    free = Adaptive(free_poses=True).real(original.expand(8000, -1, -1, -1), 0.0, draws())
+    displayed = DihedralAugment().augment_real(original.expand(8000, -1, -1, -1), 1.0, draws())
+    assert chance(pose_counts(displayed, original), np.full(8, 1 / 8)) > 1e-3
+    free = AdaptiveAugment(free_poses=True).augment_real(
+        original.expand(8000, -1, -1, -1), 0.0, draws()
+    )
     assert chance(pose_counts(free, original), np.full(8, 1 / 8)) > 1e-3
-    assert torch.equal(Adaptive().real(original, 0.0, draws()), original)
+    assert torch.equal(AdaptiveAugment().augment_real(original, 0.0, draws()), original)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
 def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
     original = images(1, 4)
-    shown = Scheduled(translate=0).fake(original.expand(8000, -1, -1, -1), p, draws())
+    displayed = ScheduledAugment(translate=0).augment_fake(
+        original.expand(8000, -1, -1, -1), p, draws()
+    )
     flips = np.array([1 - p / 2, p / 2])
     turns = np.array([1 - 3 * p / 4, p / 4, p / 4, p / 4])
-    counts = pose_counts(shown, original)
+    counts = pose_counts(displayed, original)
     assert chance(counts, np.outer(flips, turns).ravel()) > 1e-3
     # The same counts refuse a p that is a tenth off.
     wrong = p + 0.1
@@ -84,50 +96,50 @@ def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
 
 def test_translation_is_uniform_on_its_square_where_it_happens() -> None:
     p, size, most = 0.5, 8, 2
-    augment = Scheduled(flips=False, turns=False, translate=most / size)
+    augment = ScheduledAugment(flips=False, turns=False, translate=most / size)
     place = torch.zeros(1, 1, size, size)
     place[0, 0, 4, 3] = 1
-    shown = augment.fake(place.expand(8000, -1, -1, -1), p, draws())[:, 0]
+    displayed = augment.augment_fake(place.expand(8000, -1, -1, -1), p, draws())[:, 0]
     # Mirrored edges never show this pixel twice within two pixels of motion.
-    assert (shown.flatten(1).sum(1) == 1).all()
-    counts = shown.sum(0).numpy()
-    wanted = np.zeros((size, size))
-    wanted[2:7, 1:6] = p / 25
-    wanted[4, 3] += 1 - p
-    inside = wanted > 0
+    assert (displayed.flatten(1).sum(1) == 1).all()
+    counts = displayed.sum(0).numpy()
+    expected = np.zeros((size, size))
+    expected[2:7, 1:6] = p / 25
+    expected[4, 3] += 1 - p
+    inside = expected > 0
     assert counts[~inside].sum() == 0
-    assert chance(counts[inside], wanted[inside]) > 1e-3
+    assert chance(counts[inside], expected[inside]) > 1e-3
 
 
 def test_colour_amounts_are_uniform_within_their_limits() -> None:
     p, limit = 0.4, 0.25
     colour = {"kind": "plain", "brightness": limit, "contrast": 0, "saturation": 0}
-    augment = Scheduled(flips=False, turns=False, translate=0, colour=colour)
-    added = augment.fake(torch.zeros(8000, 1, 1, 1), p, draws()).flatten().double().numpy()
-    moved = added[added != 0]
-    assert stats.binomtest(len(moved), 8000, p).pvalue > 1e-3
-    assert stats.kstest(moved, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
+    augment = ScheduledAugment(flips=False, turns=False, translate=0, colour=colour)
+    added = augment.augment_fake(torch.zeros(8000, 1, 1, 1), p, draws()).flatten().double().numpy()
+    shifted = added[added != 0]
+    assert stats.binomtest(len(shifted), 8000, p).pvalue > 1e-3
+    assert stats.kstest(shifted, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
 
 
 def transitions(p: float) -> np.ndarray:
     """Column k: how often each pose is shown for an image that was generated in pose k."""
-    original, augment = images(1, 4), Scheduled(translate=0)
+    original, augment = images(1, 4), ScheduledAugment(translate=0)
     columns = []
     for pose in range(8):
         batch = posed(original, pose).expand(20_000, -1, -1, -1)
-        columns.append(pose_counts(augment.fake(batch, p, draws(pose)), original) / 20_000)
+        columns.append(pose_counts(augment.augment_fake(batch, p, draws(pose)), original) / 20_000)
     return np.array(columns).T
 
 
-def fitted(transition: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def fitted(transition: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """A generator over poses, taught from augmented frequencies alone by descent on their KL."""
     logits = torch.zeros(8, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.1)
-    seen, channel = torch.from_numpy(shown), torch.from_numpy(transition)
+    recorded, channel = torch.from_numpy(observed), torch.from_numpy(transition)
     for _ in range(1500):
         optimiser.zero_grad()
-        made = channel @ logits.softmax(0)
-        (seen * (seen.log() - made.log())).sum().backward()
+        result = channel @ logits.softmax(0)
+        (recorded * (recorded.log() - result.log())).sum().backward()
         optimiser.step()
     return logits.detach().softmax(0).numpy()
 
@@ -137,15 +149,15 @@ def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
     real = np.array([0.6, 0.02, 0.1, 0.02, 0.2, 0.02, 0.02, 0.02])
     original = images(1, 4)
     weights = torch.from_numpy(np.rint(real * 40_000).astype(np.int64))
-    batch = move(
+    batch = apply_pose_and_shift(
         original.expand(40_000, -1, -1, -1),
         torch.arange(8).repeat_interleave(weights),
         still(40_000),
     )
     errors = {}
     for p in (0.6, 1.0):
-        shown = Scheduled(translate=0).fake(batch, p, draws(9))
-        frequencies = pose_counts(shown, original) / 40_000
+        displayed = ScheduledAugment(translate=0).augment_fake(batch, p, draws(9))
+        frequencies = pose_counts(displayed, original) / 40_000
         errors[p] = np.abs(fitted(transitions(p), frequencies) - real).sum()
     assert errors[0.6] < 0.15
     # With p = 1 every pose looks alike, and nothing in the frequencies tells what was real.
@@ -156,17 +168,17 @@ def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
     "colour", [{"kind": "plain"}, {"kind": "stain"}], ids=lambda colour: colour["kind"]
 )
 def test_gradients_are_those_of_finite_differences(colour: dict[str, Any]) -> None:
-    augment = Adaptive(translate=0.25, colour=colour)
+    augment = AdaptiveAugment(translate=0.25, colour=colour)
     # Away from the ends of the range, where the density has a kink.
     batch = (0.9 * images(3, 4).double()).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: augment.fake(x, 0.9, draws(2)), batch)
+    assert torch.autograd.gradcheck(lambda x: augment.augment_fake(x, 0.9, draws(2)), batch)
 
 
 @pytest.mark.parametrize("value", [-1.5, -1.0, 1.5])
 def test_a_pixel_outside_the_range_still_has_a_gradient(value: float) -> None:
     batch = torch.full((6, 3, 4, 4), value, requires_grad=True)
-    shown = Adaptive(translate=0, colour=StainColour()).fake(batch, 1.0, draws())
-    (slope,) = torch.autograd.grad(shown.sum(), batch)
+    displayed = AdaptiveAugment(translate=0, colour=StainColour()).augment_fake(batch, 1.0, draws())
+    (slope,) = torch.autograd.grad(displayed.sum(), batch)
     assert (slope > 0).all()
 
 
@@ -184,15 +196,15 @@ class Judge(nn.Module):
 def penalties(shift: Tensor) -> tuple[Tensor, Tensor]:
     """|gradient|^2 of the critic behind a move, for the augmented image and for the plain one."""
     critic, plain = Judge(), images(8, 6).double().requires_grad_()
-    shown = move(plain, torch.arange(8), shift)
-    of_plain = squared_gradient(critic(shown), plain)
-    seen = shown.detach().requires_grad_()
-    return squared_gradient(critic(seen), seen), of_plain
+    displayed = apply_pose_and_shift(plain, torch.arange(8), shift)
+    of_plain = squared_gradient(critic(displayed), plain)
+    recorded = displayed.detach().requires_grad_()
+    return squared_gradient(critic(recorded), recorded), of_plain
 
 
 def test_flips_and_turns_leave_the_gradient_penalty_alone() -> None:
-    seen, plain = penalties(still(8))
-    torch.testing.assert_close(seen, plain)
+    recorded, plain = penalties(still(8))
+    torch.testing.assert_close(recorded, plain)
     # Translation drops pixels and shows others twice: there the two penalties part.
-    seen, plain = penalties(torch.ones(8, 2, dtype=torch.int64))
-    assert not torch.allclose(seen, plain, rtol=0.01)
+    recorded, plain = penalties(torch.ones(8, 2, dtype=torch.int64))
+    assert not torch.allclose(recorded, plain, rtol=0.01)

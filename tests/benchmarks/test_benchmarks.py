@@ -63,7 +63,7 @@ def test_real_images_are_told_before_and_after(bench: Any, line: Any, tmp_path: 
     rows = rows_of(bench("real", line.map_folder, *few))
     ways = ["pairs alone", "and 20 real images", "difference"]
     assert [row[:3] for row in rows] == [
-        [kind, way, "10"] for kind in ("real", "generated") for way in ways
+        [kind, mode, "10"] for kind in ("real", "generated") for mode in ways
     ]
     for before, after, difference in (rows[:3], rows[3:]):
         gained = float(after[3].split()[0]) - float(before[3].split()[0])
@@ -90,8 +90,8 @@ def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> 
     plain = slider["name"].removesuffix(", corrected")
     slider["name"] = plain if slider["name"] != plain else f"{plain}, corrected"
     either = f"{plain.removesuffix(', nothing held')}, the better way of each"
-    moved = other["inversion"][0]
-    moved["cosine_f1"]["mean"] += 0.5
+    shifted = other["inversion"][0]
+    shifted["cosine_f1"]["mean"] += 0.5
     other["config"]["seed"] = 1
     (tmp_path / "report.json").write_text(json.dumps(other))
     printed = bench("seeds", shipped / "mnist", tmp_path)
@@ -105,11 +105,11 @@ def test_reports_over_seeds_are_put_side_by_side(bench: Any, tmp_path: Path) -> 
         assert float(row[2].split()[0]) == pytest.approx(target["measured"] - 0.25, abs=1e-3)
 
     # Every table of the protocol, and the one number that was moved.
-    told = {part.partition("\n")[0]: rows_of(part) for part in tables}
-    assert len(told) == 7 and all(told.values())
-    row = told["Inversion"][0]
-    assert row[:2] == [moved["targets"], moved["map"]]
-    mean = moved["cosine_f1"]["mean"] - 0.25
+    text = {part.partition("\n")[0]: rows_of(part) for part in tables}
+    assert len(text) == 7 and all(text.values())
+    row = text["Inversion"][0]
+    assert row[:2] == [shifted["targets"], shifted["map"]]
+    mean = shifted["cosine_f1"]["mean"] - 0.25
     assert float(row[2].split()[0]) == pytest.approx(mean, abs=1e-3)
     assert row[3].split()[1:] == [f"({row[3].split()[0]}", "to", f"{row[3].split()[0]})"]
     with pytest.raises(SystemExit):
@@ -128,7 +128,7 @@ def test_reports_that_differ_in_a_map_are_put_beside_each_other(bench: Any, tmp_
     assert output.read_text() == printed
     lines = [line for line in printed.splitlines() if line.startswith(("| real | a", "| real | b"))]
     assert "0.500 (0.400 to 0.600)" not in lines[0] and "0.500 (0.400 to 0.600)" in lines[1]
-    missed = next(one for one in report["targets"] if not one["met"])
+    missed = next(target for target in report["targets"] if not target["met"])
     assert [line for line in printed.splitlines() if line.startswith(f"| {missed['name']}")] == [
         f"| {missed['name']} | {missed['wanted']} | ({missed['measured']:.3f}) | "
         f"({missed['measured']:.3f}) |"
@@ -159,10 +159,10 @@ def test_metrics_and_their_rivals_answer_alike(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_has_no_rival_is_measured_and_all_of_it_kept(bench: Any, tmp_path: Path) -> None:
-    kept = tmp_path / "metrics.json"
-    few = ("--n", 90, "--d", 8, "--repeats", 1, "--large", 3_000, "--large-d", 4, "--json", kept)
+    saved = tmp_path / "metrics.json"
+    few = ("--n", 90, "--d", 8, "--repeats", 1, "--large", 3_000, "--large-d", 4, "--json", saved)
     printed = bench("metrics", *few, "--only", "FD with interval")
     assert rows_of(printed)[0][:3] == ["FD with interval", "-", "-"]
-    found = json.loads(kept.read_text())
-    assert found["rows"][0]["ours_seconds"] > 0
-    assert 0 < found["large"]["rise_mb"] < found["large"]["dense_mb"]
+    actual = json.loads(saved.read_text())
+    assert actual["rows"][0]["ours_seconds"] > 0
+    assert 0 < actual["large"]["rise_mb"] < actual["large"]["dense_mb"]

@@ -1,4 +1,4 @@
-"""Both command lines: what they print, what they write, and one line for a user's mistake."""
+"""The command line and flows: listing, checks, and one-line errors."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from command_lines import EIGHT, refused
+from command_lines import TO_EIGHT, assert_rejected
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 
@@ -22,7 +22,7 @@ TINY = str(ROOT / "configs" / "tiny.toml")
 
 @pytest.fixture
 def damaged(line: Any, tmp_path: Path) -> Path:
-    """A store in which one byte of the map's weights is another."""
+    """A store in which one byte of the map's weights is flipped."""
     shutil.copytree(line.store.root, tmp_path / "damaged")
     path = Store(tmp_path / "damaged").path(line.map) / "map.safetensors"
     content = bytearray(path.read_bytes())
@@ -32,18 +32,18 @@ def damaged(line: Any, tmp_path: Path) -> Path:
 
 
 def test_list_names_every_artifact(controlgen: Callable[..., Any], line: Any) -> None:
-    told = controlgen("list", "--store", line.store.root)
-    assert told.code == 0
+    answer = controlgen("list", "--store", line.store.root)
+    assert answer.code == 0
     for ref in line.store.refs():
-        assert str(ref) in told.out
-    assert f"gan {line.gan}" in told.out
-    assert told.err == ""
+        assert str(ref) in answer.out
+    assert f"gan {line.gan}" in answer.out
+    assert answer.err == ""
 
 
-def test_list_shows_whole_names_on_a_narrow_screen(
+def test_list_does_not_wrap_names_on_a_narrow_terminal(
     controlgen: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names are copied from here into `show`."""
+    """Users copy names from here into `show`."""
     monkeypatch.setenv("COLUMNS", "80")
     store, parent = Store(tmp_path), ArtifactRef("gan", f"compare-mnist-{'hinge-' * 4}{'0' * 12}")
     names = [ArtifactRef("map", f"{'long-' * 8}{at}-{'1' * 12}") for at in range(2)]
@@ -51,14 +51,16 @@ def test_list_shows_whole_names_on_a_narrow_screen(
         assert len(ref.name) > 40
         with store.create(ref, {"gan": parent, "bank": parent, "features": parent}):
             pass
-    told = controlgen("list", "--store", tmp_path)
-    lines = told.out.splitlines()
+    answer = controlgen("list", "--store", tmp_path)
+    lines = answer.out.splitlines()
     assert [text.split()[0] for text in lines] == ["artifact", *map(str, names)]
     assert all(text.count(str(parent)) == 3 for text in lines[1:])
 
 
-def test_list_of_nothing_says_what_to_do(controlgen: Callable[..., Any], tmp_path: Path) -> None:
-    refused(controlgen("list", "--store", tmp_path / "none"), "make demo")
+def test_list_of_an_empty_store_suggests_make_demo(
+    controlgen: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert_rejected(controlgen("list", "--store", tmp_path / "none"), "make demo")
     assert not (tmp_path / "none").exists()
 
 
@@ -67,29 +69,29 @@ def test_show_prints_manifest_and_card(
     controlgen: Callable[..., Any], line: Any, form: str
 ) -> None:
     names = {"kind/name": line.map, "name": line.map.name, "path": line.map_folder}
-    told = controlgen("show", names[form], "--store", line.store.root)
-    assert told.code == 0
-    assert f"from gan {line.gan}" in told.out
-    assert "generator.safetensors" in told.out
-    assert f"# Map {line.map.name}" in told.out
+    answer = controlgen("show", names[form], "--store", line.store.root)
+    assert answer.code == 0
+    assert f"from gan {line.gan}" in answer.out
+    assert "generator.safetensors" in answer.out
+    assert f"# Map {line.map.name}" in answer.out
 
 
-def test_check_counts_files_of_one_and_of_all(controlgen: Callable[..., Any], line: Any) -> None:
-    told = controlgen("check", line.map, "--store", line.store.root)
-    assert told.code == 0
-    assert "all as written" in told.out
-    told = controlgen("check", "--store", line.store.root)
-    assert told.out.count("all as written") == len(line.store.refs())
+def test_check_verifies_one_artifact_or_all(controlgen: Callable[..., Any], line: Any) -> None:
+    answer = controlgen("check", line.map, "--store", line.store.root)
+    assert answer.code == 0
+    assert "all intact" in answer.out
+    answer = controlgen("check", "--store", line.store.root)
+    assert answer.out.count("all intact") == len(line.store.refs())
 
 
-def test_check_finds_a_flipped_byte(
+def test_check_detects_a_flipped_byte(
     controlgen: Callable[..., Any], damaged: Path, line: Any
 ) -> None:
-    refused(controlgen("check", line.map, "--store", damaged), "map.safetensors: differs")
-    told = controlgen("check", "--store", damaged)
-    assert told.code == 2
-    assert told.err.count("\n") == 1
-    assert told.out.count("all as written") == len(line.store.refs()) - 1
+    assert_rejected(controlgen("check", line.map, "--store", damaged), "map.safetensors: differs")
+    answer = controlgen("check", "--store", damaged)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert answer.out.count("all intact") == len(line.store.refs()) - 1
 
 
 @pytest.fixture(scope="module")
@@ -100,25 +102,28 @@ def other_gan(line: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"map": "map/nothing-123"}, "map/nothing-123: no such artifact"),
         ({"map": "artifacts/pretrained/nothing"}, "no such artifact"),
         ({"map": "GAN"}, "not a map"),
         ({"--image": "missing.png"}, "missing.png: no such file"),
         ({"--image": "text.png"}, "text.png: text, not an image"),
-        ({"--add": 'text("")'}, "expression, column 6: text of an empty text"),
-        ({"--add": 'text("  ") - text("a")'}, "column 6: text of an empty text"),
-        ({"--add": ""}, "column 1: expected a number, a name or (, found the end"),
+        ({"--add": 'text("")'}, "expression, column 6: text needs text that is not blank"),
+        ({"--add": 'text("  ") - text("a")'}, "column 6: text needs text that is not blank"),
+        ({"--add": ""}, "column 1: expected a number, a name or (, not the end"),
         ({"--add": "eight"}, "column 6: expected ( after eight"),
         ({"--add": 'tex("a")'}, "column 1: unknown name 'tex', did you mean 'text'?"),
-        ({"--add": "__import__('os').system('touch owned')"}, 'column 17: "." has no meaning'),
-        ({"--add": 'text("a") * text("b")'}, "column 11: * wants a number on one side"),
-        ({"--add": "(" * 3000}, "more than 40 levels"),
-        ({"--add": "(" * 5000}, "5000 characters are too many"),
+        (
+            {"--add": "__import__('os').system('touch owned')"},
+            '17: unexpected character "."',
+        ),
+        ({"--add": 'text("a") * text("b")'}, "column 11: * needs a number on at least one side"),
+        ({"--add": "(" * 3000}, "more than 40 nested levels"),
+        ({"--add": "(" * 5000}, "5000 characters; use at most"),
         ({"--add": "bank(99999)"}, "there is no item 99999"),
         ({"expression": "seed(1)"}, "give an expression, as in"),
-        ({"--recipe": "text.png"}, "--recipe says all of it; leave --add out"),
+        ({"--recipe": "text.png"}, "--recipe defines the whole edit; leave --add out"),
         ({"--save-recipe": "recipe.txt"}, "ends in .toml or .json"),
         ({"--save-recipe": "nowhere/recipe.toml"}, "the folder nowhere does not exist"),
         ({"--add": 'image("text.png")'}, "text, not an image"),
@@ -129,50 +134,50 @@ def other_gan(line: Any) -> Any:
         ({"--generator": "gan/nothing-1"}, "no such artifact"),
         ({"--amount": "nan"}, "must be a finite number"),
         ({"--amount": "1e39"}, "must be a finite number"),
-        ({"--seed": "3", "--image": "text.png"}, "not both"),
+        ({"--seed": "3", "--image": "text.png"}, "only one of them"),
         ({"--hold": "ink"}, "no measured attributes"),
         ({"--add": 'attribute("ink")'}, "no measured attributes"),
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_mistake_is_one_line_exit_2_and_nothing_written(
+def test_edit_mistake_prints_one_line_exits_2_and_writes_nothing(
     controlgen: Callable[..., Any],
     line: Any,
     other_gan: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: dict[str, str],
-    says: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    stand_ins = {"GAN": str(line.gan), "OTHER": str(other_gan)}
-    given = {"map": str(line.map), "--add": EIGHT, "-o": "edit.png"}
-    given |= {key: stand_ins.get(value, value) for key, value in arguments.items()}
-    places = [given.pop("map"), *([given.pop("expression")] if "expression" in given else [])]
-    command = [*places, *(part for pair in given.items() for part in pair)]
-    refused(controlgen("edit", "--store", line.store.root, *command), says)
+    placeholders = {"GAN": str(line.gan), "OTHER": str(other_gan)}
+    given = {"map": str(line.map), "--add": TO_EIGHT, "-o": "edit.png"}
+    given |= {key: placeholders.get(value, value) for key, value in arguments.items()}
+    positional = [given.pop("map"), *([given.pop("expression")] if "expression" in given else [])]
+    command = [*positional, *(part for pair in given.items() for part in pair)]
+    assert_rejected(controlgen("edit", "--store", line.store.root, *command), message)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_damaged_map_is_refused(
+def test_damaged_map_is_rejected(
     controlgen: Callable[..., Any], damaged: Path, line: Any, tmp_path: Path
 ) -> None:
     answer = controlgen(
-        "edit", line.map, "--store", damaged, "--add", EIGHT, "-o", tmp_path / "a.png"
+        "edit", line.map, "--store", damaged, "--add", TO_EIGHT, "-o", tmp_path / "a.png"
     )
-    refused(answer, "map.safetensors: differs from its SHA-256")
+    assert_rejected(answer, "map.safetensors: differs from its SHA-256")
     assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize("command", ["show", "check"])
 @pytest.mark.parametrize("name", ["gan/nothing-1", "nothing", "../../etc", "/"])
-def test_a_missing_artifact_is_one_line(
+def test_missing_artifact_prints_one_line(
     controlgen: Callable[..., Any], line: Any, command: str, name: str
 ) -> None:
-    refused(controlgen(command, name, "--store", line.store.root), "no such artifact")
+    assert_rejected(controlgen(command, name, "--store", line.store.root), "no such artifact")
 
 
 def process(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -187,16 +192,16 @@ def process(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_real_process_ends_in_one_line_without_a_traceback(tmp_path: Path) -> None:
-    """Once for each command line as a process: what a shell sees."""
-    ended = process("-m", "flows.pipeline", TINY, "--set", "train.gama=1", cwd=tmp_path)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"ConfigError: {TINY}: unknown key train.gama\n"
+def test_process_prints_one_line_without_a_traceback(tmp_path: Path) -> None:
+    """Each command line once as a real process."""
+    completed = process("-m", "flows.pipeline", TINY, "--set", "train.gama=1", cwd=tmp_path)
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert completed.stderr == f"ConfigError: {TINY}: unknown key train.gama\n"
     code = "from controlgen.cli.app import main; main()"
-    ended = process("-c", code, "show", "gan/none-1", cwd=tmp_path)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("controlgen: gan/none-1: no such artifact")
-    assert ended.stderr.count("\n") == 1
+    completed = process("-c", code, "show", "gan/none-1", cwd=tmp_path)
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert completed.stderr.startswith("controlgen: gan/none-1: no such artifact")
+    assert completed.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,14 +209,14 @@ def test_the_real_process_ends_in_one_line_without_a_traceback(tmp_path: Path) -
 def pipeline(command_line: Callable[..., Any]) -> Callable[..., Any]:
     """Runs `python -m flows.pipeline ...` in this process."""
     pytest.importorskip("prefect")
-    from flows.cli import run_and_ship
+    from flows.cli import run_with_export
     from flows.pipeline import main
 
-    return partial(command_line, partial(run_and_ship, main), "flows.pipeline")
+    return partial(command_line, partial(run_with_export, main), "flows.pipeline")
 
 
 @pytest.mark.parametrize(
-    ("config", "override", "says"),
+    ("config", "override", "message"),
     [
         (
             "name = 'x'\n[train]\ndataset = {kind = 'digits'}\nbatchsize = 3",
@@ -234,35 +239,35 @@ def pipeline(command_line: Callable[..., Any]) -> Callable[..., Any]:
     ],
     ids=str,
 )
-def test_a_mistake_in_a_config_is_one_line_and_no_store(
+def test_config_mistake_prints_one_line_and_creates_no_store(
     pipeline: Callable[..., Any],
     tmp_path: Path,
     config: str | None,
     override: str | None,
-    says: str,
+    message: str,
 ) -> None:
     path = tmp_path / "run.toml"
     if config != "MISSING":
         path.write_text(Path(TINY).read_text() if config is None else config)
     store = tmp_path / "store"
-    told = pipeline(path, *(["--set", override] if override else []), "--store", store)
-    assert told.code == 2
-    assert told.out == ""
-    assert says in told.err
-    assert told.err.startswith("ConfigError: ")
-    assert told.err.count("\n") == 1
+    text = pipeline(path, *(["--set", override] if override else []), "--store", store)
+    assert text.code == 2
+    assert text.out == ""
+    assert message in text.err
+    assert text.err.startswith("ConfigError: ")
+    assert text.err.count("\n") == 1
     assert not store.exists()
 
 
-def test_dry_run_prints_the_effective_config_and_writes_nothing(
+def test_dry_run_prints_the_config_and_writes_nothing(
     pipeline: Callable[..., Any], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    told = pipeline(TINY, "--set", "train.objective.gamma=0.25", "--store", store, "--dry-run")
-    assert (told.code, told.err) == (0, "")
-    shown = json.loads(told.out)
-    assert shown["name"] == "tiny"
-    assert shown["train"]["objective"]["gamma"] == {"start": 0.25, "end": 0.25}
-    assert shown["train"]["precision"] == "auto"  # a default that the file does not mention
-    assert shown["sample"]["n"] == 400
+    text = pipeline(TINY, "--set", "train.objective.gamma=0.25", "--store", store, "--dry-run")
+    assert (text.code, text.err) == (0, "")
+    displayed = json.loads(text.out)
+    assert displayed["name"] == "tiny"
+    assert displayed["train"]["objective"]["gamma"] == {"start": 0.25, "end": 0.25}
+    assert displayed["train"]["precision"] == "auto"  # a default that the file does not mention
+    assert displayed["sample"]["n"] == 400
     assert list(tmp_path.iterdir()) == []

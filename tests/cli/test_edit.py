@@ -1,4 +1,4 @@
-"""The command `edit`: what it prints and draws, and its mistakes."""
+"""`controlgen edit`: output, pictures and mistakes."""
 
 import json
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_lines import EIGHT, refused
+from command_lines import TO_EIGHT, assert_rejected
 from controlgen import Editor, __version__
-from controlgen.attributes import Strokes
+from controlgen.attributes import StrokeAttributes
 from controlgen.editing import rendering
-from controlgen.features import EfficientNetLite0
+from controlgen.features import EfficientNetLite0Config
 from controlgen.figures import edit_strip
 from controlgen.metrics.inversion import paired_cosine
 
 
-def test_edit_writes_a_strip_that_says_how_it_was_made(
+def test_edit_writes_a_strip_with_provenance(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:
     output = tmp_path / "edit.png"
-    command = ["edit", line.map, "--store", line.store.root, "--seed", 7, "--add", EIGHT]
-    told = controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", output)
-    assert told.code == 0, told.err
-    assert told.err == ""
-    assert "agree" in told.out
+    command = ["edit", line.map, "--store", line.store.root, "--seed", 7, "--add", TO_EIGHT]
+    answer = controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", output)
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    assert "agreement" in answer.out
     with Image.open(output) as opened:
         chunks = opened.text  # type: ignore[attr-defined]
         assert opened.format == "PNG"
@@ -35,12 +35,12 @@ def test_edit_writes_a_strip_that_says_how_it_was_made(
     assert str(line.map_folder) in chunks["model"]
     assert chunks["seed"] == "7"
     recipe = json.loads(chunks["recipe"])
-    assert recipe["expression"] == f"seed(7) + ({EIGHT.replace('-', ' - ')})"
+    assert recipe["expression"] == f"seed(7) + ({TO_EIGHT.replace('-', ' - ')})"
     assert (recipe["amount"], recipe["steps"]) == (1.5, 3)
     assert chunks["version"] == __version__
     assert picture.shape[1] > 2 * picture.shape[0]  # source, three steps
     assert picture.std() > 5
-    # The same command writes the same picture; another seed another one.
+    # The same command writes the same picture, another seed a different one.
     again = tmp_path / "again.png"
     controlgen(*command, "--amount", 1.5, "--steps", 3, "-o", again)
     assert again.read_bytes() == output.read_bytes()
@@ -55,142 +55,144 @@ def test_edit_of_an_image_file(
     pixels = line.run.train.dataset.open().pixels(np.array([3]))
     Image.fromarray(pixels[0, 0]).convert("RGB").resize((50, 50)).save(tmp_path / "mine.jpg")
     output = tmp_path / "out.PNG"
-    told = controlgen(
+    answer = controlgen(
         *("edit", line.map_folder, "--image", tmp_path / "mine.jpg", "--steps", 1),
         *("--add", f'text("$1$ $\\\\frac{{$") - image("{tmp_path / "mine.jpg"}")'),
         *("--residual", "--generator", line.store.path(line.gan), "-o", output),
     )
-    assert told.code == 0, told.err
+    assert answer.code == 0, answer.err
     with Image.open(output) as opened:
         chunks = opened.text  # type: ignore[attr-defined]
     assert chunks["seed"] == "image mine.jpg"
     assert json.loads(chunks["recipe"])["residual"] is True
-    # The first picture is not the generator's, and the strip says so.
+    # The provenance marks the first picture as real.
     assert chunks["synthetic"] == "in part"
     assert chunks["real"] == "the first picture, image mine.jpg"
 
 
-def test_an_edit_of_an_image_shows_and_says_what_the_model_keeps_of_it(
+def test_edit_of_an_image_shows_and_reports_its_projection(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, Any] = {}
+    saved: dict[str, Any] = {}
 
     def strip(path: Any, pixels: Any, labels: Any, provenance: Any, title: str) -> None:
-        kept.update(pixels=pixels, labels=labels)
+        saved.update(pixels=pixels, labels=labels)
         edit_strip(path, pixels, labels, provenance, title)
 
     monkeypatch.setattr(rendering, "edit_strip", strip)
     pixels = line.run.train.dataset.open().pixels(np.array([3]))
     Image.fromarray(pixels[0, 0]).save(tmp_path / "mine.png")
-    command = ["edit", line.map_folder, f'image("{tmp_path / "mine.png"}") + ({EIGHT})']
-    told = controlgen(*command, "--steps", 2, "-o", tmp_path / "strip.png")
-    assert (told.code, told.err) == (0, "")
+    command = ["edit", line.map_folder, f'image("{tmp_path / "mine.png"}") + ({TO_EIGHT})']
+    answer = controlgen(*command, "--steps", 2, "-o", tmp_path / "strip.png")
+    assert (answer.code, answer.err) == (0, "")
 
-    # Beside the source stands its projection; the numbers are those of `project`.
+    # The projection follows the source; the numbers are those of `project`.
     editor = Editor.load(line.map_folder)
     projected = editor.generate(editor.invert(editor.embed(pixels)))
-    assert kept["labels"] == ["source", "projected", "0.5", "1"]
-    np.testing.assert_array_equal(kept["pixels"][:2], np.concatenate([pixels, projected]))
-    audit = EfficientNetLite0(image_size=128).open()
+    assert saved["labels"] == ["source", "projected", "0.5", "1"]
+    np.testing.assert_array_equal(saved["pixels"][:2], np.concatenate([pixels, projected]))
+    audit = EfficientNetLite0Config(image_size=128).open()
     cosine = paired_cosine(audit.embed(pixels), audit.embed(projected))[0]
-    said = [text for text in told.out.splitlines() if "as the model can show it" in text]
-    assert len(said) == 1 and f"audit cosine {cosine:.3f} " in said[0], told.out
+    message = [text for text in answer.out.splitlines() if "as the model reconstructs it" in text]
+    assert len(message) == 1 and f"audit cosine {cosine:.3f} " in message[0], answer.out
 
-    # The strip's own recipe draws it again; the result alone is all synthetic.
+    # The strip's recipe repeats it; the result alone is fully synthetic.
     controlgen("edit", "--recipe", tmp_path / "strip.png", "-o", tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
-    told = controlgen(*command, "--plain", "-o", tmp_path / "plain.png")
-    assert "as the model can show it" in told.out
+    answer = controlgen(*command, "--plain", "-o", tmp_path / "plain.png")
+    assert "as the model reconstructs it" in answer.out
     with Image.open(tmp_path / "plain.png") as opened:
         assert opened.text["synthetic"] == "true"  # type: ignore[attr-defined]
-    told = controlgen(*command[:2], f"seed(1) + ({EIGHT})", "-o", tmp_path / "seed.png")
-    assert "as the model can show it" not in told.out
+    answer = controlgen(*command[:2], f"seed(1) + ({TO_EIGHT})", "-o", tmp_path / "seed.png")
+    assert "as the model reconstructs it" not in answer.out
 
 
 @pytest.fixture(scope="module")
 def measured_map(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny line's map, fitted again with measured attributes."""
+    """The tiny run's map, fitted again with measured attributes."""
     root = tmp_path_factory.mktemp("measured") / "store"
     return Path(line.refitted(root, attributes={"kind": "strokes"}))
 
 
-def test_edit_by_attribute_prints_what_was_measured(
+def test_edit_by_attribute_prints_measurements(
     controlgen: Callable[..., Any], measured_map: Path, line: Any, tmp_path: Path
 ) -> None:
     output = tmp_path / "edit.png"
     command = ["edit", measured_map, "--seed", 4, "--steps", 2, "-o", output]
-    told = controlgen(
+    answer = controlgen(
         *command, "--add", 'attribute("ink") - 0.5*attribute("slant")', "--hold", "width, height"
     )
-    assert (told.code, told.err) == (0, "")
+    assert (answer.code, answer.err) == (0, "")
     with Image.open(output) as opened:
         recipe = json.loads(opened.text["recipe"])  # type: ignore[attr-defined]
     assert recipe["expression"].endswith(' + hold("width", "height")')
-    header, *lines = told.out.split("\n\n")[1].splitlines()
+    header, *lines = answer.out.split("\n\n")[1].splitlines()
     assert header.split() == ["measured", "before", "after", "sigmas"]
-    rows = {one.split()[0]: one.split()[1:] for one in lines}
-    assert tuple(rows) == Strokes().names
+    rows = {item.split()[0]: item.split()[1:] for item in lines}
+    assert tuple(rows) == StrokeAttributes().names
     assert [name for name, row in rows.items() if row[-1] == "held"] == ["width", "height"]
 
-    # The numbers are those that the same edit has in Python.
+    # The numbers agree with the same edit in Python.
     editor = Editor.load(measured_map)
     assert editor.attributes is not None
-    direction = editor.parse('attribute("ink")-attribute("slant")/2', hold=("width", "height"))
+    direction = editor.direction_from_expression(
+        'attribute("ink")-attribute("slant")/2', hold=("width", "height")
+    )
     source = editor.sample(1, 4).latents
     edit = editor.edit(source, direction, hold=("width", "height"))
     assert edit.attributes is not None
-    wanted = np.stack([edit.attributes.before[0], edit.attributes.after[0]], 1)
-    found = np.array([[float(number) for number in row[:2]] for row in rows.values()])
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
-    change = (wanted[:, 1] - wanted[:, 0]) / editor.attributes.spread
+    expected = np.stack([edit.attributes.before[0], edit.attributes.after[0]], 1)
+    actual = np.array([[float(number) for number in row[:2]] for row in rows.values()])
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
+    change = (expected[:, 1] - expected[:, 0]) / editor.attributes.spread
     sigmas = [float(row[2]) for row in rows.values()]
     np.testing.assert_allclose(sigmas, change, atol=0.006)
 
     # A map without attributes prints none.
-    told = controlgen("edit", line.map_folder, "--add", EIGHT, "-o", output)
-    assert (told.code, "measured" in told.out) == (0, False)
+    answer = controlgen("edit", line.map_folder, "--add", TO_EIGHT, "-o", output)
+    assert (answer.code, "measured" in answer.out) == (0, False)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (("--add", 'attribute("inc")'), "column 11: unknown attribute 'inc', did you mean 'ink'?"),
-        (("--add", EIGHT, "--hold", "ink,,slant"), "a name is blank"),
-        (("--add", EIGHT, "--hold", "ink,ink"), "name each one once"),
-        (("--add", 'attribute("ink")', "--hold", "slant,ink"), "cannot be moved and held"),
-        (("--add", 'mean(attribute("ink"))'), "mean takes pictures here; add changes outside"),
+        (("--add", TO_EIGHT, "--hold", "ink,,slant"), "a name is blank"),
+        (("--add", TO_EIGHT, "--hold", "ink,ink"), "name each one once"),
+        (("--add", 'attribute("ink")', "--hold", "slant,ink"), "cannot change and be held"),
+        (("--add", 'mean(attribute("ink"))'), "mean takes images here; add directions outside"),
     ],
 )
-def test_a_mistake_about_attributes_is_one_line(
+def test_attribute_mistake_prints_one_line(
     controlgen: Callable[..., Any],
     measured_map: Path,
     tmp_path: Path,
     options: tuple[str, ...],
-    says: str,
+    message: str,
 ) -> None:
-    refused(controlgen("edit", measured_map, *options, "-o", tmp_path / "a.png"), says)
+    assert_rejected(controlgen("edit", measured_map, *options, "-o", tmp_path / "a.png"), message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_edit_says_where_its_picture_must_be_named(
+def test_edit_without_output_suggests_one(
     controlgen: Callable[..., Any], measured_map: Path
 ) -> None:
-    refused(controlgen("edit", measured_map, "--seed", 4), "as in -o edit.png")
+    assert_rejected(controlgen("edit", measured_map, "--seed", 4), "as in -o edit.png")
 
 
 @pytest.mark.parametrize("kind", ["cycle-mlp", "flow"])
-def test_many_answers_are_drawn_best_first(
+def test_candidates_are_drawn_best_first(
     kind: str, controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:
     output, folder = tmp_path / "answers.png", line.map_folder
     if kind == "flow":
         quick = {"kind": kind, "width": 32, "depth": 1, "match_steps": 60, "cycle_steps": 0}
         folder = line.refitted(tmp_path / "store", map=quick)
-    told = controlgen("edit", folder, f"seed(3) + {EIGHT}", "--answers", 3, "-o", output)
-    assert (told.code, told.err) == (0, ""), told
+    answer = controlgen("edit", folder, f"seed(3) + {TO_EIGHT}", "--answers", 3, "-o", output)
+    assert (answer.code, answer.err) == (0, ""), answer
     again = tmp_path / "again.png"
-    told = controlgen("edit", "--recipe", output, "-o", again)
-    assert (told.code, told.err) == (0, ""), told
+    answer = controlgen("edit", "--recipe", output, "-o", again)
+    assert (answer.code, answer.err) == (0, ""), answer
     assert again.read_bytes() == output.read_bytes()
     with Image.open(output) as opened:
         assert json.loads(opened.text["recipe"])["answers"] == 3  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`controlgen project`: what is said of real images that went through the map and back."""
+"""`controlgen project`: the table and picture of projected images."""
 
 import re
 from functools import partial
@@ -25,7 +25,7 @@ def save(folder, pixels):
     return folder
 
 
-def test_the_table_says_what_the_map_kept(project, line, tmp_path):
+def test_project_prints_similarity_of_projections(project, line, tmp_path):
     editor = Editor.load(line.store.path(line.map))
     data = Digits().open()
     pixels = data.pixels(np.arange(5))
@@ -35,18 +35,20 @@ def test_the_table_says_what_the_map_kept(project, line, tmp_path):
     assert (code, err) == (0, "")
     assert "5 images" in out
 
-    # The first number of the first row is the mean cosine of what was asked and obtained.
-    asked = editor.embed(pixels)
-    wanted = paired_cosine(asked, editor.embed(editor.generate(editor.invert(asked)))).mean()
+    # The first number of the first row is the mean cosine of image and projection.
+    features = editor.embed(pixels)
+    expected = paired_cosine(
+        features, editor.embed(editor.generate(editor.invert(features)))
+    ).mean()
     row = next(text for text in out.splitlines() if text.startswith("real, projected"))
-    assert float(re.findall(r"-?[0-9.]+", row)[0]) == pytest.approx(wanted, abs=6e-4)
+    assert float(re.findall(r"-?[0-9.]+", row)[0]) == pytest.approx(expected, abs=6e-4)
     assert "real, an unrelated real image" in out
     with Image.open(output) as opened:
         assert opened.text["synthetic"] == "in part"
         assert opened.text["real"] == "upper row, from images"
 
 
-def test_one_image_has_no_unrelated_one(project, line, tmp_path):
+def test_single_image_has_no_unrelated_pair(project, line, tmp_path):
     data = Digits().open()
     folder = save(tmp_path / "images", data.pixels(np.arange(1)))
     command = [line.map, folder / "00.png", "--store", line.store.root, "-o", tmp_path / "out.png"]
@@ -55,7 +57,7 @@ def test_one_image_has_no_unrelated_one(project, line, tmp_path):
     assert "1 images" in out and "unrelated" not in out
 
 
-def test_a_folder_without_images_is_one_line(project, line, tmp_path):
+def test_folder_without_images_prints_one_line(project, line, tmp_path):
     (tmp_path / "none").mkdir()
     for name, why in (("none", "holds no image file"), ("nowhere", "no such folder")):
         command = [line.map, tmp_path / name, "--store", line.store.root, "-o", tmp_path / "o.png"]

@@ -1,4 +1,4 @@
-"""`controlgen serve` as a process: its address, its warnings, and how it stops."""
+"""`controlgen serve` as a process: address, warnings and shutdown."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ import pytest
 import uvicorn
 
 from controlgen import Client
-from request_bodies import TEXT, begun
+from request_bodies import TEXT, open_partial_request
 
 CODE = "from controlgen.cli.app import main; main()"
 
 
 @pytest.fixture
 def started() -> Iterator[Callable[..., Any]]:
-    """Starts the process and waits for its address."""
+    """Start the process and wait for its address."""
     processes = []
 
     def start(*words: object, **environment: str) -> Any:
@@ -38,9 +38,9 @@ def started() -> Iterator[Callable[..., Any]]:
         )
         processes.append(process)
         assert process.stdout is not None
-        told = process.stdout.readline()
-        assert " at http://" in told, process.communicate()
-        return process, told.split(" at ")[1].split()[0]
+        text = process.stdout.readline()
+        assert " at http://" in text, process.communicate()
+        return process, text.split(" at ")[1].split()[0]
 
     yield start
     for process in processes:
@@ -48,7 +48,7 @@ def started() -> Iterator[Callable[..., Any]]:
         process.communicate()
 
 
-def test_what_was_begun_is_finished_after_the_signal(started: Any, line: Any) -> None:
+def test_running_request_completes_after_sigterm(started: Any, line: Any) -> None:
     process, url = started(line.map_folder, "--no-studio")
     asked = {"expression": f"seed(1) + {TEXT}", "amounts": [0.5] * 16, "refine": 50}
     with ThreadPoolExecutor(1) as pool:
@@ -65,58 +65,56 @@ def test_what_was_begun_is_finished_after_the_signal(started: Any, line: Any) ->
     assert "Traceback" not in errors
 
 
-def test_a_second_signal_gives_up_what_is_not_whole_without_a_traceback(
-    started: Any, line: Any
-) -> None:
+def test_second_signal_cancels_partial_requests_without_traceback(started: Any, line: Any) -> None:
     process, url = started(line.map_folder, "--no-studio")
     httpx.get(f"{url}/health")
-    with begun(url, 50):
+    with open_partial_request(url, 50):
         time.sleep(0.5)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
             time.sleep(0.5)
-        _, errors = process.communicate(timeout=20)  # far sooner than the body is waited for
+        _, errors = process.communicate(timeout=20)  # well before the timeout of the body
     assert "Traceback" not in errors and "Error" not in errors, errors
 
 
-def test_the_address_can_be_asked_as_soon_as_it_is_announced(
+def test_address_accepts_connections_when_announced(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any
 ) -> None:
     asked = []
 
     def run(server: Any, sockets: Any) -> None:
-        with socket.create_connection(sockets[0].getsockname(), timeout=5) as one:
-            asked.append(one.getpeername())
+        with socket.create_connection(sockets[0].getsockname(), timeout=5) as single:
+            asked.append(single.getpeername())
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
-    told = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
-    assert (told.code, told.err, len(asked)) == (0, "", 1)
-    assert f":{asked[0][1]} " in told.out
-    # Its way of logging ended with it.
+    answer = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    assert (answer.code, answer.err, len(asked)) == (0, "", 1)
+    assert f":{asked[0][1]} " in answer.out
+    # The log handler is removed.
     assert logging.getLogger("controlgen.serve").handlers == []
 
 
-def test_a_request_that_does_not_stop_does_not_hold_up_the_end(
+def test_hanging_request_does_not_block_exit(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any
 ) -> None:
     free, ended = threading.Event(), []
 
     def stopped(server: Any, sockets: Any) -> None:
-        server.config.app.state.work.submit(lambda _: free.wait(20))
+        server.config.app.state.jobs.submit(lambda _: free.wait(20))
 
     monkeypatch.setattr(uvicorn.Server, "run", stopped)
     monkeypatch.setattr(os, "_exit", ended.append)
-    told = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    answer = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
     free.set()
     assert ended == [1]
-    assert told.err == "controlgen: ended over a request that did not stop\n"
+    assert answer.err == "controlgen: a request did not stop; exiting\n"
 
 
-def test_a_token_of_the_environment_and_saved_directions(
+def test_token_from_environment_and_saved_directions(
     started: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
 ) -> None:
-    told = controlgen("direction", line.map_folder, TEXT, "-o", tmp_path / "eight.safetensors")
-    assert told.code == 0
+    answer = controlgen("direction", line.map_folder, TEXT, "-o", tmp_path / "eight.safetensors")
+    assert answer.code == 0
     words = (line.map_folder, "--no-studio", "--directions", tmp_path)
     _, url = started(*words, CONTROLGEN_TOKEN="hush")
     assert httpx.get(f"{url}/v1/models").status_code == 401
@@ -127,44 +125,44 @@ def test_a_token_of_the_environment_and_saved_directions(
         assert edit.recipe["model"] == line.map_folder.name
 
 
-@pytest.mark.parametrize(("token", "who"), [("", "EVERYONE"), ("hush", "whoever has the token")])
-def test_beyond_loopback_there_is_a_loud_line(
+@pytest.mark.parametrize(("token", "who"), [("", "ANYONE"), ("hush", "anyone with the token")])
+def test_public_address_prints_a_warning(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any, token: str, who: str
 ) -> None:
     served: list[Any] = []
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: served.append(self))
     words = ("serve", line.map_folder, "--no-studio", "--port", "0", "--token", token)
-    told = controlgen(*words, "--host", "0.0.0.0")
-    assert (told.code, len(served)) == (0, 1)
-    assert "WARNING: 0.0.0.0 is not loopback" in told.err
-    assert who in told.err
-    told = controlgen(*words)
-    assert (told.code, told.err, len(served)) == (0, "", 2)
+    answer = controlgen(*words, "--host", "0.0.0.0")
+    assert (answer.code, len(served)) == (0, 1)
+    assert "WARNING: 0.0.0.0 is not loopback" in answer.err
+    assert who in answer.err
+    answer = controlgen(*words)
+    assert (answer.code, answer.err, len(served)) == (0, "", 2)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
-        (("MAP", "--port", "TAKEN"), "cannot be had (Address already in use)"),
+        (("MAP", "--port", "TAKEN"), "cannot bind (Address already in use)"),
         (("MAP", "MAP"), "another model is served as"),
         (("nowhere",), "nowhere: no such artifact"),
         (("MAP", "--directions", "EMPTY"), "holds no .safetensors file"),
-        (("MAP", "--host", "256.0.0.1"), "cannot be had"),
-        (("MAP", "--token", " "), "--token: blank"),
-        (("MAP", "--token", "a\nb"), "--token: blank, or with signs"),
+        (("MAP", "--host", "256.0.0.1"), "cannot bind"),
+        (("MAP", "--token", " "), "--token: is blank"),
+        (("MAP", "--token", "a\nb"), "not allowed in an HTTP header"),
     ],
 )
-def test_a_mistake_is_one_line(
-    line: Any, controlgen: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], says: str
+def test_serve_mistake_prints_one_line(
+    line: Any, controlgen: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        known = {"MAP": line.map_folder, "TAKEN": taken.getsockname()[1], "EMPTY": tmp_path}
-        given = [str(known.get(word, word)) for word in words]
+        reference = {"MAP": line.map_folder, "TAKEN": taken.getsockname()[1], "EMPTY": tmp_path}
+        given = [str(reference.get(word, word)) for word in words]
         if "--port" not in given:
             given += ["--port", "0"]
-        told = controlgen("serve", *given, "--no-studio")
-    assert (told.code, told.out) == (2, "")
-    assert says in told.err
-    assert told.err.count("\n") == 1
+        answer = controlgen("serve", *given, "--no-studio")
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert answer.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Contact sheets: what lies where, what is written under it, the nearest tile, what is refused."""
+"""`controlgen sheet`: layout, captions, nearest tiles and mistakes."""
 
 from functools import partial
 
@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen.attributes import Strokes
+from command_lines import TO_EIGHT
+from controlgen.attributes import StrokeAttributes
 from controlgen.cli import sheet as sheet_module
 from controlgen.editing import Editor
 from controlgen.editing.attribute_model import AttributeModel
-from controlgen.editing.feature_pca import Statistics
+from controlgen.editing.feature_pca import FeaturePCA
 from controlgen.errors import ConfigError
-from controlgen.evaluation.projection_summary import faithful_line
+from controlgen.evaluation.projection import projection_summary
 from controlgen.figures import Column, contact_sheet
-from controlgen.networks import R3GANNetwork
-from controlgen.regressors import Retrieval
+from controlgen.networks import R3GANConfig
+from controlgen.regressors import RetrievalConfig
 from controlgen.rng import normals, stream, torch_stream
 
-EIGHT = 'text("a digit eight")-text("a digit three")'
 NETWORK = {"widths": [16, 16], "blocks": 1, "patch": 4, "latent_size": 8}
 
 
@@ -29,8 +29,8 @@ def sheet(controlgen, monkeypatch, tmp_path_factory):
     return partial(controlgen, "sheet")
 
 
-def saved(folder, pixels):
-    """One PNG an image, all of one source."""
+def save_images(folder, pixels):
+    """A folder with a PNG of each image, all of one group."""
     folder.mkdir()
     lines = ["file,class,source_tile"]
     for at, image in enumerate(pixels):
@@ -43,8 +43,8 @@ def saved(folder, pixels):
     return folder
 
 
-def test_every_image_lies_in_its_row_and_column(tmp_path):
-    # Each cell has a colour of its own, so the middle of every colour's pixels is its place.
+def test_contact_sheet_places_images_in_rows_and_columns(tmp_path):
+    # Each cell has a unique shade, so that the median of its pixels is its position.
     shades = np.arange(40, 40 + 12 * 15, 15, dtype=np.uint8).reshape(3, 4)
     columns = [
         Column(
@@ -53,7 +53,7 @@ def test_every_image_lies_in_its_row_and_column(tmp_path):
         for x in range(4)
     ]
     path = tmp_path / "sheet.png"
-    contact_sheet(path, columns, {"model": "toy"}, "cost $1$ \\frac{", "foot $2", apart=1)
+    contact_sheet(path, columns, {"model": "toy"}, "cost $1$ \\frac{", "foot $2", detached=1)
     picture = np.asarray(Image.open(path).convert("L"))
     middles = np.zeros((3, 4, 2))
     for (y, x), shade in np.ndenumerate(shades):
@@ -68,24 +68,33 @@ def test_every_image_lies_in_its_row_and_column(tmp_path):
     assert right[2] > 1.1 * right[0]
 
 
-def test_numbers_are_short():
+def test_format_short():
     values = {0.214: ".21", -0.05: "-.05", 0: ".00", 0.999: "1.00", 3.14: "3.1", 123.4: "123"}
-    assert {value: sheet_module.short(value) for value in values} == values
+    assert {value: sheet_module.format_short(value) for value in values} == values
 
 
 @pytest.mark.parametrize("text", ["", "1,,2", "one", "1;2"])
-def test_amounts_that_are_no_numbers_are_refused(text):
+def test_parse_amounts_rejects_other_text(text):
     with pytest.raises(ConfigError, match="write numbers with commas"):
         sheet_module.parse_amounts(text)
 
 
-def test_a_sheet_says_how_it_was_made(sheet, line, tmp_path):
+def test_sheet_is_deterministic_and_has_provenance(sheet, line, tmp_path):
     output = tmp_path / "sheet.png"
-    command = [line.map, "--store", line.store.root, "--add", EIGHT, "--amounts=-1,0.5", "--n", 3]
+    command = [
+        line.map,
+        "--store",
+        line.store.root,
+        "--add",
+        TO_EIGHT,
+        "--amounts=-1,0.5",
+        "--n",
+        3,
+    ]
     code, out, err = sheet(*command, "--seed", 7, "-o", output)
     assert (code, err) == (0, "")
     assert "3 rows" in out
-    assert "amount -1: asked and obtained agree" in out
+    assert "amount -1: agreement" in out
     with Image.open(output) as opened:
         chunks = dict(opened.text)
     assert chunks["synthetic"] == "true"
@@ -95,13 +104,21 @@ def test_a_sheet_says_how_it_was_made(sheet, line, tmp_path):
     assert (tmp_path / "again.png").read_bytes() == output.read_bytes()
 
 
-def test_the_nearest_tile_of_a_sample_among_the_tiles_is_itself(sheet, line, tmp_path):
-    # A residual edit of amount 0 is the sample itself, which lies among the tiles.
+def test_nearest_tile_of_a_sample_among_the_tiles_is_itself(sheet, line, tmp_path):
+    # A residual edit of amount 0 is the sample itself.
     editor = Editor.load(line.map_folder)
     noise = stream(0, "noise").integers(0, 256, (3, *editor.image_shape)).astype(np.uint8)
-    tiles = saved(tmp_path / "tiles", np.concatenate([noise, editor.sample(2, 5).pixels]))
+    tiles = save_images(tmp_path / "tiles", np.concatenate([noise, editor.sample(2, 5).pixels]))
     output = tmp_path / "sheet.png"
-    command = [line.map, "--store", line.store.root, "--add", EIGHT, "--amounts=0", "--residual"]
+    command = [
+        line.map,
+        "--store",
+        line.store.root,
+        "--add",
+        TO_EIGHT,
+        "--amounts=0",
+        "--residual",
+    ]
     code, out, _ = sheet(*command, "--n", 2, "--seed", 5, "--tiles", tiles, "-o", output)
     assert code == 0
     assert "Nearest of 5 training tiles" in out
@@ -111,12 +128,21 @@ def test_the_nearest_tile_of_a_sample_among_the_tiles_is_itself(sheet, line, tmp
         assert opened.text["real"] == "nearest tiles from tiles"
 
 
-def test_real_images_start_the_rows(sheet, line, tmp_path, monkeypatch):
-    kept = drawn(monkeypatch)
+def test_rows_start_from_real_images(sheet, line, tmp_path, monkeypatch):
+    captured = capture_sheet(monkeypatch)
     pixels = line.run.train.dataset.open().pixels(np.arange(3))
-    folder = saved(tmp_path / "real", pixels)
+    folder = save_images(tmp_path / "real", pixels)
     output = tmp_path / "sheet.png"
-    command = [line.map, "--store", line.store.root, "--add", EIGHT, "--amounts=1", "-o", output]
+    command = [
+        line.map,
+        "--store",
+        line.store.root,
+        "--add",
+        TO_EIGHT,
+        "--amounts=1",
+        "-o",
+        output,
+    ]
     code, out, err = sheet(*command, "--images", folder, "--n", 2)
     assert (code, err) == (0, "")
     assert "2 rows" in out
@@ -124,23 +150,29 @@ def test_real_images_start_the_rows(sheet, line, tmp_path, monkeypatch):
         assert opened.text["real"] == "sources from real"
         assert opened.text["synthetic"] == "in part"
 
-    # What the model can show of each stands beside it, and how faithful that is, is said.
-    assert [one.heading.split("\n")[0] for one in kept["columns"]] == ["source", "projected", "1"]
+    # Each source has its projection next to it, and a line reports its quality.
+    assert [column.heading.split("\n")[0] for column in captured["columns"]] == [
+        "source",
+        "projected",
+        "1",
+    ]
     editor = Editor.load(line.map_folder)
     projected = editor.generate(editor.invert(editor.embed(pixels[:2])))
-    np.testing.assert_array_equal(kept["columns"][1].pixels, projected)
-    said = faithful_line(editor, pixels[:2])
-    assert said in out.splitlines() and said.startswith("2 images as the model can show them")
+    np.testing.assert_array_equal(captured["columns"][1].pixels, projected)
+    message = projection_summary(editor, pixels[:2])
+    assert message in out.splitlines() and message.startswith(
+        "2 images as the model reconstructs them"
+    )
 
 
-REFUSED = {
+INVALID = {
     "output": (["-o", "sheet.jpg"], "ends in .png"),
     "amounts": (["--amounts=1,x"], "write numbers"),
     "infinite": (["--amounts=1,inf"], "finite"),
     "many": (["--amounts=" + ",".join("1" * 10)], "at most 9"),
     "hold": (["--hold", "ink"], "measures no attributes"),
     "blank": (["--hold", "ink,,slant"], "a name is blank"),
-    "both": (["--seed", "0", "--images", "EMPTY"], "give one of them"),
+    "both": (["--seed", "0", "--images", "EMPTY"], "only one of them"),
     "empty": (["--images", "EMPTY"], "holds no image file"),
     "no folder": (["--images", "EMPTY/none"], "no such folder"),
     "no image": (["--images", "TEXT"], "text, not an image"),
@@ -149,45 +181,45 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_mistake_is_one_line_and_nothing_is_made(sheet, line, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", INVALID)
+def test_sheet_mistake_prints_one_line_and_writes_nothing(sheet, line, tmp_path, monkeypatch, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.png").write_text("no image")
     output = tmp_path / "sheet.png"
-    given, says = REFUSED[name]
-    given = [
+    template, message = INVALID[name]
+    arguments = [
         part.replace("EMPTY", str(tmp_path / "empty")).replace("TEXT", str(tmp_path / "text"))
-        for part in given
+        for part in template
     ]
 
     def edit(*arguments, **settings):
-        raise AssertionError("an edit was made")
+        raise AssertionError("edit was called")
 
     monkeypatch.setattr(Editor, "edit", edit)
-    wanted = ["--add", EIGHT, "-o", output, *given]
-    code, out, err = sheet(line.map, "--store", line.store.root, *wanted)
+    options = ["--add", TO_EIGHT, "-o", output, *arguments]
+    code, out, err = sheet(line.map, "--store", line.store.root, *options)
     assert code == 2
     assert out == ""
     assert err.startswith("controlgen: ")
-    assert says in err
+    assert message in err
     assert err.count("\n") == 1
     assert not output.exists()
 
 
-def test_a_folder_of_too_many_images_wants_a_number(sheet, line, tmp_path):
-    folder = saved(tmp_path / "real", np.zeros((33, 1, 8, 8), np.uint8))
-    wanted = ["--add", EIGHT, "--images", folder, "-o", tmp_path / "sheet.png"]
-    code, _, err = sheet(line.map, "--store", line.store.root, *wanted)
+def test_large_folder_needs_a_number_of_rows(sheet, line, tmp_path):
+    folder = save_images(tmp_path / "real", np.zeros((33, 1, 8, 8), np.uint8))
+    options = ["--add", TO_EIGHT, "--images", folder, "-o", tmp_path / "sheet.png"]
+    code, _, err = sheet(line.map, "--store", line.store.root, *options)
     assert code == 2
-    assert "33 images, a sheet has at most 32 rows" in err
+    assert "33 images, but a sheet has at most 32 rows" in err
 
 
 class PlainSpace:
     """Features are the means of sixteen squares in each channel, at unit length."""
 
     size = 3 * 4 * 4
-    fingerprint = "plain"
+    fingerprint = "original"
 
     def embed(self, pixels, batch_size=256):
         n, channels, side, _ = pixels.shape
@@ -198,92 +230,96 @@ class PlainSpace:
 
 @pytest.fixture
 def colour_editor(monkeypatch):
-    """An editor of 3-channel images with measured attributes, whatever map is named."""
-    generator = R3GANNetwork(**NETWORK).generator(3, torch_stream(0, "toy"))
+    """Editor.load returns an editor of colour images with measured attributes."""
+    generator = R3GANConfig(**NETWORK).generator(3, torch_stream(0, "toy"))
     latents, space = normals(0, "bank", 0, 64, 8), PlainSpace()
     editor = Editor(generator, space, None, None, (3, 1, 1))
     pixels = editor.generate(latents)
     features = space.embed(pixels)
     editor.image_shape = pixels.shape[1:]
-    editor.map = Retrieval().build().fit(features, latents)
-    editor.statistics = Statistics.of(features)
-    editor.attributes = AttributeModel.of(Strokes(), pixels, features, editor.statistics)
+    editor.map = RetrievalConfig().build().fit(features, latents)
+    editor.statistics = FeaturePCA.fit(features)
+    editor.attributes = AttributeModel.fit_from_images(
+        StrokeAttributes(), pixels, features, editor.statistics
+    )
     monkeypatch.setattr(sheet_module.Editor, "load", lambda folder: editor)
     return editor
 
 
-def drawn(monkeypatch):
-    kept = {}
+def capture_sheet(monkeypatch):
+    captured = {}
 
-    def keep(path, columns, provenance, title, footer, apart):
-        kept.update(columns=columns, provenance=provenance, footer=footer, apart=apart)
-        contact_sheet(path, columns, provenance, title, footer, apart)
+    def draw(path, columns, provenance, title, footer, detached):
+        captured.update(columns=columns, footer=footer, detached=detached)
+        contact_sheet(path, columns, provenance, title, footer, detached)
 
-    monkeypatch.setattr(sheet_module, "contact_sheet", keep)
-    return kept
+    monkeypatch.setattr(sheet_module, "contact_sheet", draw)
+    return captured
 
 
-def test_colour_attributes_and_a_turned_tile(colour_editor, line, tmp_path, monkeypatch, sheet):
+def test_captions_and_nearest_tile_of_colour_images(
+    colour_editor, line, tmp_path, monkeypatch, sheet
+):
     samples = colour_editor.sample(2, 0)
     shape = (3, *colour_editor.image_shape)
     noise = stream(0, "noise").integers(0, 256, shape).astype(np.uint8)
     turned = np.ascontiguousarray(np.rot90(samples.pixels, 1, axes=(2, 3)))
-    tiles = saved(tmp_path / "tiles", np.concatenate([noise, turned]))
-    kept = drawn(monkeypatch)
+    tiles = save_images(tmp_path / "tiles", np.concatenate([noise, turned]))
+    captured = capture_sheet(monkeypatch)
     output = tmp_path / "sheet.png"
     add = 'attribute("slant")'
-    wanted = ["--add", add, "--amounts=1,0", "--residual", "--n", 2, "--tiles", tiles]
-    code, _, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
+    options = ["--add", add, "--amounts=1,0", "--residual", "--n", 2, "--tiles", tiles]
+    code, _, err = sheet(line.map, "--store", line.store.root, *options, "-o", output)
     assert code == 0, err
 
-    # The moved attribute is written first; numbers are those of the pixels above them.
-    headings = [column.heading.split("\n")[0] for column in kept["columns"]]
+    # The edited attribute comes first; captions are the measurements of their images.
+    headings = [column.heading.split("\n")[0] for column in captured["columns"]]
     assert headings == ["source", "1", "0", "nearest"]
-    names = list(Strokes().names)
-    for column in kept["columns"][:3]:
-        values = Strokes().measure(column.pixels)[:, names.index("slant")]
+    names = list(StrokeAttributes().names)
+    for column in captured["columns"][:3]:
+        values = StrokeAttributes().measure(column.pixels)[:, names.index("slant")]
         for caption, value in zip(column.captions, values, strict=True):
-            assert caption.startswith(f"S {sheet_module.short(value)}  I ")
-            # Everything that is measured is shown: two numbers a line.
+            assert caption.startswith(f"S {sheet_module.format_short(value)}  I ")
+            # All attributes are listed, two per line.
             words = [word for text in caption.split("\n") for word in text.split("  ")]
             assert [word[0] for word in words[:5]] == ["S", "I", "T", "W", "H"]
-    assert "S slant, I ink, T thickness, W width, H height." in kept["footer"]
+    assert "S slant, I ink, T thickness, W width, H height." in captured["footer"]
 
-    # The tile that is the sample turned by a quarter stands beside it turned back.
-    np.testing.assert_array_equal(kept["columns"][2].pixels, samples.pixels)
-    np.testing.assert_array_equal(kept["columns"][3].pixels, samples.pixels)
-    assert kept["columns"][3].captions == ["distance 0.000"] * 2
-    assert kept["apart"] == 1
+    # The nearest tile is the sample rotated by 90 degrees, drawn in the matching pose.
+    np.testing.assert_array_equal(captured["columns"][2].pixels, samples.pixels)
+    np.testing.assert_array_equal(captured["columns"][3].pixels, samples.pixels)
+    assert captured["columns"][3].captions == ["distance 0.000"] * 2
+    assert captured["detached"] == 1
 
 
-def test_held_attributes_reach_the_editor(colour_editor, line, tmp_path, monkeypatch, sheet):
-    seen, rounds = [], []
-    plain = Editor.edit
+def test_hold_and_corrections_reach_the_editor(colour_editor, line, tmp_path, monkeypatch, sheet):
+    recorded, rounds = [], []
+    original = Editor.edit
 
     def edit(self, *arguments, **settings):
-        seen.append(settings["hold"])
+        recorded.append(settings["hold"])
         rounds.append(settings["corrections"])
-        return plain(self, *arguments, **settings)
+        return original(self, *arguments, **settings)
 
     monkeypatch.setattr(Editor, "edit", edit)
     output = tmp_path / "sheet.png"
-    wanted = ["--add", 'attribute("ink")', "--hold", "slant, width", "--amounts=1", "--n", 1]
-    code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
+    options = ["--add", 'attribute("ink")', "--hold", "slant, width", "--amounts=1", "--n", 1]
+    code, out, err = sheet(line.map, "--store", line.store.root, *options, "-o", output)
     assert code == 0, err
-    assert (seen, rounds) == ([("slant", "width")], [None])
+    assert (recorded, rounds) == ([("slant", "width")], [None])
     with Image.open(output) as opened:
-        assert "'--hold=slant, width'" in opened.text["recipe"]
-    # What the expression itself holds is held by the edit as well, and named once.
-    wanted[1] += ' + hold("width")'
-    code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
-    assert (code, seen[1:]) == (0, [("width", "slant")]), err
+        assert "--hold=slant,width" in opened.text["recipe"]
+    # Holds of the expression come first, without duplicates.
+    options[1] += ' + hold("width")'
+    code, out, err = sheet(line.map, "--store", line.store.root, *options, "-o", output)
+    assert (code, recorded[1:]) == (0, [("width", "slant")]), err
     code, out, err = sheet(
-        line.map, "--store", line.store.root, *wanted, "--corrections", 3, "-o", output
+        line.map, "--store", line.store.root, *options, "--corrections", 3, "-o", output
     )
     assert (code, rounds[-1]) == (0, 3), err
     with Image.open(output) as opened:
         assert "--corrections=3" in opened.text["recipe"]
-    wanted[3] = "shade"
-    code, out, err = sheet(line.map, "--store", line.store.root, *wanted, "-o", output)
+    options[3] = "shade"
+    code, out, err = sheet(line.map, "--store", line.store.root, *options, "-o", output)
     assert (code, out) == (2, "")
     assert "shade" in err

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from controlgen.base_config import BaseConfig
 from controlgen.datasets import AnyDataset
-from controlgen.datasets.mnist_files import default_cache
+from controlgen.datasets.cache import default_cache
 from controlgen.errors import DataError
 
 MEMBERS = get_args(get_args(AnyDataset)[0])
@@ -106,7 +106,7 @@ def source(describe: Callable[[type[Any]], Any]) -> Callable[[type[Any], Split],
         if fetched and len(list(cached.glob("*-ubyte"))) < 4:
             pytest.skip(f"{spec.kind} is not in {default_cache()} and tests fetch nothing")
         if (spec.kind, split) not in opened:
-            opened[spec.kind, split] = spec.judging(split).open()
+            opened[spec.kind, split] = spec.with_split(split).open()
         return opened[spec.kind, split]
 
     return open_one
@@ -120,11 +120,11 @@ def test_a_spec_of_the_union(member: type[Any], describe: Callable[[type[Any]], 
     spec = describe(member)
     assert isinstance(spec, BaseConfig)
     assert spec.split == "train"
-    assert spec.judging("test") == spec.model_copy(update={"split": "test"})
-    assert spec.judging("test").fingerprint() != spec.fingerprint()
+    assert spec.with_split("test") == spec.model_copy(update={"split": "test"})
+    assert spec.with_split("test").fingerprint() != spec.fingerprint()
     adapter: TypeAdapter[Any] = TypeAdapter(AnyDataset)
-    assert adapter.validate_python(spec.effective()) == spec
-    assert [kind_of(one) for one in MEMBERS].count(spec.kind) == 1
+    assert adapter.validate_python(spec.to_dict()) == spec
+    assert [kind_of(item) for item in MEMBERS].count(spec.kind) == 1
 
 
 @each_member

@@ -40,10 +40,10 @@ def latents(spec: Any, n: int = 4) -> torch.Tensor:
 def test_every_family_has_a_small_member(family: type[Any]) -> None:
     spec = small(family)
     assert isinstance(spec, BaseConfig)
-    assert family.parse(spec.effective()) == spec
+    assert family.parse(spec.to_dict()) == spec
     adapter: TypeAdapter[Any] = TypeAdapter(AnyNetwork)
-    assert adapter.validate_python(spec.effective()) == spec
-    assert [one().kind for one in FAMILIES].count(spec.kind) == 1
+    assert adapter.validate_python(spec.to_dict()) == spec
+    assert [item().kind for item in FAMILIES].count(spec.kind) == 1
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -138,17 +138,17 @@ def shaken(generator: Any) -> Any:
 
 def seen_inside(generator: Any, z: torch.Tensor) -> torch.Tensor:
     """The first activation as it passes through the real forward pass."""
-    kept: list[torch.Tensor] = []
+    saved: list[torch.Tensor] = []
     module, side = FIRST[generator.spec.kind]
     hooked = generator.get_submodule(module)
     if side == "input":
-        handle = hooked.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        handle = hooked.register_forward_pre_hook(lambda _, given: saved.append(given[0]))
     else:
-        handle = hooked.register_forward_hook(lambda _, given, made: kept.append(made))
+        handle = hooked.register_forward_hook(lambda _, given, output: saved.append(output))
     with torch.no_grad():
         generator(z)
     handle.remove()
-    (activation,) = kept
+    (activation,) = saved
     return activation.flatten(1)
 
 
@@ -161,8 +161,8 @@ def test_the_first_layer_says_how_far_a_latent_moves_the_first_activation(
     assert layer.shape[1] == spec.latent_size
     for t, v in zip((0.5, -2.0, 7.0), latents(spec, 3), strict=True):
         change = seen_inside(generator, z + t * v) - seen_inside(generator, z)
-        wanted = torch.full((len(z),), abs(t)) * (layer @ v).norm()
-        torch.testing.assert_close(change.norm(dim=1), wanted, rtol=1e-4, atol=1e-5)
+        expected = torch.full((len(z),), abs(t)) * (layer @ v).norm()
+        torch.testing.assert_close(change.norm(dim=1), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_early_activations_are_those_of_the_forward_pass(family: type[Any]) -> None:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from controlgen.base_config import BaseConfig
-from controlgen.objectives import AnyObjective, Normalised, Optimiser
+from controlgen.objectives import AnyObjective, Optimiser, SpectralNormTarget
 from controlgen.rng import torch_stream
 
 MEMBERS = get_args(get_args(AnyObjective)[0])
@@ -50,10 +50,10 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     assert isinstance(objective, BaseConfig)
     assert objective.critic_steps >= 1
     assert objective.optimiser in get_args(Optimiser)
-    assert objective.spectral_norm in get_args(Normalised)
+    assert objective.spectral_norm in get_args(SpectralNormTarget)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyObjective)
-    assert adapter.validate_python(objective.effective()) == objective
-    assert [one().kind for one in MEMBERS].count(objective.kind) == 1
+    assert adapter.validate_python(objective.to_dict()) == objective
+    assert [item().kind for item in MEMBERS].count(objective.kind) == 1
 
 
 def test_terms_are_per_image_and_consistent(member: type[Any]) -> None:
@@ -71,12 +71,12 @@ def test_terms_are_per_image_and_consistent(member: type[Any]) -> None:
 def test_the_game_rewards_telling_reals_from_fakes(member: type[Any]) -> None:
     """Without its penalty, each pair's loss falls with D(real) and rises with D(fake)."""
     critic, raised = SmoothCritic(), torch.zeros(2 * N, requires_grad=True)
-    known = torch.cat([REAL, FAKE])
+    reference = torch.cat([REAL, FAKE])
 
     def raising(x: Tensor) -> Tensor:
         # Adds raised[i] to the score of the known image i, wherever in the batch it stands.
-        found = (x[:, None] == known[None]).flatten(2).all(2)
-        return critic(x) + found.to(raised.dtype) @ raised
+        actual = (x[:, None] == reference[None]).flatten(2).all(2)
+        return critic(x) + actual.to(raised.dtype) @ raised
 
     terms = member().critic_loss(raising, REAL, FAKE, draws())
     (slope,) = torch.autograd.grad((terms.loss - terms.penalty).sum(), raised)
@@ -87,14 +87,14 @@ def test_the_game_rewards_telling_reals_from_fakes(member: type[Any]) -> None:
 def test_an_item_depends_on_its_own_pair_only(member: type[Any]) -> None:
     critic, objective = SmoothCritic(), member()
     others = torch.cat([REAL[:1], images(7)[1:]]), torch.cat([FAKE[:1], images(8)[1:]])
-    for found, wanted in zip(
+    for actual, expected in zip(
         objective.critic_loss(critic, *others, draws()),
         objective.critic_loss(critic, REAL, FAKE, draws()),
         strict=True,
     ):
-        torch.testing.assert_close(found[0], wanted[0])
+        torch.testing.assert_close(actual[0], expected[0])
         # A term that is zero everywhere is no penalty, and has nothing to depend on.
-        assert not wanted.any() or not torch.allclose(found[1:], wanted[1:])
+        assert not expected.any() or not torch.allclose(actual[1:], expected[1:])
     torch.testing.assert_close(
         objective.generator_loss(critic, *others)[0],
         objective.generator_loss(critic, REAL, FAKE)[0],

@@ -8,10 +8,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from controlgen import rng
 from controlgen.errors import ArtifactCorrupt, ConfigError
-from controlgen.regressors import MANY, Answering, AnyMap
+from controlgen.regressors import SAMPLING_KINDS, AnyMap, SupportsSampling
 
 MAPS = get_args(get_args(AnyMap)[0])
-MANY_ANSWERS = [member for member in MAPS if member.model_fields["kind"].default in MANY]
+MANY_ANSWERS = [member for member in MAPS if member.model_fields["kind"].default in SAMPLING_KINDS]
 QUICK = {
     "cycle-mlp": {"width": 32, "depth": 1, "batch_size": 16, "warm_steps": 80},
     "flow": {"width": 32, "depth": 1, "batch_size": 32, "match_steps": 80, "learning_rate": 1e-2},
@@ -70,7 +70,7 @@ def test_fit_steps_counts_up_to_one(member):
 
 @pytest.mark.parametrize("member", MAPS)
 def test_a_map_with_answers_is_listed_and_no_other(member):
-    assert isinstance(member().build(), Answering) == (member in MANY_ANSWERS)
+    assert isinstance(member().build(), SupportsSampling) == (member in MANY_ANSWERS)
 
 
 def uncertain_problem(n=300, d=6, z=4):
@@ -85,9 +85,9 @@ def answering(request):
 
 
 def test_answers_are_finite_and_shaped(answering):
-    found = answering[1].answers(uncertain_problem()[0][:5], 3, seed=1)
-    assert found.shape == (5, 3, 4) and found.dtype == np.float64
-    assert np.isfinite(found).all()
+    actual = answering[1].answers(uncertain_problem()[0][:5], 3, seed=1)
+    assert actual.shape == (5, 3, 4) and actual.dtype == np.float64
+    assert np.isfinite(actual).all()
 
 
 def test_answers_depend_on_seed_feature_and_number_alone(answering):
@@ -102,8 +102,8 @@ def test_answers_depend_on_seed_feature_and_number_alone(answering):
 
 
 def test_answers_to_one_feature_differ_from_each_other(answering):
-    found = answering[1].answers(uncertain_problem()[0][:4], 5)
-    distances = np.linalg.norm(found[:, :, None] - found[:, None], axis=-1)
+    actual = answering[1].answers(uncertain_problem()[0][:4], 5)
+    distances = np.linalg.norm(actual[:, :, None] - actual[:, None], axis=-1)
     assert distances[:, ~np.eye(5, dtype=bool)].min() > 0.1
 
 

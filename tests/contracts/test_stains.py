@@ -26,16 +26,16 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     stain = member()
     assert isinstance(stain, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStain)
-    assert adapter.validate_python(stain.effective()) == stain
-    assert [one().kind for one in MEMBERS].count(stain.kind) == 1
-    assert json.loads(json.dumps(stain.content())) == stain.content()
+    assert adapter.validate_python(stain.to_dict()) == stain
+    assert [item().kind for item in MEMBERS].count(stain.kind) == 1
+    assert json.loads(json.dumps(stain.cache_identity())) == stain.cache_identity()
 
 
 @each_member
 def test_a_profile_survives_json(member: type[Any]) -> None:
     profile = member().measure(PICTURE)
     assert profile.kind == member().kind
-    read = StainProfile.parse(json.loads(json.dumps(profile.effective())))
+    read = StainProfile.parse(json.loads(json.dumps(profile.to_dict())))
     assert read == profile
     again = member().apply(PICTURE, read)
     np.testing.assert_array_equal(again, member().apply(PICTURE, profile))
@@ -60,11 +60,11 @@ def test_a_tile_does_not_depend_on_its_batch(
     tiles = np.concatenate([PICTURE[:, :, :32, :32], PICTURE[:, :, 32:64, 64:96]] * 2)
     together = stain.apply(tiles, profile)
     # Bounded memory is no excuse either: the same with one tile a block.
-    monkeypatch.setattr("controlgen.stains.base.BLOCK", 1)
+    monkeypatch.setattr("controlgen.stains.base.CHUNK_BYTES", 1)
     np.testing.assert_array_equal(stain.apply(tiles, profile), together)
     for index in range(len(tiles)):
-        one = stain.apply(tiles[index : index + 1], profile)
-        np.testing.assert_array_equal(one[0], together[index])
+        single = stain.apply(tiles[index : index + 1], profile)
+        np.testing.assert_array_equal(single[0], together[index])
     assert stain.apply(tiles[:0], profile).shape == (0, 3, 32, 32)
 
 

@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 from scipy import ndimage
 
 from controlgen.augmentations import AnyViews, DigitViews, TissueViews
-from controlgen.augmentations.views import blurred
+from controlgen.augmentations.views import gaussian_blur
 from controlgen.base_config import BaseConfig
 from controlgen.errors import ConfigError, Incompatible
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.rng import torch_stream
 
 MEMBERS = get_args(get_args(AnyViews)[0])
@@ -25,7 +25,7 @@ STILL: dict[str, Any] = {
     "noise": 0,
     "colour": {"kind": "none"},
 }
-IMAGES = to_unit(np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8))
+IMAGES = to_signed_float(np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8))
 
 each_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.__name__)
 
@@ -39,8 +39,8 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
     views = member()
     assert isinstance(views, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyViews)
-    assert adapter.validate_python(views.effective()) == views
-    assert [one().kind for one in MEMBERS].count(views.kind) == 1
+    assert adapter.validate_python(views.to_dict()) == views
+    assert [item().kind for item in MEMBERS].count(views.kind) == 1
 
 
 @each_member
@@ -61,10 +61,10 @@ def test_views_are_images_that_follow_the_stream_and_differ(
 def test_without_settings_an_image_is_its_own_view_and_as_much_is_drawn(
     member: type[Any],
 ) -> None:
-    still, moved = draws(), draws()
+    still, shifted = draws(), draws()
     assert torch.equal(member.parse(STILL).view(IMAGES, still), IMAGES)
-    member().view(IMAGES, moved)
-    assert torch.equal(still.get_state(), moved.get_state())
+    member().view(IMAGES, shifted)
+    assert torch.equal(still.get_state(), shifted.get_state())
 
 
 @each_member
@@ -72,7 +72,7 @@ def test_without_settings_an_image_is_its_own_view_and_as_much_is_drawn(
 def test_a_move_is_that_of_scipy(member: type[Any], beyond: str) -> None:
     views = member.parse({"shift": 0.2, "zoom": 0.5, "turn_degrees": 40, "beyond": beyond})
     amounts = torch.rand(12, 4, generator=draws(), dtype=torch.float64) * 2 - 1
-    found = views._moved(IMAGES.double(), amounts).numpy()
+    actual = views._moved(IMAGES.double(), amounts).numpy()
     mode = {"border": "nearest", "reflection": "reflect"}[beyond]
     for at, (across, down, zoom, turn) in enumerate(amounts.numpy()):
         angle, size = np.deg2rad(40 * turn), 1.5**-zoom
@@ -81,21 +81,21 @@ def test_a_move_is_that_of_scipy(member: type[Any], beyond: str) -> None:
         centre = np.array([7.5, 7.5])
         offset = centre + 16 * 0.2 * np.array([down, across]) - matrix @ centre
         for channel in range(3):
-            wanted = ndimage.affine_transform(
+            expected = ndimage.affine_transform(
                 IMAGES[at, channel].numpy().astype(float), matrix, offset, order=1, mode=mode
             )
-            np.testing.assert_allclose(found[at, channel], wanted, atol=1e-5)
+            np.testing.assert_allclose(actual[at, channel], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 2.5])
 def test_blur_is_that_of_scipy(sigma: float) -> None:
-    wanted = ndimage.gaussian_filter(
+    expected = ndimage.gaussian_filter(
         IMAGES.double().numpy(),
         (0, 0, sigma, sigma),
         mode="nearest",
         radius=int(np.ceil(3 * sigma)),
     )
-    np.testing.assert_allclose(blurred(IMAGES.double(), sigma).numpy(), wanted, atol=1e-6)
+    np.testing.assert_allclose(gaussian_blur(IMAGES.double(), sigma).numpy(), expected, atol=1e-6)
 
 
 def test_tissue_comes_in_all_eight_poses_and_digits_in_one() -> None:
@@ -104,8 +104,8 @@ def test_tissue_comes_in_all_eight_poses_and_digits_in_one() -> None:
     many = image.expand(100, -1, -1, -1)
     for member, expected in ((TissueViews, 8), (DigitViews, 1)):
         views = member.parse({**STILL, "poses": member().poses})
-        found = views.view(many, draws()).numpy()
-        hits = [[np.array_equal(view, pose[0]) for pose in eight] for view in found]
+        actual = views.view(many, draws()).numpy()
+        hits = [[np.array_equal(view, pose[0]) for pose in eight] for view in actual]
         assert (np.sum(hits, 1) == 1).all()
         assert np.any(hits, 0).sum() == expected
         assert expected == 8 or np.all(hits, 0)[0]

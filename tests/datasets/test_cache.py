@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from controlgen.datasets import cache as module
-from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.cache import prepared, prepared_folder, write_whole
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.cache import cache_folder, cached_pixels
 from controlgen.errors import DataError
 
 COUNT, SHAPE, IDENTITY = 23, (3, 5, 4), {"rule": 1, "root": Path("a")}
@@ -48,27 +48,27 @@ def never(start: int) -> Iterator[np.ndarray]:
 
 
 def make(cache: Path, produce: object) -> np.ndarray:
-    return prepared(cache, "toy", IDENTITY, COUNT, SHAPE, produce)
+    return cached_pixels(cache, "toy", IDENTITY, COUNT, SHAPE, produce)
 
 
 def test_made_once_and_read_only(tmp_path: Path) -> None:
     produce = Produce()
-    found = make(tmp_path, produce)
-    np.testing.assert_array_equal(found, EXPECTED)
+    actual = make(tmp_path, produce)
+    np.testing.assert_array_equal(actual, EXPECTED)
     assert produce.starts == [0]
-    assert isinstance(found, np.memmap) and not found.flags.writeable
+    assert isinstance(actual, np.memmap) and not actual.flags.writeable
     np.testing.assert_array_equal(make(tmp_path, never), EXPECTED)
-    folder = prepared_folder(tmp_path, "toy", IDENTITY)
+    folder = cache_folder(tmp_path, "toy", IDENTITY)
     assert sorted(item.name for item in folder.iterdir()) == ["identity.json", "pixels.npy"]
     # What is written is an ordinary npy file.
     np.testing.assert_array_equal(np.load(folder / "pixels.npy"), EXPECTED)
 
 
 def test_the_folder_is_named_by_the_identity(tmp_path: Path) -> None:
-    name = prepared_folder(tmp_path, "toy", {"a": 1, "b": [2]}).name
-    assert name == prepared_folder(tmp_path, "toy", {"b": [2], "a": 1}).name
+    name = cache_folder(tmp_path, "toy", {"a": 1, "b": [2]}).name
+    assert name == cache_folder(tmp_path, "toy", {"b": [2], "a": 1}).name
     others = [{"a": 1, "b": [3]}, {"a": 1}, {}]
-    assert len({name, *(prepared_folder(tmp_path, "toy", other).name for other in others)}) == 4
+    assert len({name, *(cache_folder(tmp_path, "toy", other).name for other in others)}) == 4
 
 
 def slow(cache: Path, pause: float) -> multiprocessing.process.BaseProcess:
@@ -91,7 +91,7 @@ def slow(cache: Path, pause: float) -> multiprocessing.process.BaseProcess:
 
 
 def items_done(cache: Path) -> int:
-    partial = prepared_folder(cache, "toy", IDENTITY).with_suffix(".partial")
+    partial = cache_folder(cache, "toy", IDENTITY).with_suffix(".partial")
     try:
         return int((partial / "done").read_text())
     except (OSError, ValueError):
@@ -114,13 +114,13 @@ def test_killed_and_continued_gives_the_same_bytes(tmp_path: Path) -> None:
         wait_for(tmp_path, reached, process)
         process.kill()
         process.join()
-        assert not prepared_folder(tmp_path, "toy", IDENTITY).exists()
+        assert not cache_folder(tmp_path, "toy", IDENTITY).exists()
     produce = Produce()
     np.testing.assert_array_equal(make(tmp_path, produce), EXPECTED)
     assert 9 <= produce.starts[0] < COUNT
     make(tmp_path / "other", Produce())
     halves = [
-        (prepared_folder(cache, "toy", IDENTITY) / "pixels.npy").read_bytes()
+        (cache_folder(cache, "toy", IDENTITY) / "pixels.npy").read_bytes()
         for cache in (tmp_path, tmp_path / "other")
     ]
     assert halves[0] == halves[1]
@@ -141,14 +141,14 @@ def test_whatever_a_kill_left_behind(
     tmp_path_factory: pytest.TempPathFactory, done: int, length: int, tail: bytes
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
-    whole = make(cache / "whole", Produce())
-    content = (prepared_folder(cache / "whole", "toy", IDENTITY) / "pixels.npy").read_bytes()
-    partial = prepared_folder(cache, "toy", IDENTITY).with_suffix(".partial")
+    full = make(cache / "whole", Produce())
+    content = (cache_folder(cache / "whole", "toy", IDENTITY) / "pixels.npy").read_bytes()
+    partial = cache_folder(cache, "toy", IDENTITY).with_suffix(".partial")
     partial.mkdir(parents=True)
     (partial / "pixels.npy").write_bytes(content[:length] + tail)
     (partial / "done").write_text(str(done))
     # The count is made durable after the pixels, so bytes before it are those that were written.
-    header = len(content) - whole.size
+    header = len(content) - full.size
     sound = length >= header + done * EXPECTED[0].size
     assume(sound or done < 0 or length + len(tail) < header + done * EXPECTED[0].size)
     np.testing.assert_array_equal(make(cache, Produce()), EXPECTED)
@@ -157,7 +157,7 @@ def test_whatever_a_kill_left_behind(
 @pytest.mark.parametrize("damage", ["truncated", "longer", "shape", "empty", "absent", "object"])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     make(tmp_path, Produce())
-    path = prepared_folder(tmp_path, "toy", IDENTITY) / "pixels.npy"
+    path = cache_folder(tmp_path, "toy", IDENTITY) / "pixels.npy"
     content = path.read_bytes()
     if damage == "shape":
         np.save(path, EXPECTED[:, :, :4])
@@ -195,8 +195,6 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match="file.*cannot be written"):
         make(tmp_path / "file", Produce())
-    with pytest.raises(DataError, match="cannot be written"):
-        write_whole(tmp_path / "absent" / "report.md", "text")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +210,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_other_images_than_announced_are_refused(tmp_path: Path, blocks: list[np.ndarray]) -> None:
     with pytest.raises(DataError, match="the source has changed"):
         make(tmp_path, lambda start: iter(blocks))
-    assert not prepared_folder(tmp_path, "toy", IDENTITY).exists()
+    assert not cache_folder(tmp_path, "toy", IDENTITY).exists()
 
 
 def test_an_error_of_the_source_rises_as_it_is(tmp_path: Path) -> None:
@@ -223,22 +221,22 @@ def test_an_error_of_the_source_rises_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="^the source is gone$"):
         make(tmp_path, broken)
     with pytest.raises(DataError, match="no images"):
-        prepared(tmp_path, "toy", IDENTITY, 0, SHAPE, never)
+        cached_pixels(tmp_path, "toy", IDENTITY, 0, SHAPE, never)
 
 
 def test_array_images() -> None:
-    held = ArrayImages(EXPECTED, np.arange(COUNT) % 2, ("even", "odd"), np.arange(COUNT) // 5)
+    held = ArrayDataset(EXPECTED, np.arange(COUNT) % 2, ("even", "odd"), np.arange(COUNT) // 5)
     assert held.image_shape == SHAPE and len(held) == COUNT
     assert held.class_names == ("even", "odd")
     assert held.labels(np.array([4, 3])).tolist() == [0, 1]
     assert held.groups(np.array([22, 0])).tolist() == [4, 0]
-    rows = ArrayImages(EXPECTED, groups=[7, 7, 8], rows=[20, 1, 3])
+    rows = ArrayDataset(EXPECTED, groups=[7, 7, 8], rows=[20, 1, 3])
     np.testing.assert_array_equal(rows.pixels(np.array([2, 0])), EXPECTED[[3, 20]])
     assert rows.groups(np.array([1, 2])).tolist() == [7, 8]
-    assert ArrayImages(EXPECTED).groups(np.array([3, 1])).tolist() == [3, 1]
+    assert ArrayDataset(EXPECTED).groups(np.array([3, 1])).tolist() == [3, 1]
     with pytest.raises(DataError, match="has no classes"):
         rows.labels(np.array([0]))
     with pytest.raises(DataError, match=r"labels \(2,\) do not fit 23 images"):
-        ArrayImages(EXPECTED, [0, 1])
+        ArrayDataset(EXPECTED, [0, 1])
     with pytest.raises(DataError, match="must be uint8"):
-        ArrayImages(EXPECTED[0])
+        ArrayDataset(EXPECTED[0])

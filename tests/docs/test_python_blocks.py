@@ -20,10 +20,10 @@ def serving(name: str) -> Iterator[str]:
     """The address of a server of a shipped model."""
     from controlgen.serve.app import create_app
     from controlgen.serve.registry import open_models
-    from running_server import running
+    from running_server import run_server
 
     models = open_models([ROOT / "artifacts" / "pretrained" / name], None, 8)
-    with running(create_app(models), models[name]) as server:
+    with run_server(create_app(models), models[name]) as server:
         yield server.url
 
 

@@ -37,12 +37,12 @@ def test_the_first_edits_come_before_the_demo() -> None:
 def test_the_bold_digit_is_bolder_and_reliable() -> None:
     command = next(command for command in console_commands(README) if "a bold digit" in command)
     model, expression = expression_of(command)
-    edit = controlgen.Editor.load(ROOT / model).answer(expression)
+    edit = controlgen.Editor.load(ROOT / model).apply(expression)
     assert edit.attributes is not None and edit.model is not None
     names, before, after = edit.attributes
     sigmas: Any = (after - before)[0] / edit.model.spread
     assert dict(zip(names, sigmas, strict=True))["thickness"] > 0.3
-    assert edit.agreement[0] > 0.95 and edit.warnings == ("",)
+    assert edit.target_similarity[0] > 0.95 and edit.warnings == ("",)
 
 
 def test_the_figures_beside_the_first_edits_are_theirs() -> None:
@@ -50,7 +50,7 @@ def test_the_figures_beside_the_first_edits_are_theirs() -> None:
     edits = []
     for command in commands:
         model, expression = expression_of(command)
-        edits.append(controlgen.Editor.load(ROOT / model).answer(expression))
+        edits.append(controlgen.Editor.load(ROOT / model).apply(expression))
     agreements = " and ".join(f"{edit.agreement[0]:.2f}" for edit in edits)
     confidences = " and ".join(f"{float(edit.reachability[0]):.2f}" for edit in edits)  # type: ignore[index]
     flat = " ".join(text().split())

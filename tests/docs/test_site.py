@@ -100,4 +100,4 @@ def digits() -> controlgen.Editor:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_examples_of_expressions_have_a_meaning(digits: controlgen.Editor, expression: str) -> None:
-    assert digits.query(expression).source.ndim in (2, 4)
+    assert digits.resolve(expression).source.ndim in (2, 4)

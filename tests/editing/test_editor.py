@@ -45,9 +45,9 @@ def grey_levels_apart(a: Any, b: Any) -> int:
 def test_sample_i_does_not_depend_on_how_many_are_asked_for(editor: Editor) -> None:
     many = editor.sample(300, seed=5)
     for index in (0, 7, 255, 256, 299):
-        one = editor.sample(1, seed=5, start=index)
-        np.testing.assert_array_equal(one.latents[0], many.latents[index])
-        assert grey_levels_apart(one.pixels[0], many.pixels[index]) <= 1
+        single = editor.sample(1, seed=5, start=index)
+        np.testing.assert_array_equal(single.latents[0], many.latents[index])
+        assert grey_levels_apart(single.pixels[0], many.pixels[index]) <= 1
     assert not np.array_equal(editor.sample(1, seed=6).latents, many.latents[:1])
     # Standard normal: 4 800 numbers, so the mean is off by 0.014 and the variance by 0.02.
     assert abs(many.latents.mean()) < 0.06
@@ -57,9 +57,9 @@ def test_sample_i_does_not_depend_on_how_many_are_asked_for(editor: Editor) -> N
 def test_samples_are_the_banks_first_items(editor: Editor, line: Any) -> None:
     """One seed means one image, whether a stage or a user draws it."""
     bank = line.store.path(line.bank)
-    found = editor.sample(20, seed=line.run.sample.seed)
-    np.testing.assert_array_equal(found.latents, np.load(bank / "latents.npy")[:20])
-    assert grey_levels_apart(found.pixels, np.load(bank / "pixels.npy")[:20]) <= 1
+    actual = editor.sample(20, seed=line.run.sample.seed)
+    np.testing.assert_array_equal(actual.latents, np.load(bank / "latents.npy")[:20])
+    assert grey_levels_apart(actual.pixels, np.load(bank / "pixels.npy")[:20]) <= 1
 
 
 @pytest.mark.parametrize("kind", ["latents", "samples", "pixels"])
@@ -76,8 +76,8 @@ def test_a_residual_edit_of_amount_zero_is_exactly_the_identity(
     else:
         np.testing.assert_array_equal(edit.source_latents, samples.latents)
         np.testing.assert_array_equal(edit.pixels, samples.pixels)
-    moved = editor.edit(source, direction, amount=1.0, residual=True)
-    assert not np.array_equal(moved.latents, moved.source_latents)
+    shifted = editor.edit(source, direction, amount=1.0, residual=True)
+    assert not np.array_equal(shifted.latents, shifted.source_latents)
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -88,49 +88,51 @@ def test_an_edit_asks_maps_generates_and_embeds_again(
     edit = editor.edit(source, direction, amount=0.7, residual=residual)
     before = editor.space.embed(source.pixels)
     np.testing.assert_array_equal(edit.source_features, before)
-    wanted = before + np.float32(0.7) * direction
-    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    np.testing.assert_allclose(edit.asked, wanted, atol=1e-6)
-    answer = editor.map.predict(edit.asked)
+    expected = before + np.float32(0.7) * direction
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(edit.target_features, expected, atol=1e-6)
+    answer = editor.map.predict(edit.target_features)
     if residual:
         answer = source.latents + answer - editor.map.predict(before)
     np.testing.assert_allclose(edit.latents, answer, atol=1e-4)
     np.testing.assert_array_equal(edit.pixels, editor.generate(edit.latents))
-    np.testing.assert_array_equal(edit.obtained, editor.space.embed(edit.pixels))
+    np.testing.assert_array_equal(edit.features, editor.space.embed(edit.pixels))
     # Both numbers of the answer, by hand.
-    np.testing.assert_allclose(edit.agreement, (edit.asked * edit.obtained).sum(1), atol=1e-5)
-    change, got = edit.asked - before, edit.obtained - before
-    wanted = (change * got).sum(1) / np.linalg.norm(change, axis=1) / np.linalg.norm(got, axis=1)
-    np.testing.assert_allclose(edit.progress, wanted, atol=1e-4)
+    np.testing.assert_allclose(
+        edit.target_similarity, (edit.target_features * edit.features).sum(1), atol=1e-5
+    )
+    change, got = edit.target_features - before, edit.features - before
+    expected = (change * got).sum(1) / np.linalg.norm(change, axis=1) / np.linalg.norm(got, axis=1)
+    np.testing.assert_allclose(edit.direction_similarity, expected, atol=1e-4)
 
 
 def test_a_direction_from_groups_by_hand(editor: Editor, real: Any, line: Any) -> None:
-    found = editor.direction(more=real[:4], less=real[4:6])
+    actual = editor.direction(more=real[:4], less=real[4:6])
     means = []
     for group in (real[:4], real[4:6]):
         row = editor.space.embed(group).mean(0)
         means.append(row / np.linalg.norm(row))
     # What is left of the difference inside the span of the bank's components.
     change = editor.statistics.project(means[0] - means[1])
-    np.testing.assert_allclose(found, change, atol=1e-6)
-    assert np.linalg.norm(found) > 1e-3
-    np.testing.assert_allclose(found, -editor.direction(more=real[4:6], less=real[:4]), atol=1e-6)
+    np.testing.assert_allclose(actual, change, atol=1e-6)
+    assert np.linalg.norm(actual) > 1e-3
+    np.testing.assert_allclose(actual, -editor.direction(more=real[4:6], less=real[:4]), atol=1e-6)
 
 
 def test_a_direction_from_texts_is_the_expression_of_the_same_texts(editor: Editor) -> None:
-    found = editor.direction(text="a bold digit", neutral="a thin digit")
-    assert found.shape == (editor.space.size,)
-    parsed = editor.parse('text("a bold digit") - text("a thin digit")')
-    np.testing.assert_allclose(found, parsed, atol=1e-6)
+    actual = editor.direction(text="a bold digit", neutral="a thin digit")
+    assert actual.shape == (editor.space.size,)
+    parsed = editor.direction_from_expression('text("a bold digit") - text("a thin digit")')
+    np.testing.assert_allclose(actual, parsed, atol=1e-6)
     rows = editor.space.embed_text(["a bold digit", "a thin digit"])
-    wanted = editor.statistics.project(rows[0] - rows[1])
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    expected = editor.statistics.project(rows[0] - rows[1])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     # Several texts of one side are averaged as unit features, whichever way they are given.
     several = editor.direction(text=["one", "two"], neutral="three")
-    one, two, three = editor.space.embed_text(["one", "two", "three"])
-    wanted = editor.statistics.project((one + two) / np.linalg.norm(one + two) - three)
-    np.testing.assert_allclose(several, wanted, atol=1e-5)
-    parsed = editor.parse('text("one", "two") - text("three")')
+    single, two, three = editor.space.embed_text(["one", "two", "three"])
+    expected = editor.statistics.project((single + two) / np.linalg.norm(single + two) - three)
+    np.testing.assert_allclose(several, expected, atol=1e-5)
+    parsed = editor.direction_from_expression('text("one", "two") - text("three")')
     np.testing.assert_allclose(parsed, several, atol=1e-6)
 
 
@@ -167,7 +169,7 @@ def test_a_space_without_text_says_so(line: Any, editor: Editor) -> None:
         size = editor.space.size
 
     parts = (editor.generator, Wordless(), editor.map, editor.statistics, editor.image_shape)
-    with pytest.raises(ConfigError, match="has no text; use image groups"):
+    with pytest.raises(ConfigError, match="does not embed text; use groups"):
         Editor(*parts).direction(text="a", neutral="b")  # type: ignore[arg-type]
 
 
@@ -207,14 +209,14 @@ def test_real_images_go_in_as_pixels_and_files(
     assert edit.pixels.shape == real.shape
     assert edit.pixels.dtype == np.uint8
     np.testing.assert_array_equal(edit.source_pixels, real)
-    wanted = editor.map.predict(editor.space.embed(real))
-    np.testing.assert_allclose(edit.source_latents, wanted, atol=1e-5)
+    expected = editor.map.predict(editor.space.embed(real))
+    np.testing.assert_allclose(edit.source_latents, expected, atol=1e-5)
     Image.fromarray(real[0, 0]).save(tmp_path / "real.png")
-    parsed = editor.parse(f'image("{tmp_path / "real.png"}")')
+    parsed = editor.direction_from_expression(f'image("{tmp_path / "real.png"}")')
     project = editor.statistics.project
     np.testing.assert_allclose(parsed, project(editor.embed(real[:1])[0]), atol=1e-6)
     with pytest.raises(DataError, match="no such file"):
-        editor.parse('image("nothing.png")')
+        editor.direction_from_expression('image("nothing.png")')
 
 
 def test_read_only_arrays_are_taken(editor: Editor, real: Any) -> None:
@@ -232,7 +234,7 @@ def test_edit_latents_adds_exactly(editor: Editor) -> None:
     edit = editor.edit_latents(source, step, amount=0.5)
     np.testing.assert_array_equal(edit.latents, source.latents + np.float32(0.5) * step)
     np.testing.assert_array_equal(edit.pixels, editor.generate(edit.latents))
-    np.testing.assert_array_equal(edit.asked, edit.obtained)
+    np.testing.assert_array_equal(edit.target_features, edit.features)
     nothing = editor.edit_latents(source, step, amount=0.0)
     np.testing.assert_array_equal(nothing.pixels, source.pixels)
 
@@ -240,13 +242,15 @@ def test_edit_latents_adds_exactly(editor: Editor) -> None:
 def test_interpolation_starts_and_ends_at_its_ends(editor: Editor) -> None:
     start, end = editor.sample(3, seed=1), editor.sample(3, seed=2)
     for position, at in ((0.0, start), (1.0, end)):
-        asked = editor.interpolate(start, end, position).asked
+        asked = editor.interpolate(start, end, position).target_features
         np.testing.assert_allclose(asked, editor.embed(at.pixels), atol=1e-5)
-        made = editor.interpolate_latents(start.latents, end.latents, position)
-        assert grey_levels_apart(made, at.pixels) <= 1
-    middle = editor.interpolate(start, end, 0.5).asked
+        result = editor.interpolate_latents(start.latents, end.latents, position)
+        assert grey_levels_apart(result, at.pixels) <= 1
+    middle = editor.interpolate(start, end, 0.5).target_features
     np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, atol=1e-5)
-    halves = [feature_math.cosine(middle, editor.embed(one.pixels)) for one in (start, end)]
+    halves = [
+        feature_math.paired_cosine(middle, editor.embed(item.pixels)) for item in (start, end)
+    ]
     np.testing.assert_allclose(halves[0], halves[1], atol=1e-4)
 
 
@@ -255,7 +259,7 @@ def test_the_differentiable_road_agrees_with_the_bytes(editor: Editor) -> None:
     leaf = torch.from_numpy(latents).requires_grad_()
     features = editor.features_of_latents(leaf)
     bytes_too = editor.embed(editor.generate(latents))
-    assert feature_math.cosine(features.detach().numpy(), bytes_too).min() > 0.999
+    assert feature_math.paired_cosine(features.detach().numpy(), bytes_too).min() > 0.999
     (slope,) = torch.autograd.grad(features[0, 0], leaf)
     assert slope[0].abs().max() > 0
     assert slope[1:].abs().max() == 0
@@ -339,16 +343,18 @@ def test_parts_that_do_not_fit_each_other_are_refused(
 
 
 def test_a_query_starts_where_it_says_and_goes_the_rest(line: Any, editor: Editor) -> None:
-    found = editor.query(f"seed(4, 2) + 1.5 * ({EIGHT})")
-    assert found.start == "4, sample 2"
-    np.testing.assert_array_equal(found.source, editor.sample(1, 4, 2).latents)
-    np.testing.assert_allclose(found.direction, 1.5 * editor.parse(EIGHT), atol=1e-6)
+    actual = editor.resolve(f"seed(4, 2) + 1.5 * ({EIGHT})")
+    assert actual.start == "4, sample 2"
+    np.testing.assert_array_equal(actual.source, editor.sample(1, 4, 2).latents)
+    np.testing.assert_allclose(
+        actual.direction, 1.5 * editor.direction_from_expression(EIGHT), atol=1e-6
+    )
     # The answer is that of the edit it stands for, and amount scales the way.
-    same = editor.edit(found.source, editor.parse(EIGHT), 3.0, residual=True)
-    np.testing.assert_array_equal(editor.answer(found, 2.0, residual=True).pixels, same.pixels)
+    same = editor.edit(actual.source, editor.direction_from_expression(EIGHT), 3.0, residual=True)
+    np.testing.assert_array_equal(editor.apply(actual, 2.0, residual=True).pixels, same.pixels)
     # A bank item is what the bank holds.
     stored = np.load(line.store.path(line.bank) / "pixels.npy")
-    item = editor.query("bank(3)")
+    item = editor.resolve("bank(3)")
     np.testing.assert_array_equal(editor.generate(item.source), stored[3:4])
     assert not item.direction.any()
     with pytest.raises(ConfigError, match=f"its items are 0 to {len(stored) - 1}"):
@@ -356,21 +362,21 @@ def test_a_query_starts_where_it_says_and_goes_the_rest(line: Any, editor: Edito
 
 
 def test_a_query_without_a_start_goes_from_the_average(editor: Editor) -> None:
-    found = editor.query("mean(seed(1), seed(2))")
-    assert found.start == "average"
+    actual = editor.resolve("mean(seed(1), seed(2))")
+    assert actual.start == "average"
     average = editor.statistics.mean / np.linalg.norm(editor.statistics.mean)
-    np.testing.assert_allclose(found.source, editor.invert(average[None]), atol=1e-4)
+    np.testing.assert_allclose(actual.source, editor.invert(average[None]), atol=1e-4)
     # All the way along, what is asked for is the mean itself, inside what the bank spans.
     features = editor.embed(np.concatenate([editor.sample(1, s).pixels for s in (1, 2)]))
-    wanted = features.mean(0) / np.linalg.norm(features.mean(0))
-    edit = editor.answer(found)
+    expected = features.mean(0) / np.linalg.norm(features.mean(0))
+    edit = editor.apply(actual)
     start = edit.source_features[0]
-    inside = start + editor.statistics.project(wanted - start)
-    np.testing.assert_allclose(edit.asked[0], inside / np.linalg.norm(inside), atol=1e-5)
+    inside = start + editor.statistics.project(expected - start)
+    np.testing.assert_allclose(edit.target_features[0], inside / np.linalg.norm(inside), atol=1e-5)
 
 
 @pytest.mark.parametrize("expression", [EIGHT, "-seed(1)", "seed(1) / 2 - seed(2) / 2"])
 def test_a_change_is_a_direction_and_no_query(editor: Editor, expression: str) -> None:
-    assert editor.parse(expression).any()
-    with pytest.raises(ConfigError, match="add what it starts from"):
-        editor.query(expression)
+    assert editor.direction_from_expression(expression).any()
+    with pytest.raises(ConfigError, match="add a start point"):
+        editor.resolve(expression)

@@ -23,42 +23,42 @@ def norm(rows: Rows) -> NDArray[np.float64]:
 
 def test_closed_forms() -> None:
     np.testing.assert_allclose(
-        feature_math.unit(np.float32([[3, 4], [0, 0]])), [[0.6, 0.8], [0, 0]]
+        feature_math.normalize_rows(np.float32([[3, 4], [0, 0]])), [[0.6, 0.8], [0, 0]]
     )
     half = np.float32(np.sqrt(0.5))
-    np.testing.assert_allclose(feature_math.add(EAST, NORTH), [half, half], rtol=1e-6)
-    np.testing.assert_allclose(feature_math.add(EAST, NORTH, 0.75), [0.8, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(feature_math.add_direction(EAST, NORTH), [half, half], rtol=1e-6)
+    np.testing.assert_allclose(feature_math.add_direction(EAST, NORTH, 0.75), [0.8, 0.6], rtol=1e-6)
     np.testing.assert_allclose(feature_math.subtract(EAST, NORTH, 0.75), [0.8, -0.6], rtol=1e-6)
     np.testing.assert_allclose(feature_math.mean(np.stack([EAST, NORTH])), [half, half], rtol=1e-6)
-    np.testing.assert_allclose(feature_math.between(EAST, 3 * NORTH, 0.25), [0.75, 0.75])
+    np.testing.assert_allclose(feature_math.lerp(EAST, 3 * NORTH, 0.25), [0.75, 0.75])
     a, b = np.float32([[1, 0], [1, 0], [0, 0]]), np.float32([[1, 1], [-2, 0], [1, 0]])
-    np.testing.assert_allclose(feature_math.cosine(a, b), [half, -1, 0], rtol=1e-6)
+    np.testing.assert_allclose(feature_math.paired_cosine(a, b), [half, -1, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("position", [0.0, 0.25, 1 / 3, 0.5, 0.9, 1.0])
 def test_slerp_turns_by_the_share_of_the_angle(position: float) -> None:
     angle = np.pi / 2 * position
-    wanted = (2 + position) * np.array([np.cos(angle), np.sin(angle)])
-    found = feature_math.slerp(2 * EAST, 3 * NORTH, position)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    expected = (2 + position) * np.array([np.cos(angle), np.sin(angle)])
+    actual = feature_math.slerp(2 * EAST, 3 * NORTH, position)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @given(ROW)
 def test_unit_rows_have_length_one_and_point_the_same_way(row: Rows) -> None:
-    found = feature_math.unit(row)
-    assert found.dtype == np.float32
-    assert norm(found) == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(found * norm(row), row, atol=1e-5)
+    actual = feature_math.normalize_rows(row)
+    assert actual.dtype == np.float32
+    assert norm(actual) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(actual * norm(row), row, atol=1e-5)
 
 
 @given(ROW, ROW, POSITION)
 def test_slerp_moves_the_norm_linearly(a: Rows, b: Rows, position: float) -> None:
     if (
-        feature_math.cosine(a, b) < -0.99
+        feature_math.paired_cosine(a, b) < -0.99
     ):  # opposite rows go the straight way, through smaller norms
         return
-    wanted = (1 - position) * norm(a) + position * norm(b)
-    assert norm(feature_math.slerp(a, b, position)) == pytest.approx(wanted, rel=1e-4)
+    expected = (1 - position) * norm(a) + position * norm(b)
+    assert norm(feature_math.slerp(a, b, position)) == pytest.approx(expected, rel=1e-4)
 
 
 @given(ROW, ROW)
@@ -77,27 +77,27 @@ def test_slerp_of_equal_and_opposite_rows_is_finite(a: Rows, factor: float, at: 
 
 @given(ROW, ROW)
 def test_a_minus_b_plus_b_is_a(a: Rows, b: Rows) -> None:
-    a, b = feature_math.unit(a), feature_math.unit(b)
-    np.testing.assert_allclose(feature_math.unit((a - b) + b), a, atol=1e-6)
+    a, b = feature_math.normalize_rows(a), feature_math.normalize_rows(b)
+    np.testing.assert_allclose(feature_math.normalize_rows((a - b) + b), a, atol=1e-6)
     # Through the sphere, the way back has to be scaled by the length that `subtract` took away.
     away = feature_math.subtract(a, b)
     shrunk = norm(a - b)
     if shrunk > 1e-2:
-        np.testing.assert_allclose(feature_math.add(away, b, 1 / shrunk), a, atol=1e-3)
+        np.testing.assert_allclose(feature_math.add_direction(away, b, 1 / shrunk), a, atol=1e-3)
 
 
 @given(ROW, ROW, st.floats(-3, 3, width=32))
 def test_adding_is_subtracting_the_negative_and_stays_on_the_sphere(
     a: Rows, direction: Rows, amount: float
 ) -> None:
-    found = feature_math.add(feature_math.unit(a), direction, amount)
+    actual = feature_math.add_direction(feature_math.normalize_rows(a), direction, amount)
     np.testing.assert_array_equal(
-        found, feature_math.subtract(feature_math.unit(a), direction, -amount)
+        actual, feature_math.subtract(feature_math.normalize_rows(a), direction, -amount)
     )
     np.testing.assert_array_equal(
-        found, feature_math.subtract(feature_math.unit(a), -direction, amount)
+        actual, feature_math.subtract(feature_math.normalize_rows(a), -direction, amount)
     )
-    assert norm(found) == pytest.approx(1, abs=1e-5) or norm(found) == 0
+    assert norm(actual) == pytest.approx(1, abs=1e-5) or norm(actual) == 0
 
 
 @given(st.lists(ROW, min_size=1, max_size=6))

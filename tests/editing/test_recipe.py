@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from controlgen import Editor
 from controlgen.editing import Recipe
-from controlgen.editing.expressions.files import digest
+from controlgen.editing.expressions.files import sha256_of_bytes
 from controlgen.errors import ConfigError, ControlGenError, DataError, Incompatible
 
 ROOT = Path(__file__).parents[2]
@@ -49,12 +49,12 @@ def test_a_recipe_makes_the_same_bytes_in_another_process(
     controlgen: Callable[..., Any], line: Any, group: Path
 ) -> None:
     options = ("--steps", 2, "--amount", 0.5, "--residual", "--save-recipe", "made.toml")
-    told = controlgen("edit", line.map_folder, EXPRESSION, *options, "-o", "made.png")
-    assert (told.code, told.err) == (0, ""), told
-    made = Path("made.png").read_bytes()
+    answer = controlgen("edit", line.map_folder, EXPRESSION, *options, "-o", "made.png")
+    assert (answer.code, answer.err) == (0, ""), answer
+    result = Path("made.png").read_bytes()
     replayed("--recipe", "made.toml", "-o", "from-file.png", cwd=group.parent)
     replayed("--recipe", "made.png", "-o", "from-picture.png", cwd=group.parent)
-    assert Path("from-file.png").read_bytes() == Path("from-picture.png").read_bytes() == made
+    assert Path("from-file.png").read_bytes() == Path("from-picture.png").read_bytes() == result
     recipe = Recipe.read(Path("made.toml"))
     assert recipe == Recipe.read(Path("made.png"))
     assert list(recipe.files) == ["group/0.png", "group/1.png"]
@@ -63,13 +63,13 @@ def test_a_recipe_makes_the_same_bytes_in_another_process(
     # A recipe can be altered by hand, and then makes another picture.
     altered = recipe.model_copy(update={"amount": 1.0})
     altered.write(Path("altered.toml"))
-    told = controlgen("edit", "--recipe", "altered.toml", "-o", "altered.png")
-    assert (told.code, told.err) == (0, ""), told
-    assert Path("altered.png").read_bytes() != made
+    answer = controlgen("edit", "--recipe", "altered.toml", "-o", "altered.png")
+    assert (answer.code, answer.err) == (0, ""), answer
+    assert Path("altered.png").read_bytes() != result
 
 
 def test_a_recipe_of_before_may_leave_guidance_open_but_not_set_it(tmp_path: Path) -> None:
-    old = {**PLAIN.effective(), "guidance": None}
+    old = {**PLAIN.to_dict(), "guidance": None}
     picture, chunks = tmp_path / "old.png", PngInfo()
     chunks.add_text("recipe", json.dumps(old))
     Image.new("L", (2, 2)).save(picture, pnginfo=chunks)
@@ -77,7 +77,7 @@ def test_a_recipe_of_before_may_leave_guidance_open_but_not_set_it(tmp_path: Pat
     path = tmp_path / "old.json"
     path.write_text(json.dumps({**old, "guidance": 2.0}))
     with pytest.raises(
-        ConfigError, match=r"old\.json: guidance: maps no longer take it"
+        ConfigError, match=r"old\.json: guidance: maps no longer support it"
     ) as refused:
         Recipe.read(path)
     assert "\n" not in str(refused.value)
@@ -87,13 +87,15 @@ def test_a_recipe_refuses_other_files_and_other_models(
     controlgen: Callable[..., Any], line: Any, group: Path, tmp_path: Path
 ) -> None:
     weights = Editor.load(line.map_folder).weights
-    files = {str(path): digest(path.read_bytes()) for path in (group / "0.png", group / "1.png")}
+    files = {
+        str(path): sha256_of_bytes(path.read_bytes()) for path in (group / "0.png", group / "1.png")
+    }
     recipe = PLAIN.model_copy(update={"weights": weights, "files": files})
     recipe.check(weights)
-    with pytest.raises(Incompatible, match=f"fingerprint {weights}, this one's is 111"):
+    with pytest.raises(Incompatible, match=f"fingerprint {weights}, but this one has 111"):
         recipe.check("1" * 12)
     (group / "0.png").write_bytes(b"another")
-    with pytest.raises(Incompatible, match=r"0\.png: is another file"):
+    with pytest.raises(Incompatible, match=r"0\.png: differs from"):
         recipe.check(weights)
     (group / "0.png").unlink()
     with pytest.raises(DataError, match=r"0\.png: no such file"):
@@ -101,9 +103,9 @@ def test_a_recipe_refuses_other_files_and_other_models(
     # The same through the command line, where the map is another one.
     recipe.model_copy(update={"files": {}}).write(Path("recipe.toml"))
     folder = line.refitted(tmp_path / "other", seed=5)
-    told = controlgen("edit", folder, "--recipe", "recipe.toml", "-o", "never.png")
-    assert (told.code, told.out) == (2, "")
-    assert "name the model it was made with" in told.err
+    answer = controlgen("edit", folder, "--recipe", "recipe.toml", "-o", "never.png")
+    assert (answer.code, answer.out) == (2, "")
+    assert "name the model it was made with" in answer.err
     assert not Path("never.png").exists()
 
 
@@ -114,9 +116,9 @@ def test_a_recipe_refuses_other_files_and_other_models(
         ("none.json", None, "cannot be read"),
         ("none.png", None, "no such file"),
         ("a.toml", "model = ", "not valid TOML"),
-        ("a.json", "{", "not one that can be made again"),
-        ("a.json", "[1]", "not one that can be made again"),
-        ("a.json", "[" * 100_000, "not one that can be made again"),
+        ("a.json", "{", "its recipe is not a JSON object"),
+        ("a.json", "[1]", "its recipe is not a JSON object"),
+        ("a.json", "[" * 100_000, "its recipe is not a JSON object"),
         ("a.json", "\udcff", "not valid JSON"),
         ("a.png", "no picture", "cannot be read as an image"),
         ("a.toml", "model = 'x'", "weights is missing"),
@@ -138,7 +140,7 @@ def test_what_is_no_recipe_is_refused_in_one_line(
 
 def test_a_picture_without_a_recipe_says_so(tmp_path: Path) -> None:
     Image.new("L", (3, 3)).save(tmp_path / "plain.png")
-    with pytest.raises(ConfigError, match="carries no recipe"):
+    with pytest.raises(ConfigError, match="holds no recipe"):
         Recipe.read(tmp_path / "plain.png")
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from controlgen import Editor
 from controlgen.editing import feature_math
-from controlgen.editing.refine import descend, refine
+from controlgen.editing.refine import adam_path, refine_latents
 from controlgen.errors import ConfigError
-from controlgen.evaluation.inversion import LEARNING_RATE, optimise
+from controlgen.evaluation.inversion import LEARNING_RATE, optimise_latents
 
 Z, SIDE = 6, 5
 RNG = np.random.default_rng(0)
@@ -39,15 +39,15 @@ def shown_cosine(latents: NDArray[np.float32], asked: NDArray[np.float32]) -> An
     return (images * asked).sum(1) / np.linalg.norm(images, axis=1)
 
 
-def drawn(seed: int, n: int = 8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def draw_pairs(seed: int, n: int = 8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Latents to start from, and unit features of other images."""
     rng = np.random.default_rng(seed)
     start, goal = rng.standard_normal((2, n, Z)).astype(np.float32)
-    return start, feature_math.unit((goal @ MATRIX + OFFSET).astype(np.float32))
+    return start, feature_math.normalize_rows((goal @ MATRIX + OFFSET).astype(np.float32))
 
 
 def test_a_path_is_adam_on_the_closed_form_of_the_gradient() -> None:
-    start, asked = drawn(1)
+    start, asked = draw_pairs(1)
     rate, weight = 0.03, 0.4
     z = start.astype(np.float64)
     mean, square = np.zeros_like(z), np.zeros_like(z)
@@ -68,7 +68,7 @@ def test_a_path_is_adam_on_the_closed_form_of_the_gradient() -> None:
 
 
 def descend_linear(start: Any, asked: Any, weight: float, rate: float) -> Any:
-    return descend(lambda z: embed(generate(z)), start, asked, weight, rate)
+    return adam_path(lambda z: embed(generate(z)), start, asked, weight, rate)
 
 
 @settings(max_examples=25)
@@ -83,9 +83,9 @@ def test_no_row_gets_worse_and_more_steps_are_never_worse(
     seed: int, steps: int, more: int, rate: float, weight: float
 ) -> None:
     """Even at rates at which single steps leap past the goal."""
-    start, asked = drawn(seed)
-    few = refine(generate, embed, start, asked, steps, weight, rate)
-    many = refine(generate, embed, start, asked, steps + more, weight, rate)
+    start, asked = draw_pairs(seed)
+    few = refine_latents(generate, embed, start, asked, steps, weight, rate)
+    many = refine_latents(generate, embed, start, asked, steps + more, weight, rate)
     cosines = [shown_cosine(latents, asked) for latents in (start, few, many)]
     assert (cosines[1] >= cosines[0] - 1e-6).all()
     assert (cosines[2] >= cosines[1] - 1e-6).all()
@@ -95,36 +95,36 @@ def test_no_row_gets_worse_and_more_steps_are_never_worse(
 
 
 def test_what_can_be_reached_is_reached_and_inputs_stay() -> None:
-    start, asked = drawn(2)
+    start, asked = draw_pairs(2)
     before = start.copy(), asked.copy()
-    found = refine(generate, embed, start, asked, 400, 0.0, 0.05)
+    actual = refine_latents(generate, embed, start, asked, 400, 0.0, 0.05)
     assert shown_cosine(start, asked).max() < 0.95
-    assert shown_cosine(found, asked).min() > 0.999
+    assert shown_cosine(actual, asked).min() > 0.999
     np.testing.assert_array_equal(start, before[0])
     np.testing.assert_array_equal(asked, before[1])
-    assert refine(generate, embed, start[:0], asked[:0], 5).shape == (0, Z)
+    assert refine_latents(generate, embed, start[:0], asked[:0], 5).shape == (0, Z)
 
 
 def test_a_row_does_not_depend_on_the_others() -> None:
-    start, asked = drawn(3, n=300)
-    together = refine(generate, embed, start, asked, 10)
+    start, asked = draw_pairs(3, n=300)
+    together = refine_latents(generate, embed, start, asked, 10)
     for rows in (slice(0, 1), slice(250, 260), slice(299, 300)):
-        alone = refine(generate, embed, start[rows], asked[rows], 10)
+        alone = refine_latents(generate, embed, start[rows], asked[rows], 10)
         np.testing.assert_allclose(alone, together[rows], atol=1e-3)
 
 
 def test_the_prior_keeps_latents_where_they_came_from() -> None:
-    start, asked = drawn(4, n=50)
+    start, asked = draw_pairs(4, n=50)
     for length in (0.3, 1.0):
         start *= length * np.sqrt(Z) / np.linalg.norm(start, axis=1, keepdims=True)
-        moved, off = {}, {}
+        shifted, off = {}, {}
         for weight in (0.0, 1.0):
-            found = refine(generate, embed, start, asked, 200, weight, 0.05)
-            moved[weight] = np.linalg.norm(found - start, axis=1).mean()
-            shell = np.linalg.norm(found, axis=1) / np.sqrt(Z)
+            actual = refine_latents(generate, embed, start, asked, 200, weight, 0.05)
+            shifted[weight] = np.linalg.norm(actual - start, axis=1).mean()
+            shell = np.linalg.norm(actual, axis=1) / np.sqrt(Z)
             off[weight] = np.abs(shell - length).mean()
-            assert (shown_cosine(found, asked) >= shown_cosine(start, asked) - 1e-6).all()
-        assert moved[1.0] < 0.6 * moved[0.0]
+            assert (shown_cosine(actual, asked) >= shown_cosine(start, asked) - 1e-6).all()
+        assert shifted[1.0] < 0.6 * shifted[0.0]
         assert off[1.0] < 0.8 * off[0.0]
 
 
@@ -133,12 +133,12 @@ def test_the_baseline_of_evaluation_walks_the_same_path() -> None:
         def features_of_latents(self, latents: torch.Tensor) -> torch.Tensor:
             return embed(generate(latents))
 
-    start, asked = drawn(5)
+    start, asked = draw_pairs(5)
     editor: Any = Linear()
-    found = optimise(editor, asked, start, 7)
+    actual = optimise_latents(editor, asked, start, 7)
     path = list(islice(descend_linear(start, asked, 0.0, LEARNING_RATE), 8))
-    np.testing.assert_array_equal(found, path[7].latents.numpy())
-    np.testing.assert_array_equal(found, path[6].following.numpy())
+    np.testing.assert_array_equal(actual, path[7].latents.numpy())
+    np.testing.assert_array_equal(actual, path[6].following.numpy())
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +152,12 @@ def test_a_refined_edit_agrees_at_least_as_well(editor: Editor, real: Any, resid
     direction = editor.direction(more=real[:3], less=real[3:6])
     plain = editor.edit(source, direction, 0.7, residual)
     refined = editor.edit(source, direction, 0.7, residual, refine=40)
-    np.testing.assert_array_equal(refined.asked, plain.asked)
-    assert (refined.agreement >= plain.agreement - 1e-5).all()
+    np.testing.assert_array_equal(refined.target_features, plain.target_features)
+    assert (refined.target_similarity >= plain.target_similarity - 1e-5).all()
     # Features of the toy are nearly alike, so little is to be gained; rounding is 1e-7.
-    assert refined.agreement.mean() > plain.agreement.mean() + 1e-5
+    assert refined.target_similarity.mean() > plain.target_similarity.mean() + 1e-5
     np.testing.assert_array_equal(refined.pixels, editor.generate(refined.latents))
-    np.testing.assert_array_equal(refined.obtained, editor.embed(refined.pixels))
+    np.testing.assert_array_equal(refined.features, editor.embed(refined.pixels))
     unchanged = editor.edit(source, direction, 0.7, residual, refine=0)
     np.testing.assert_array_equal(unchanged.latents, plain.latents)
 
@@ -172,16 +172,16 @@ def test_a_refined_residual_edit_of_amount_zero_is_still_the_identity(
     # A real image's latent is the map's answer, and that can be bettered.
     plain = editor.edit(real, direction, 0.0, residual=True)
     edit = editor.edit(real, direction, 0.0, residual=True, refine=10)
-    assert (edit.agreement >= plain.agreement - 1e-5).all()
-    assert edit.agreement.mean() > plain.agreement.mean()
+    assert (edit.target_similarity >= plain.target_similarity - 1e-5).all()
+    assert edit.target_similarity.mean() > plain.target_similarity.mean()
 
 
 def test_interpolation_is_refined_likewise(editor: Editor, real: Any) -> None:
     plain = editor.interpolate(real[:4], real[4:8], 0.5)
     refined = editor.interpolate(real[:4], real[4:8], 0.5, refine=10)
-    np.testing.assert_array_equal(refined.asked, plain.asked)
-    assert (refined.agreement >= plain.agreement - 1e-5).all()
-    assert refined.agreement.mean() > plain.agreement.mean()
+    np.testing.assert_array_equal(refined.target_features, plain.target_features)
+    assert (refined.target_similarity >= plain.target_similarity - 1e-5).all()
+    assert refined.target_similarity.mean() > plain.target_similarity.mean()
 
 
 def test_fewer_than_no_steps_are_refused(editor: Editor, real: Any) -> None:

@@ -14,16 +14,16 @@ from scipy.stats import kstest
 
 from controlgen import Editor, stages
 from controlgen.artifacts import Store
-from controlgen.cli.image_sources import Model
-from controlgen.config import EmbedConfig, LikenessConfig, RunConfig
-from controlgen.editing.checkpoint import LIKENESS, open_likeness
-from controlgen.editing.rejection_sampling import NEAR, Likeness, drawn
+from controlgen.cli.image_sources import GeneratorSource
+from controlgen.config import EmbedConfig, RejectionSamplingConfig, RunConfig
+from controlgen.editing.checkpoint import LIKENESS, load_realism_filter
+from controlgen.editing.rejection_sampling import TIE_MARGIN, RealismFilter, draw_accepted
 from controlgen.errors import ArtifactCorrupt, DataError
-from controlgen.evaluation.sample_quality import STREAM, sample_quality
-from controlgen.features import OpenClip
+from controlgen.evaluation.sample_quality import SAMPLE_STREAM, evaluate_sample_quality
+from controlgen.features import OpenClipConfig
 from controlgen.metrics.inversion import unit_rows
 from controlgen.rng import normals, stream
-from toy_protocol import TextSpace, ToyEditor, make_subject, toy_editor
+from toy_protocol import TextSpace, ToyEditor, make_context, toy_editor
 
 KINDS, SIZE = 6, 16
 
@@ -37,32 +37,32 @@ def real_features(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
 def test_as_many_new_real_images_are_kept_as_it_says(share: float) -> None:
-    config = LikenessConfig(share=share, centres=30)
-    found = Likeness.of(real_features(5000), np.arange(5000), config)
-    kept = found.keeps(real_features(4000, seed=1))
+    config = RejectionSamplingConfig(share=share, centres=30)
+    actual = RealismFilter.fit(real_features(5000), np.arange(5000), config)
+    saved = actual.accepts(real_features(4000, seed=1))
     # Both the bound (of 1000 images) and the count are random: five standard deviations of both.
     spread = np.sqrt(share * (1 - share) * (1 / 1000 + 1 / 4000))
-    assert abs(kept.mean() - share) < 5 * spread
+    assert abs(saved.mean() - share) < 5 * spread
     # Half way between two kinds there is nothing real.
     pair = unit_rows((np.eye(SIZE)[[0, 2, 4]] + np.eye(SIZE)[[1, 3, 5]]).astype(np.float32))
-    assert not found.keeps(pair).any()
+    assert not actual.accepts(pair).any()
 
 
 def test_images_of_one_source_are_all_seen_or_all_unseen() -> None:
     features = np.repeat(real_features(60), 20, axis=0)  # each source twenty times over
-    config = LikenessConfig(centres=300)
-    by_source = Likeness.of(features, np.repeat(np.arange(60), 20), config)
-    by_image = Likeness.of(features, np.arange(1200), config)
+    config = RejectionSamplingConfig(centres=300)
+    by_source = RealismFilter.fit(features, np.repeat(np.arange(60), 20), config)
+    by_image = RealismFilter.fit(features, np.arange(1200), config)
     # Copies on both sides would set a bound that nothing new could reach.
-    assert by_image.least > 0.999
-    assert by_source.least < 0.99
+    assert by_image.threshold > 0.999
+    assert by_source.threshold < 0.99
 
 
 def test_too_few_real_images_are_refused_in_one_line() -> None:
     with pytest.raises(DataError, match=r"sample\.likeness: 50 real images of 50 sources are too"):
-        Likeness.of(real_features(50), np.arange(50), LikenessConfig())
+        RealismFilter.fit(real_features(50), np.arange(50), RejectionSamplingConfig())
     with pytest.raises(DataError, match="of 1 sources"):
-        Likeness.of(real_features(500), np.zeros(500, int), LikenessConfig())
+        RealismFilter.fit(real_features(500), np.zeros(500, int), RejectionSamplingConfig())
 
 
 class Plane:
@@ -74,16 +74,16 @@ class Plane:
         return latents.copy()
 
     def embed(self, pixels: Any) -> Any:
-        off = 0 if len(pixels) == 1 else 0.9 * NEAR * min(len(pixels) / 300, 1)
+        off = 0 if len(pixels) == 1 else 0.9 * TIE_MARGIN * min(len(pixels) / 300, 1)
         return unit_rows(pixels) * np.float32(1 + off)
 
 
-def cone(least: float, tries: int) -> Likeness:
-    return Likeness(np.array([[1, 0]], np.float16), least, tries)
+def cone(least: float, tries: int) -> RealismFilter:
+    return RealismFilter(np.array([[1, 0]], np.float16), least, tries)
 
 
 def test_what_is_kept_is_distributed_as_the_generators_images_that_are_like_real_ones() -> None:
-    samples = drawn(Plane(), cone(np.cos(1.0), 40), 0, "t", 0, 4000)
+    samples = draw_accepted(Plane(), cone(np.cos(1.0), 40), 0, "t", 0, 4000)
     angles = np.arctan2(samples.latents[:, 1], samples.latents[:, 0])
     # Directions of normals are even: so are those kept, between -1 and 1.
     assert kstest(angles, "uniform", args=(-1, 2)).pvalue > 1e-3
@@ -93,28 +93,28 @@ def test_what_is_kept_is_distributed_as_the_generators_images_that_are_like_real
 
 def test_a_first_draw_that_is_kept_stays() -> None:
     likeness, first = cone(0.5, 8), normals(3, "t", 0, 300, 2)
-    samples = drawn(Plane(), likeness, 3, "t", 0, 300)
+    samples = draw_accepted(Plane(), likeness, 3, "t", 0, 300)
     same = (samples.latents == first).all(1)
     inside = unit_rows(first)[:, 0] >= 0.5
     np.testing.assert_array_equal(same, inside)
     assert 0.2 < inside.mean() < 0.5
     np.testing.assert_array_equal(samples.pixels, samples.latents)
-    np.testing.assert_array_equal(drawn(Plane(), None, 3, "t", 0, 300).latents, first)
+    np.testing.assert_array_equal(draw_accepted(Plane(), None, 3, "t", 0, 300).latents, first)
 
 
 @given(st.integers(0, 1100), st.integers(1, 200), st.integers(0, 3))
 def test_a_sample_does_not_depend_on_its_company(start: int, n: int, seed: int) -> None:
     """Though the features of a row do, by a rounding that is drawn large here."""
     likeness = cone(0.5, 5)
-    whole = drawn(Plane(), likeness, seed, "t", start, start + n)
+    full = draw_accepted(Plane(), likeness, seed, "t", start, start + n)
     at = (start * 7 + n) % n
-    alone = drawn(Plane(), likeness, seed, "t", start + at, start + at + 1)
-    np.testing.assert_array_equal(whole.latents[at : at + 1], alone.latents)
+    alone = draw_accepted(Plane(), likeness, seed, "t", start + at, start + at + 1)
+    np.testing.assert_array_equal(full.latents[at : at + 1], alone.latents)
 
 
 def test_where_none_of_the_tries_is_kept_the_likest_is() -> None:
     tries = 3
-    samples = drawn(Plane(), cone(1.5, tries), 0, "t", 0, 50)
+    samples = draw_accepted(Plane(), cone(1.5, tries), 0, "t", 0, 50)
     purposes = ("t", "t, draw 1", "t, draw 2")
     draws = np.stack([normals(0, purpose, 0, 50, 2) for purpose in purposes])
     scores = draws[..., 0] / np.linalg.norm(draws, axis=2)
@@ -125,28 +125,28 @@ class Choosy(ToyEditor):
     """Keeps the toy's images of the first class alone."""
 
     @property
-    def likeness(self) -> Likeness:
+    def realism_filter(self) -> RealismFilter:
         plain = np.full((1, self.latent_size), -3, np.float32)
         plain[0, 0] = 3
-        return Likeness(self.embed(self.generate(plain)).astype(np.float16), 0.75, 12)
+        return RealismFilter(self.embed(self.generate(plain)).astype(np.float16), 0.75, 12)
 
 
 def test_quality_tells_what_there_would_be_without() -> None:
-    usual = make_subject()
+    usual = make_context()
     judged = replace(usual, editor=toy_editor(TextSpace(), Choosy))
-    quality, plain = sample_quality(judged), sample_quality(usual)
-    every = quality.every_draw
-    assert plain.every_draw is None
+    quality, plain = evaluate_sample_quality(judged), evaluate_sample_quality(usual)
+    every = quality.unfiltered
+    assert plain.unfiltered is None
     assert every is not None
     # What the first draws have is what there is without likeness, to the last digit.
     assert (every.confident, every.class_shares) == (plain.confident, plain.class_shares)
     assert (every.frechet, every.kernel) == (plain.frechet, plain.kernel)
     # Of three classes that are equally likely one is kept.
-    assert 0.2 < every.kept.mean < 0.5
+    assert 0.2 < every.accepted.mean < 0.5
     assert quality.class_shares["left"].mean > 0.95 > 0.5 > plain.class_shares["left"].mean
-    same = normals(judged.config.seed, STREAM, 0, quality.n, judged.editor.latent_size)
-    kept = judged.editor.likeness.keeps(judged.editor.embed(judged.editor.generate(same)))
-    assert every.kept.mean == pytest.approx(kept.mean())
+    same = normals(judged.config.seed, SAMPLE_STREAM, 0, quality.n, judged.editor.latent_size)
+    saved = judged.editor.realism_filter.accepts(judged.editor.embed(judged.editor.generate(same)))
+    assert every.accepted.mean == pytest.approx(saved.mean())
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ def choosing(line: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunCo
     root = tmp_path_factory.mktemp("likeness") / "store"
     shutil.copytree(line.store.root, root)
     settings = {"share": 0.95, "centres": 20, "images": 400, "tries": 5}
-    sample = line.run.sample.model_copy(update={"likeness": LikenessConfig(**settings)})
-    embed = EmbedConfig(space=OpenClip())
+    sample = line.run.sample.model_copy(update={"likeness": RejectionSamplingConfig(**settings)})
+    embed = EmbedConfig(space=OpenClipConfig())
     run, store = line.run.model_copy(update={"sample": sample, "embed": embed}), Store(root)
     bank = stages.draw_samples(run, line.gan, store)
     features = stages.embed_images(run.name, run.embed, bank, store)
@@ -176,11 +176,11 @@ def test_a_bank_holds_what_an_editor_of_its_map_samples(line: Any, choosing: Any
         np.testing.assert_array_equal(editor.sample(n, run.sample.seed, first).pixels, items.pixels)
     # Nearly all are kept: five tries at what a good part of first draws are.
     plain = np.load(line.store.path(line.bank) / "latents.npy")
-    kept = editor.likeness.keeps(np.load(store.path(features) / "features.npy"))
-    first_kept = editor.likeness.keeps(editor.embed(editor.generate(plain)))
+    saved = editor.realism_filter.accepts(np.load(store.path(features) / "features.npy"))
+    first_kept = editor.realism_filter.accepts(editor.embed(editor.generate(plain)))
     assert (plain == latents).all(1)[first_kept].all()
-    assert kept[first_kept].all()
-    assert kept.mean() > first_kept.mean() > 0
+    assert saved[first_kept].all()
+    assert saved.mean() > first_kept.mean() > 0
     assert (store.path(bank) / "likeness.png").is_file()
 
 
@@ -199,10 +199,10 @@ def test_too_few_real_images_are_refused_before_anything_is_trained(
     choosing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = choosing[0]
-    stages.check_fit(run)
+    stages.preflight_fit(run)
     monkeypatch.setattr("controlgen.editing.rejection_sampling.FEWEST", 10_000)
     with pytest.raises(DataError, match=r"sample\.likeness: 400 real images"):
-        stages.check_fit(run)
+        stages.preflight_fit(run)
 
 
 def test_data_and_space_name_the_bank(choosing: Any) -> None:
@@ -217,13 +217,13 @@ def test_data_and_space_name_the_bank(choosing: Any) -> None:
 def test_the_report_the_card_and_a_score_tell_of_it(choosing: Any, tmp_path: Path) -> None:
     run, store, (gan, bank, features, fitted) = choosing
     report = stages.evaluate(run, fitted, bank, features, store)
-    told = (store.path(report) / "report.md").read_text("utf-8")
-    assert "| measure | generated | every first draw | real-vs-real floor |" in told
+    text = (store.path(report) / "report.md").read_text("utf-8")
+    assert "| measure | generated | every first draw | real-vs-real floor |" in text
     every = json.loads((store.path(report) / "report.json").read_text())["quality"]["every_draw"]
-    assert f"steering space: {every['kept']['mean']:.3f} (" in told
-    assert f"of {run.evaluate.samples} first draws;" in told
+    assert f"steering space: {every['kept']['mean']:.3f} (" in text
+    assert f"of {run.evaluate.samples} first draws;" in text
     target = tmp_path / "pretrained" / "mine"
-    stages.ship(run, gan, fitted, report, store, target)
+    stages.export_model(run, gan, fitted, report, store, target)
     card = (target / "README.md").read_text("utf-8")
     assert (
         f"| samples kept | those as like real images as most are: {every['kept']['mean']:.3f} ("
@@ -232,17 +232,18 @@ def test_the_report_the_card_and_a_score_tell_of_it(choosing: Any, tmp_path: Pat
     # What is shipped samples, and is scored, as the map in the store.
     shipped, here = Editor.load(target), Editor.load(store.path(fitted))
     np.testing.assert_array_equal(shipped.sample(9, 3).pixels, here.sample(9, 3).pixels)
-    drawn_for_score = here.drawn(6, 2, "image source").pixels
-    np.testing.assert_array_equal(Model(target).images(6, 2), drawn_for_score)
+    drawn_for_score = here.sample_stream(6, 2, "image source").pixels
+    np.testing.assert_array_equal(GeneratorSource(target).draw(6, 2), drawn_for_score)
     np.testing.assert_array_equal(
-        Model(target).others(3, 2), here.drawn(3, 2, "image source", 3).pixels
+        GeneratorSource(target).held_out_images(3, 2),
+        here.sample_stream(3, 2, "image source", 3).pixels,
     )
 
 
 def test_pictures_depend_on_it_and_say_so(line: Any, choosing: Any) -> None:
     _, store, (*_, fitted) = choosing
     with_it, without = Editor.load(store.path(fitted)), Editor.load(line.map_folder)
-    assert without.likeness is None
+    assert without.realism_filter is None
     assert with_it.weights != without.weights
 
 
@@ -255,4 +256,4 @@ def test_a_damaged_one_is_refused(choosing: Any, tmp_path: Path) -> None:
         shutil.copytree(store.path(fitted), folder, dirs_exist_ok=True)
         save_arrays(folder / LIKENESS, {"other": np.zeros(1), **arrays})
         with pytest.raises(ArtifactCorrupt, match=r"likeness\.safetensors: holds no centres"):
-            open_likeness(folder, 256)
+            load_realism_filter(folder, 256)

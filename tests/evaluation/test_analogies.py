@@ -1,4 +1,4 @@
-"""Analogies on a toy whose inverse is known: what is asked for comes out, and chance does not."""
+"""Analogies on a toy with a known inverse: the requested change is achieved, but not by chance."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,8 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlgen.evaluation.analogies import FEWEST, PICTURED, Analogies, analogies
-from toy_protocol import CLASSES, make_subject
+from controlgen.evaluation.analogies import (
+    MIN_IMAGES,
+    STRIP_IMAGES,
+    AnalogyResults,
+    evaluate_analogies,
+)
+from toy_protocol import CLASSES, make_context
 
 NAMES = ("left texture", "right texture")
 
@@ -21,122 +26,121 @@ class Textures:
         rows = pixels[:, 0, 6:].astype(float) / 255
         return np.stack([rows[:, :, 1:4].mean((1, 2)), rows[:, :, 4:7].mean((1, 2))], 1)
 
-    def standard(self, pixels: np.ndarray) -> np.ndarray:
+    def standardize(self, pixels: np.ndarray) -> np.ndarray:
         return (self.measure(pixels) - 0.5) / 0.1
 
 
-def subject_of(**changes: Any) -> Any:
-    subject = make_subject(**changes)
-    subject.editor.attributes = Textures()
-    return subject
+def make_textured_context(**changes: Any) -> Any:
+    context = make_context(**changes)
+    context.editor.attributes = Textures()
+    return context
 
 
 @pytest.fixture(scope="module")
-def subject() -> Any:
-    return subject_of(inversions=200)
+def context() -> Any:
+    return make_textured_context(inversions=200)
 
 
 @pytest.fixture(scope="module")
-def found(subject: Any) -> Analogies:
-    told = analogies(subject)
-    assert told is not None
-    return told
+def results(context: Any) -> AnalogyResults:
+    results = evaluate_analogies(context)
+    assert results is not None
+    return results
 
 
-def test_what_is_asked_for_comes_out(found: Analogies) -> None:
-    rows = {row.method: row for row in found.rows}
-    assert found.n == 200
+def test_feature_arithmetic_achieves_the_requested_change(results: AnalogyResults) -> None:
+    rows = {row.method: row for row in results.rows}
+    assert results.n == 200
     feature, chance = rows["feature arithmetic"], rows["another pair's change"]
-    assert feature.kept is not None and feature.agreement is not None
-    assert feature.kept.low > 0.9
+    assert feature.class_kept is not None and feature.agreement is not None
+    assert feature.class_kept.low > 0.9
     assert feature.agreement.low > 0.8
-    # Chance moves as much, but not as asked.
+    # A random change is as large, but not the requested one.
     assert chance.agreement is not None
     assert chance.agreement.low < 0 < chance.agreement.high
     assert list(feature.attributes) == list(NAMES)
-    mean = np.mean([one.mean for one in feature.attributes.values()])
+    mean = np.mean([attribute.mean for attribute in feature.attributes.values()])
     assert feature.agreement.mean == pytest.approx(mean)
 
 
-def test_the_inverse_map_adds_nothing_by_itself(found: Analogies) -> None:
-    rows = {row.method: row for row in found.rows}
-    unmoved = rows["nothing added"]
-    assert unmoved.kept is not None and unmoved.kept.mean == 1
-    assert unmoved.back.mean == pytest.approx(1, abs=1e-3)
-    assert unmoved.order.mean == pytest.approx(1, abs=1e-3)
+def test_the_exact_inverse_map_changes_nothing_by_itself(results: AnalogyResults) -> None:
+    rows = {row.method: row for row in results.rows}
+    unedited = rows["nothing added"]
+    assert unedited.class_kept is not None and unedited.class_kept.mean == 1
+    assert unedited.back.mean == pytest.approx(1, abs=1e-3)
+    assert unedited.order.mean == pytest.approx(1, abs=1e-3)
 
 
-def test_latents_return_and_commute_exactly(found: Analogies) -> None:
-    row = next(row for row in found.rows if row.method == "latent arithmetic")
+def test_latents_return_and_commute_exactly(results: AnalogyResults) -> None:
+    row = next(row for row in results.rows if row.method == "latent arithmetic")
     assert row.back.mean == pytest.approx(1, abs=1e-3)
     assert row.order.mean == pytest.approx(1, abs=1e-3)
-    assert found.unrelated.high < row.back.low
+    assert results.unrelated.high < row.back.low
 
 
-def test_attributes_are_those_of_the_pictures(subject: Any, found: Analogies) -> None:
-    # The first pictured triples, read from the pictures themselves.
-    a, b, c = (found.strips[name] for name in "abc")
-    assert len(a) == PICTURED
-    calls = [subject.probabilities(pixels).argmax(1) for pixels in (a, b, c)]
-    np.testing.assert_array_equal(calls[0], calls[1])
-    assert (calls[0] != calls[2]).all()
+def test_attributes_agree_with_those_of_the_strips(context: Any, results: AnalogyResults) -> None:
+    a, b, c = (results.strips[name] for name in "abc")
+    assert len(a) == STRIP_IMAGES
+    labels = [context.judge_probabilities(pixels).argmax(1) for pixels in (a, b, c)]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    assert (labels[0] != labels[2]).all()
     model = Textures()
-    asked = model.standard(a) - model.standard(b)
-    answer = found.strips["feature arithmetic"]
-    obtained = model.standard(answer) - model.standard(c)
-    assert np.corrcoef(asked.ravel(), obtained.ravel())[0, 1] > 0.8
+    requested = model.standardize(a) - model.standardize(b)
+    answer = results.strips["feature arithmetic"]
+    achieved = model.standardize(answer) - model.standardize(c)
+    assert np.corrcoef(requested.ravel(), achieved.ravel())[0, 1] > 0.8
 
 
-def test_without_a_judge_attributes_alone_are_told() -> None:
-    subject = subject_of()
-    object.__setattr__(subject, "judge", None)
-    found = analogies(subject)
-    assert found is not None
-    assert all(row.kept is None for row in found.rows)
-    assert "class of c kept" not in found.markdown()[2]
-    assert found.rows[0].agreement is not None and found.rows[0].agreement.low > 0.5
+def test_without_a_judge_only_attributes_are_evaluated() -> None:
+    context = make_textured_context()
+    object.__setattr__(context, "judge", None)
+    results = evaluate_analogies(context)
+    assert results is not None
+    assert all(row.class_kept is None for row in results.rows)
+    assert "class of c kept" not in results.markdown()[2]
+    assert results.rows[0].agreement is not None and results.rows[0].agreement.low > 0.5
 
 
-def test_without_attributes_the_class_alone_is_told() -> None:
-    found = analogies(make_subject())
-    assert found is not None
-    assert found.names == [] and found.rows[0].agreement is None
-    head = found.markdown()[2].splitlines()[0]
+def test_without_attributes_only_the_class_is_evaluated() -> None:
+    results = evaluate_analogies(make_context())
+    assert results is not None
+    assert results.names == [] and results.rows[0].agreement is None
+    head = results.markdown()[2].splitlines()[0]
     assert head.count("|") - 1 == 4  # method, class, there and back, either order
 
 
-def test_nobody_can_tell_without_both() -> None:
-    subject = make_subject()
-    object.__setattr__(subject, "judge", None)
-    assert analogies(subject) is None
+def test_no_results_without_judge_and_attributes() -> None:
+    context = make_context()
+    object.__setattr__(context, "judge", None)
+    assert evaluate_analogies(context) is None
 
 
-def test_too_few_pictures_say_nothing() -> None:
-    subject = subject_of()
-    bank = subject.bank
-    few = SimpleNamespace(**{**vars(bank), "held_out": slice(700, 700 + FEWEST - 1)})
-    object.__setattr__(subject, "bank", few)
-    assert analogies(subject) is None
+def test_no_results_for_too_few_images() -> None:
+    context = make_textured_context()
+    bank = context.bank
+    few = SimpleNamespace(**{**vars(bank), "held_out": slice(700, 700 + MIN_IMAGES - 1)})
+    object.__setattr__(context, "bank", few)
+    assert evaluate_analogies(context) is None
 
 
-@pytest.mark.parametrize("sure", [0, 1])
-def test_one_class_has_no_analogies(sure: int) -> None:
+@pytest.mark.parametrize("confidence", [0, 1])
+def test_one_class_has_no_analogies(confidence: int) -> None:
     class OneClass:
         classes = CLASSES
 
         def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-            called = np.zeros((len(pixels), CLASSES))
-            called[:, 1] = sure
-            return called
+            probabilities = np.zeros((len(pixels), CLASSES))
+            probabilities[:, 1] = confidence
+            return probabilities
 
-    subject = subject_of()
-    object.__setattr__(subject, "judge", OneClass())
-    assert analogies(subject) is None
+    context = make_textured_context()
+    object.__setattr__(context, "judge", OneClass())
+    assert evaluate_analogies(context) is None
 
 
-def test_a_class_without_pairs_can_still_be_asked_to_change() -> None:
+def test_a_class_without_pairs_can_be_c() -> None:
     class Rare:
-        """The first picture alone is of class 2."""
+        """Only the first image is of class 2."""
 
         classes = CLASSES
 
@@ -144,14 +148,16 @@ def test_a_class_without_pairs_can_still_be_asked_to_change() -> None:
             self.first = first
 
         def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-            called = np.zeros((len(pixels), CLASSES))
+            probabilities = np.zeros((len(pixels), CLASSES))
             rare = (pixels == self.first).all((1, 2, 3))
-            called[np.arange(len(pixels)), np.where(rare, 2, 0)] = 1
-            return called
+            probabilities[np.arange(len(pixels)), np.where(rare, 2, 0)] = 1
+            return probabilities
 
-    subject = subject_of(inversions=30)
-    object.__setattr__(subject, "judge", Rare(subject.held_out(1)[1][0]))
-    found = analogies(subject)
-    assert found is not None and found.n == 30
-    # Only the rare one can be c: of the other class there are pairs, of its own there are none.
-    np.testing.assert_array_equal(found.strips["c"], np.repeat(subject.held_out(1)[1], PICTURED, 0))
+    context = make_textured_context(inversions=30)
+    object.__setattr__(context, "judge", Rare(context.held_out_items(1)[1][0]))
+    results = evaluate_analogies(context)
+    assert results is not None and results.n == 30
+    # Only the rare class can be c, because only the other one has pairs.
+    np.testing.assert_array_equal(
+        results.strips["c"], np.repeat(context.held_out_items(1)[1], STRIP_IMAGES, 0)
+    )

@@ -1,4 +1,4 @@
-"""Several answers to one feature: their distances by hand, and what they lose."""
+"""Diversity of candidates for one feature: distances by hand, fidelity and controls."""
 
 from typing import Any
 
@@ -6,87 +6,93 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from controlgen.evaluation.candidate_diversity import PICTURED, Variety, variety
+from controlgen.evaluation.candidate_diversity import (
+    FIGURE_TARGETS,
+    DiversityResult,
+    evaluate_candidate_diversity,
+)
 from controlgen.metrics.inversion import paired_cosine
 from controlgen.rng import normals
-from toy_protocol import CLASSES, LATENT, exact_map, make_subject
+from toy_protocol import CLASSES, LATENT, exact_map, make_context
 
 K = 5
 
 
 @pytest.fixture(scope="module")
-def subject() -> Any:
-    return make_subject(answers=K)
+def context() -> Any:
+    return make_context(answers=K)
 
 
-def several(subject: Any, spread: float) -> Any:
-    """Answers whose texture differs: the exact inverse, and noise in what is no class."""
+def several(context: Any, spread: float) -> Any:
+    """Candidates by the exact inverse, with noise in the texture but not in the class."""
 
-    def answer(features: np.ndarray, k: int) -> np.ndarray:
+    def generate_candidates(features: np.ndarray, k: int) -> np.ndarray:
         noise = normals(3, "variety", 0, len(features) * k, LATENT).reshape(-1, k, LATENT)
         noise[:, :, :CLASSES] = 0
         latents = exact_map(features)[:, None] + spread * noise
-        made = subject.editor.generate(latents.reshape(-1, LATENT))
-        return made.reshape(len(features), k, *made.shape[1:])
+        pixels = context.editor.generate(latents.reshape(-1, LATENT))
+        return pixels.reshape(len(features), k, *pixels.shape[1:])
 
-    return answer
-
-
-def told(subject: Any, spread: float) -> Variety:
-    found = variety(subject, several(subject, spread))
-    assert found is not None
-    return found
+    return generate_candidates
 
 
-def test_the_same_answer_again_is_no_variety(subject: Any) -> None:
-    found = told(subject, 0.0)
-    one, many = found.rows[:2]
-    assert many.diversity is not None and one.diversity is None
+def evaluate(context: Any, spread: float) -> DiversityResult:
+    result = evaluate_candidate_diversity(context, several(context, spread))
+    assert result is not None
+    return result
+
+
+def test_equal_candidates_have_no_diversity(context: Any) -> None:
+    result = evaluate(context, 0.0)
+    single, many = result.rows[:2]
+    assert many.diversity is not None and single.diversity is None
     assert many.diversity.mean == pytest.approx(0, abs=1e-6)
-    assert (many.k, one.k) == (K, 1)
-    assert found.lost == pytest.approx(0, abs=1e-6)
-    assert [target.met for target in found.targets()] == [False, True]
+    assert (many.k, single.k) == (K, 1)
+    assert result.fidelity_loss == pytest.approx(0, abs=1e-6)
+    assert [goal.met for goal in result.goals()] == [False, True]
 
 
-def test_distances_and_cosines_are_those_of_the_images(subject: Any) -> None:
-    found = told(subject, 0.5)
-    _, pixels, asked = subject.held_out(60)
-    assert found.n == 60
-    images = several(subject, 0.5)(asked, K)
-    seen = subject.audit.embed(images.reshape(-1, *images.shape[2:])).reshape(60, K, -1)
-    row = found.rows[1]
+def test_distances_and_cosines_are_those_of_the_images(context: Any) -> None:
+    result = evaluate(context, 0.5)
+    _, pixels, target_features = context.held_out_items(60)
+    assert result.n == 60
+    images = several(context, 0.5)(target_features, K)
+    audits = context.audit.embed(images.reshape(-1, *images.shape[2:])).reshape(60, K, -1)
+    row = result.rows[1]
     assert row.diversity is not None
-    assert row.diversity.mean == pytest.approx(np.mean([pdist(one).mean() for one in seen]))
-    audit = subject.audit.embed(pixels)
-    wanted = [paired_cosine(audit, seen[:, j]).mean() for j in range(K)]
-    assert row.cosine_f2.mean == pytest.approx(np.mean(wanted), rel=1e-6)
-    assert found.lost == pytest.approx(1 - np.mean(wanted) / found.rows[0].cosine_f2.mean)
+    assert row.diversity.mean == pytest.approx(np.mean([pdist(item).mean() for item in audits]))
+    audit = context.audit.embed(pixels)
+    expected = [paired_cosine(audit, audits[:, j]).mean() for j in range(K)]
+    assert row.cosine_f2.mean == pytest.approx(np.mean(expected), rel=1e-6)
+    assert result.fidelity_loss == pytest.approx(
+        1 - np.mean(expected) / result.rows[0].cosine_f2.mean
+    )
     assert row.cosine_f2.n == 60  # targets, not images
 
 
-def test_controls_bound_it(subject: Any) -> None:
-    rows = {row.images: row for row in told(subject, 0.5).rows}
+def test_controls_bound_the_diversity(context: Any) -> None:
+    rows = {row.images: row for row in evaluate(context, 0.5).rows}
     near, chance = rows["nearest of the bank"], rows["any of the bank"]
     assert near.diversity is not None and chance.diversity is not None
     assert near.diversity.high < chance.diversity.low
     assert near.cosine_f1.low > chance.cosine_f1.high
 
 
-def test_too_wide_is_missed(subject: Any) -> None:
-    wide = told(subject, 6.0)
-    assert [target.met for target in wide.targets()] == [True, False]
+def test_too_diverse_candidates_lose_fidelity(context: Any) -> None:
+    wide = evaluate(context, 6.0)
+    assert [goal.met for goal in wide.goals()] == [True, False]
 
 
-def test_pictures_begin_with_what_was_asked(subject: Any) -> None:
-    found = told(subject, 0.5)
-    _, pixels, _ = subject.held_out(PICTURED)
-    assert len(found.strips) == PICTURED
-    for at, strip in enumerate(found.strips.values()):
+def test_strips_begin_with_the_target(context: Any) -> None:
+    result = evaluate(context, 0.5)
+    _, pixels, _ = context.held_out_items(FIGURE_TARGETS)
+    assert len(result.strips) == FIGURE_TARGETS
+    for index, strip in enumerate(result.strips.values()):
         assert len(strip) == 1 + K
-        np.testing.assert_array_equal(strip[0], pixels[at])
+        np.testing.assert_array_equal(strip[0], pixels[index])
 
 
 @pytest.mark.parametrize("k", [0, 1])
-def test_nobody_asks_for_one(k: int) -> None:
-    subject = make_subject(answers=k)
-    assert variety(subject, several(subject, 0.5)) is None
+def test_a_single_candidate_is_not_evaluated(k: int) -> None:
+    context = make_context(answers=k)
+    assert evaluate_candidate_diversity(context, several(context, 0.5)) is None

@@ -1,4 +1,4 @@
-"""The scorecard: each number is its own metric's, under its own name, at one n, with its floor."""
+"""Scores equal their metrics, under the right names, at one n and with their floors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +11,12 @@ from controlgen.errors import ConfigError, DataError, Incompatible
 from controlgen.evaluation import scores as module
 from controlgen.evaluation.scores import (
     MEASURES,
-    Reference,
+    ReferenceSet,
     Score,
-    markdown,
     path_length_score,
+    scores_markdown,
 )
-from controlgen.features import ClassSpace, RawSpace
+from controlgen.features import ClassifierSpace, UnnormalizedSpace
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.frechet import frechet_distance
@@ -28,14 +28,14 @@ from controlgen.metrics.precision_recall import density_coverage, precision_reca
 SIZE = 6
 
 
-class Plain:
-    """Mean shades of six parts of an image, as rows of length one."""
+class UnitSpace:
+    """Mean shades of six parts of an image, as unit rows."""
 
     size = SIZE
     fingerprint = "plain"
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.n_embedded = 0
 
     def embed(self, pixels: Any, batch_size: int = 256) -> Any:
         raw = self._rows(pixels)
@@ -45,11 +45,11 @@ class Plain:
         raise NotImplementedError
 
     def _rows(self, pixels: Any) -> Any:
-        self.seen += len(pixels)
+        self.n_embedded += len(pixels)
         return pixels.reshape(len(pixels), SIZE, -1).mean(2).astype(np.float32) + 1
 
 
-class Telling(Plain):
+class RawSpace(UnitSpace):
     """The same with raw rows and three classes."""
 
     def embed_raw(self, pixels: Any, batch_size: int = 256) -> Any:
@@ -78,145 +78,146 @@ GENERATED, REAL, OTHER = images(60, 0, 90), images(50, 1), images(70, 2)
 def scores(
     space: Any, name: str, other: Any = OTHER, generated: Any = GENERATED, **more: Any
 ) -> dict[str, Score]:
-    found = Reference(REAL, other, space, name, 3, 50, PixelDistance()).scores(generated, **more)
-    return {one.name: one for one in found}
+    actual = ReferenceSet(REAL, other, space, name, 3, 50, PixelDistance()).scores(
+        generated, **more
+    )
+    return {score.name: score for score in actual}
 
 
-def test_fakes_are_what_they_say() -> None:
-    assert isinstance(Telling(), ClassSpace) and isinstance(Telling(), RawSpace)
-    assert not isinstance(Plain(), RawSpace)
+def test_toy_spaces_satisfy_the_protocols() -> None:
+    assert isinstance(RawSpace(), ClassifierSpace) and isinstance(RawSpace(), UnnormalizedSpace)
+    assert not isinstance(UnitSpace(), UnnormalizedSpace)
 
 
-def test_each_number_is_its_metrics_own_at_one_n() -> None:
-    found = scores(Plain(), "toy")
-    assert list(found) == [
+def test_each_score_equals_its_metric_at_one_n() -> None:
+    actual = scores(UnitSpace(), "toy")
+    assert list(actual) == [
         *("FD-toy", "KD-toy", "MMD-toy", "precision", "recall", "density", "coverage"),
         *("pixels diversity", "pixels to nearest real", "copies suspected"),
     ]
-    a, real, other = (Plain().embed(side[:50]) for side in (GENERATED, REAL, OTHER))
+    generated, real, other = (UnitSpace().embed(s[:50]) for s in (GENERATED, REAL, OTHER))
     root = np.float32(SIZE**0.5)
-    pairs = {"value": a, "floor": other}
-    for which, rows in pairs.items():
-        got = {name: getattr(one, which) for name, one in found.items()}
+    for field, rows in {"value": generated, "floor": other}.items():
+        got = {name: getattr(score, field) for name, score in actual.items()}
         assert got["FD-toy"].mean == pytest.approx(frechet_distance(rows, real))
         assert got["KD-toy"] == kernel_distance(rows * root, real * root, 3, 50)
         assert got["MMD-toy"] == cmmd(rows, real, 3, 50)
         assert (got["precision"], got["recall"]) == precision_recall(real, rows, 3)
         assert (got["density"], got["coverage"]) == density_coverage(real, rows, 3)
-    counts = {name: one.value.n for name, one in found.items()}
+    counts = {name: score.value.n for name, score in actual.items()}
     assert counts.pop("pixels diversity") == 25  # pairs
     assert set(counts.values()) == {50}
-    better = {name: one.better for name, one in found.items()}
+    better = {name: score.better for name, score in actual.items()}
     assert better["FD-toy"] == better["copies suspected"] == "lower"
     assert better["recall"] == "higher" and better["pixels diversity"] == "neither"
 
 
-def test_what_is_real_is_looked_at_once_for_one_set_after_another() -> None:
-    space = Telling()
-    reference = Reference(REAL, OTHER, space, "toy", 3, 50, PixelDistance())
-    cold = reference.scores(GENERATED)
-    first = space.seen
+def test_real_images_are_embedded_once_for_several_sets() -> None:
+    space = RawSpace()
+    reference = ReferenceSet(REAL, OTHER, space, "toy", 3, 50, PixelDistance())
+    first = reference.scores(GENERATED)
+    n_first = space.n_embedded
     other = images(60, 5, 110)
-    warm = reference.scores(other)
-    # Copies are sought among all poses of the real images, which no set has in common.
+    second = reference.scores(other)
+    # The search for copies embeds all poses of the real images again for each set.
     poses = sum(len(REAL) for _ in range(1 if REAL.shape[2] != REAL.shape[3] else 8))
-    assert space.seen - first == len(REAL) + poses
-    assert warm == list(scores(Telling(), "toy", generated=other).values())
-    assert [one.floor for one in warm] == [one.floor for one in cold]
-    # Fewer images: floors of that many.
+    assert space.n_embedded - n_first == len(REAL) + poses
+    assert second == list(scores(RawSpace(), "toy", generated=other).values())
+    assert [score.floor for score in second] == [score.floor for score in first]
+    # Fewer images have floors of their number.
     few = reference.scores(GENERATED[:30])
-    assert few == list(scores(Telling(), "toy", generated=GENERATED[:30]).values())
-    assert few[0].floor != warm[0].floor
+    assert few == list(scores(RawSpace(), "toy", generated=GENERATED[:30]).values())
+    assert few[0].floor != second[0].floor
 
 
-def test_inception_alone_has_published_names_and_raw_rows() -> None:
+def test_only_inception_has_published_names_and_raw_rows() -> None:
     only = ["frechet", "kernel", "mmd", "inception-score"]
-    found = scores(Telling(), "inception-v3", only=only)
-    assert list(found) == ["FD-inception-v3-6", "KD-inception-v3-6", "MMD-inception-v3-6", "IS"]
-    raw = [Telling().embed_raw(side[:50]) for side in (GENERATED, REAL)]
-    assert found["FD-inception-v3-6"].value.mean == pytest.approx(frechet_distance(*raw))
-    assert found["KD-inception-v3-6"].value == kernel_distance(*raw, 3, 50)
-    probabilities = Telling().probabilities(raw[0])
-    assert found["IS"].value == inception_score(probabilities)
-    assert found["IS"].floor == inception_score(Telling().probabilities(raw[1]))
+    actual = scores(RawSpace(), "inception-v3", only=only)
+    assert list(actual) == ["FD-inception-v3-6", "KD-inception-v3-6", "MMD-inception-v3-6", "IS"]
+    raw = [RawSpace().embed_raw(pixels[:50]) for pixels in (GENERATED, REAL)]
+    assert actual["FD-inception-v3-6"].value.mean == pytest.approx(frechet_distance(*raw))
+    assert actual["KD-inception-v3-6"].value == kernel_distance(*raw, 3, 50)
+    probabilities = RawSpace().probabilities(raw[0])
+    assert actual["IS"].value == inception_score(probabilities)
+    assert actual["IS"].floor == inception_score(RawSpace().probabilities(raw[1]))
 
-    other = scores(Telling(), "toy", only=["frechet", "inception-score"])
+    other = scores(RawSpace(), "toy", only=["frechet", "inception-score"])
     assert list(other) == ["FD-toy", "IS-toy"]
-    unit = [Plain().embed(side[:50]) for side in (GENERATED, REAL)]
+    unit = [UnitSpace().embed(pixels[:50]) for pixels in (GENERATED, REAL)]
     assert other["FD-toy"].value.mean == pytest.approx(frechet_distance(*unit), rel=1e-4)
 
 
-def test_real_images_score_as_the_floor_does_and_others_worse() -> None:
-    same = scores(Plain(), "toy", generated=OTHER)
-    for one in same.values():
-        if one.floor is not None and "diversity" not in one.name:
-            assert one.value == one.floor
+def test_real_images_score_like_the_floor_and_others_worse() -> None:
+    same = scores(UnitSpace(), "toy", generated=OTHER)
+    for score in same.values():
+        if score.floor is not None and "diversity" not in score.name:
+            assert score.value == score.floor
     dark = GENERATED.copy()
     dark[:, :, :3] //= 4
-    worse = scores(Plain(), "toy", generated=dark)
+    worse = scores(UnitSpace(), "toy", generated=dark)
     for name in ("FD-toy", "MMD-toy", "pixels to nearest real"):
         floor = worse[name].floor
         assert floor is not None and worse[name].value.low > floor.mean
 
 
-def test_a_set_against_itself_is_at_the_best_of_each() -> None:
-    found = scores(Plain(), "toy", generated=REAL)
+def test_a_set_against_itself_has_the_best_scores() -> None:
+    actual = scores(UnitSpace(), "toy", generated=REAL)
     for name in ("FD-toy", "MMD-toy", "pixels to nearest real"):
-        assert found[name].value.mean == pytest.approx(0, abs=1e-6)
-    assert found["precision"].value.mean == found["coverage"].value.mean == 1
-    assert found["copies suspected"].value.mean == 1
-    assert found["copies suspected"].note is not None
-    assert found["copies suspected"].note.startswith("copies suspected among 50 real images")
+        assert actual[name].value.mean == pytest.approx(0, abs=1e-6)
+    assert actual["precision"].value.mean == actual["coverage"].value.mean == 1
+    assert actual["copies suspected"].value.mean == 1
+    assert actual["copies suspected"].note is not None
+    assert actual["copies suspected"].note.startswith("copies suspected among 50 real images")
 
 
-def test_without_other_real_images_there_is_no_floor() -> None:
-    found = scores(Plain(), "toy", None)
-    assert "copies suspected" not in found
-    assert {name for name, one in found.items() if one.floor} == {"pixels diversity"}
+def test_no_floor_without_other_real_images() -> None:
+    actual = scores(UnitSpace(), "toy", None)
+    assert "copies suspected" not in actual
+    assert {name for name, score in actual.items() if score.floor} == {"pixels diversity"}
     with pytest.raises(ConfigError, match="copies: there are no other real"):
-        scores(Plain(), "toy", None, only=["copies"])
+        scores(UnitSpace(), "toy", None, only=["copies"])
 
 
-def test_images_are_looked_at_once_and_progress_is_told() -> None:
-    space, told = Plain(), []
-    scores(space, "toy", on_progress=lambda what, done: told.append((what, done)))
-    assert space.seen == 3 * 50 + 50  # copies look at the real images once more, pose by pose
-    wanted = [name for name in MEASURES if name != "inception-score"]
-    assert [what for what, _ in told] == [*wanted, "done"]
-    shares = [done for _, done in told]
+def test_images_are_embedded_once_and_progress_is_reported() -> None:
+    space, calls = UnitSpace(), []
+    scores(space, "toy", on_progress=lambda measure, share: calls.append((measure, share)))
+    assert space.n_embedded == 3 * 50 + 50  # once more for copies, pose by pose
+    expected = [name for name in MEASURES if name != "inception-score"]
+    assert [measure for measure, _ in calls] == [*expected, "done"]
+    shares = [share for _, share in calls]
     assert shares == sorted(shares) and shares[-1] == 1
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
+def test_what_cannot_be_scored_is_rejected() -> None:
     with pytest.raises(ConfigError, match="measure fid: unknown; choose from frechet"):
-        scores(Plain(), "toy", only=["fid"])
-    with pytest.raises(ConfigError, match="tells no classes"):
-        scores(Plain(), "toy", only=["inception-score"])
-    with pytest.raises(DataError, match="19 images a side"):
-        scores(Plain(), "toy", REAL[:19])
+        scores(UnitSpace(), "toy", only=["fid"])
+    with pytest.raises(ConfigError, match="has no classes"):
+        scores(UnitSpace(), "toy", only=["inception-score"])
+    with pytest.raises(DataError, match="19 images in a set"):
+        scores(UnitSpace(), "toy", REAL[:19])
     with pytest.raises(Incompatible, match="1x4x12 and 1x6x8"):
-        scores(Plain(), "toy", OTHER.reshape(-1, 1, 4, 12))
+        scores(UnitSpace(), "toy", OTHER.reshape(-1, 1, 4, 12))
 
 
-def test_the_table_shows_digits_that_count_and_notes() -> None:
+def test_the_table_has_significant_digits_and_notes() -> None:
     tiny = Score("KD", Interval(0.00012, 0.0001, 0.0002, 9), None, "lower", "a note")
     large = Score("FD", Interval(31.5, 30, 33, 9), Interval(2, 1, 3, 9), "lower")
-    text, note = markdown([tiny, large])
+    text, note = scores_markdown([tiny, large])
     assert "| KD | 0.000120 (0.000100 to 0.000200) | - | lower | 9 |" in text
     assert "| FD | 31.50 (30.00 to 33.00) | 2.00 (1.00 to 3.00) | lower | 9 |" in text
     assert note == "KD: a note"
-    assert large.effective()["floor"] == {"mean": 2, "low": 1, "high": 3, "n": 9}
+    assert large.to_dict()["floor"] == {"mean": 2, "low": 1, "high": 3, "n": 9}
 
 
-def test_few_images_are_told_of() -> None:
-    note = scores(Plain(), "toy", only=["frechet"])["FD-toy"].note
+def test_few_images_are_noted() -> None:
+    note = scores(UnitSpace(), "toy", only=["frechet"])["FD-toy"].note
     assert note is not None and "50 images are fewer than 2048" in note
 
 
 # Path length
 
 
-def test_a_still_generator_has_no_path_and_a_faster_one_a_longer() -> None:
+def test_path_length_is_zero_for_a_constant_and_grows_with_speed() -> None:
     squared = SimpleNamespace(
         name="PD-squared", image_distance=lambda a, b: np.square(a - b).mean((1, 2, 3))
     )
@@ -232,16 +233,16 @@ def test_a_still_generator_has_no_path_and_a_faster_one_a_longer() -> None:
     assert lengths(1).name == "PPL-squared" and lengths(1).better == "lower"
 
 
-def test_a_path_length_barely_depends_on_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_length_barely_depends_on_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # Steps of 1e-4 in float32 could drown in rounding.
-    seen = PerceptualDistance(image_size=32)
-    turned = np.random.default_rng(0).normal(size=(4, 768)).astype(np.float32) * 0.3
+    distance = PerceptualDistance(image_size=32)
+    projection = np.random.default_rng(0).normal(size=(4, 768)).astype(np.float32) * 0.3
 
     def generate(latents: Any) -> torch.Tensor:
-        return torch.from_numpy(np.tanh(latents @ turned)).view(-1, 3, 16, 16)
+        return torch.from_numpy(np.tanh(latents @ projection)).view(-1, 3, 16, 16)
 
-    fine = path_length_score(generate, 4, 0, 24, seen).value.mean
-    paths = module.path_lengths
-    monkeypatch.setattr(module, "path_lengths", lambda *given: paths(*given, epsilon=2e-3))
-    coarse = path_length_score(generate, 4, 0, 24, seen).value.mean
+    fine = path_length_score(generate, 4, 0, 24, distance).value.mean
+    path_lengths = module.path_lengths
+    monkeypatch.setattr(module, "path_lengths", lambda *args: path_lengths(*args, epsilon=2e-3))
+    coarse = path_length_score(generate, 4, 0, 24, distance).value.mean
     assert fine == pytest.approx(coarse, rel=0.1) and fine > 0

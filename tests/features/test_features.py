@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError
 from controlgen.features import (
     AnyFeatureSpace,
-    EfficientNetLite0,
-    OpenClip,
+    EfficientNetLite0Config,
+    OpenClipConfig,
     OpenClipSpace,
-    SelfSupervised,
+    SelfSupervisedConfig,
 )
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.types import Pixels
 
 PREPROCESSINGS: dict[str, dict[str, Any]] = {
@@ -77,12 +77,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def space(folder: Path) -> OpenClipSpace:
-    return OpenClip(model=str(folder)).open()
+    return OpenClipConfig(model=str(folder)).open()
 
 
 @pytest.fixture(scope="module")
 def efficientnet() -> Any:
-    return EfficientNetLite0(image_size=64).open()
+    return EfficientNetLite0Config(image_size=64).open()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     folder = tmp_path_factory.mktemp("encoder")
     export(EncoderState(config, (1, 32, 32)), folder)
-    return SelfSupervised(path=folder).open()
+    return SelfSupervisedConfig(path=folder).open()
 
 
 def picture(channels: int, height: int, width: int) -> Pixels:
@@ -121,12 +121,12 @@ def test_agrees_with_open_clips_own_preprocessing(
     network.eval()
     with Image.open(tmp_path / "picture.png") as opened, torch.no_grad():
         wanted_input = preprocess(opened)[None]
-        wanted = network.encode_image(wanted_input, normalize=True)[0].numpy()
-    seen = space.preprocessing.apply(to_unit(pixels))
-    assert seen.shape == wanted_input.shape
+        expected = network.encode_image(wanted_input, normalize=True)[0].numpy()
+    recorded = space.preprocessing.apply(to_signed_float(pixels))
+    assert recorded.shape == wanted_input.shape
     # Pillow rounds to bytes after each of its two passes and has its own fixed-point filters.
-    assert (seen - wanted_input).abs().mean() < 1 / 255 / 0.2
-    assert space.embed(pixels)[0] @ wanted > 0.999
+    assert (recorded - wanted_input).abs().mean() < 1 / 255 / 0.2
+    assert space.embed(pixels)[0] @ expected > 0.999
 
 
 def test_text_agrees_with_open_clip(folder: Path, space: OpenClipSpace) -> None:
@@ -135,8 +135,8 @@ def test_text_agrees_with_open_clip(folder: Path, space: OpenClipSpace) -> None:
     network, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a thin seven", "eight"])
     with torch.no_grad():
-        wanted = network.eval().encode_text(tokens, normalize=True).numpy()
-    np.testing.assert_allclose(space.embed_text(["a thin seven", "eight"]), wanted, atol=1e-5)
+        expected = network.eval().encode_text(tokens, normalize=True).numpy()
+    np.testing.assert_allclose(space.embed_text(["a thin seven", "eight"]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a seven", "  \n"]])
@@ -167,7 +167,9 @@ def test_embeds_unit_rows_in_any_batch_size(
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(chosen.embed(pixels, batch_size=2), features, atol=1e-5)
     with torch.no_grad():
-        np.testing.assert_allclose(chosen.embed_images(to_unit(pixels)), features, atol=1e-5)
+        np.testing.assert_allclose(
+            chosen.embed_images(to_signed_float(pixels)), features, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("which", ["space", "efficientnet", "encoder"])
@@ -175,7 +177,7 @@ def test_gradient_reaches_the_image(
     which: str, request: pytest.FixtureRequest, space: OpenClipSpace
 ) -> None:
     chosen = request.getfixturevalue(which)
-    image = (to_unit(picture(1, 30, 30)) * 0.8).requires_grad_()
+    image = (to_signed_float(picture(1, 30, 30)) * 0.8).requires_grad_()
     (chosen.embed_images(image)[0] @ torch.arange(float(chosen.size))).backward()
     assert image.grad is not None and image.grad.abs().max() > 0
     assert all(weight.grad is None for weight in chosen.network.parameters())
@@ -183,9 +185,9 @@ def test_gradient_reaches_the_image(
 
 def test_fingerprint_follows_weights_and_preprocessing(tmp_path: Path) -> None:
     values = PREPROCESSINGS["squash-40-bicubic"]
-    first = OpenClip(model=str(write_clip(tmp_path / "a", values))).open()
-    again = OpenClip(model=str(write_clip(tmp_path / "b", values))).open()
-    other = OpenClip(model=str(write_clip(tmp_path / "c", values | {"fill_color": 9}))).open()
+    first = OpenClipConfig(model=str(write_clip(tmp_path / "a", values))).open()
+    again = OpenClipConfig(model=str(write_clip(tmp_path / "b", values))).open()
+    other = OpenClipConfig(model=str(write_clip(tmp_path / "c", values | {"fill_color": 9}))).open()
     assert first.fingerprint == again.fingerprint != other.fingerprint
     changed = write_clip(tmp_path / "d", values) / "open_clip_model.safetensors"
     from safetensors.torch import load_file
@@ -193,21 +195,21 @@ def test_fingerprint_follows_weights_and_preprocessing(tmp_path: Path) -> None:
     weights = load_file(changed)
     weights["text_projection"][0, 0] += 0.001
     save_file(weights, changed)
-    assert OpenClip(model=str(changed.parent)).open().fingerprint != first.fingerprint
+    assert OpenClipConfig(model=str(changed.parent)).open().fingerprint != first.fingerprint
 
 
 def test_a_plain_name_is_looked_up_in_the_given_folders_first(tmp_path: Path) -> None:
     write_clip(tmp_path / "mine", PREPROCESSINGS["squash-40-bicubic"])
-    assert OpenClip(model="mine").open([tmp_path / "empty", tmp_path]).size == 24
+    assert OpenClipConfig(model="mine").open([tmp_path / "empty", tmp_path]).size == 24
     with pytest.raises(ArtifactMissing, match="mine"):
-        OpenClip(model="mine").open([tmp_path / "empty"])
+        OpenClipConfig(model="mine").open([tmp_path / "empty"])
 
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "pickled", PREPROCESSINGS["squash-40-bicubic"])
     (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
     with pytest.raises(ArtifactMissing, match="pickle"):
-        OpenClip(model=str(folder)).open()
+        OpenClipConfig(model=str(folder)).open()
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     config["model_cfg"]["embed_dim"] = 25
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactCorrupt, match="odd"):
-        OpenClip(model=str(folder)).open()
+        OpenClipConfig(model=str(folder)).open()
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_what_cannot_be_had_is_one_line(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(error) as caught:
-        OpenClip(model=model, cache=tmp_path).open()
+        OpenClipConfig(model=model, cache=tmp_path).open()
     assert "\n" not in str(caught.value) and model in str(caught.value)
 
 
@@ -262,9 +264,9 @@ def test_efficientnet_tells_textures_apart(efficientnet: Any) -> None:
 
 def test_the_union_reads_either_kind_and_refuses_others() -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(AnyFeatureSpace)
-    assert adapter.validate_python({"kind": "open_clip"}) == OpenClip()
-    assert adapter.validate_python({"kind": "efficientnet-lite0"}) == EfficientNetLite0()
+    assert adapter.validate_python({"kind": "open_clip"}) == OpenClipConfig()
+    assert adapter.validate_python({"kind": "efficientnet-lite0"}) == EfficientNetLite0Config()
     chosen = adapter.validate_python({"kind": "self-supervised", "path": "mine"})
-    assert chosen == SelfSupervised(path=Path("mine"))
+    assert chosen == SelfSupervisedConfig(path=Path("mine"))
     with pytest.raises(ValueError, match="kind"):
         adapter.validate_python({"kind": "inception"})

@@ -15,11 +15,11 @@ from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import CompareConfig, EvaluateConfig, RunConfig
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Incompatible
-from controlgen.evaluation.scores import Reference, path_length_score
-from controlgen.features import EfficientNetLite0, Lpips
+from controlgen.evaluation.scores import ReferenceSet, path_length_score
+from controlgen.features import EfficientNetLite0Config, LpipsConfig
 from controlgen.features import lpips as module
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.metrics.perceptual import ImageDistance, open_distance
 
 ensure_torchvision()
@@ -30,7 +30,7 @@ NETS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def drawn(n: int, size: int, seed: int, channels: int = 3) -> Any:
+def random_images(n: int, size: int, seed: int, channels: int = 3) -> Any:
     shape = n, channels, size, size + 3
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
@@ -40,8 +40,8 @@ def random_features() -> Any:
     """torchvision's feature layers of each net, as they are before any training."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = {net: getattr(models, name)(weights=None).features for net, name in NETS.items()}
-    return {net: features.eval() for net, features in made.items()}
+        result = {net: getattr(models, name)(weights=None).features for net, name in NETS.items()}
+    return {net: features.eval() for net, features in result.items()}
 
 
 @pytest.fixture(scope="module")
@@ -71,47 +71,49 @@ def reference(net: str, features: Any, a: Any, b: Any, monkeypatch: pytest.Monke
     """torchmetrics' own answer, its backbone handed to it."""
     monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_, **__: features[net])
     compare = theirs.learned_perceptual_image_patch_similarity
-    return compare(to_unit(a), to_unit(b), net_type=net, reduction="none").numpy()
+    return compare(to_signed_float(a), to_signed_float(b), net_type=net, reduction="none").numpy()
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_it_is_torchmetrics_number(
     net: str, cached: Path, random_features: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = drawn(5, 48, 0), drawn(5, 48, 1)
-    opened = open_distance(Lpips.parse({"net": net}))
-    found = opened.distance(a, b)
+    a, b = random_images(5, 48, 0), random_images(5, 48, 1)
+    opened = open_distance(LpipsConfig.parse({"net": net}))
+    actual = opened.distance(a, b)
     expected = reference(net, random_features, a, b, monkeypatch)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert opened.name == f"LPIPS-{net}" and found.shape == (5,) and found.min() > 0
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    assert opened.name == f"LPIPS-{net}" and actual.shape == (5,) and actual.min() > 0
     np.testing.assert_array_equal(opened.distance(a, a), 0)
     np.testing.assert_allclose(
-        opened.image_distance(to_unit(a).numpy(), to_unit(b).numpy()), found, rtol=1e-6
+        opened.image_distance(to_signed_float(a).numpy(), to_signed_float(b).numpy()),
+        actual,
+        rtol=1e-6,
     )
 
 
 def test_torchmetrics_finds_the_same_file_in_torchs_cache(cached: Path, tmp_path: Path) -> None:
     # The whole way of their own loader, with the smallest of the nets.
-    whole = models.squeezenet1_1(weights=None).state_dict()
+    full = models.squeezenet1_1(weights=None).state_dict()
     stored = torch.load(cached / module.FILES["squeeze"], weights_only=True)
-    whole |= {name: value for name, value in stored.items() if name.startswith("features")}
-    torch.save(whole, cached / "squeezenet1_1-b8a52dc0.pth")
-    a, b = drawn(3, 40, 2), drawn(3, 40, 3)
+    full |= {name: value for name, value in stored.items() if name.startswith("features")}
+    torch.save(full, cached / "squeezenet1_1-b8a52dc0.pth")
+    a, b = random_images(3, 40, 2), random_images(3, 40, 3)
     compare = theirs.learned_perceptual_image_patch_similarity
-    expected = compare(to_unit(a), to_unit(b), net_type="squeeze", reduction="none")
-    found = open_distance(Lpips(net="squeeze")).distance(a, b)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
+    expected = compare(to_signed_float(a), to_signed_float(b), net_type="squeeze", reduction="none")
+    actual = open_distance(LpipsConfig(net="squeeze")).distance(a, b)
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-6)
 
 
 @pytest.fixture
 def squeeze(cached: Path) -> ImageDistance:
-    return open_distance(Lpips(net="squeeze"))
+    return open_distance(LpipsConfig(net="squeeze"))
 
 
 def test_grey_is_as_grey_in_three_channels_and_nothing_counts_beyond_white(
     squeeze: ImageDistance,
 ) -> None:
-    a, b = drawn(70, 24, 4, 1), drawn(70, 24, 5, 1)
+    a, b = random_images(70, 24, 4, 1), random_images(70, 24, 5, 1)
     coloured = [np.repeat(side, 3, axis=1) for side in (a, b)]
     np.testing.assert_allclose(squeeze.distance(a, b), squeeze.distance(*coloured), rtol=1e-6)
     assert squeeze.distance(a[:0], b[:0]).shape == (0,)
@@ -123,13 +125,13 @@ def test_grey_is_as_grey_in_three_channels_and_nothing_counts_beyond_white(
 
 @pytest.mark.parametrize("net", NETS)
 def test_images_too_small_for_a_net_are_refused_and_no_others(net: Any, cached: Path) -> None:
-    opened, least = open_distance(Lpips(net=net)), module.LEAST[net]
-    a, b = (drawn(1, least, seed)[..., :least] for seed in (6, 7))
+    opened, least = open_distance(LpipsConfig(net=net)), module.LEAST[net]
+    a, b = (random_images(1, least, seed)[..., :least] for seed in (6, 7))
     assert opened.distance(a, b).shape == (1,)
     with pytest.raises(Incompatible, match=f"{least} x {least} pixels or more, not {least - 1} x"):
         opened.distance(a[:, :, 1:], b[:, :, 1:])
     with pytest.raises(RuntimeError, match="too small"):
-        opened._between.network(*(to_unit(side[:, :, 1:]) for side in (a, b)))  # type: ignore[attr-defined]
+        opened._between.network(*(to_signed_float(side[:, :, 1:]) for side in (a, b)))  # type: ignore[attr-defined]
 
 
 # Weights
@@ -139,34 +141,38 @@ def test_a_folder_may_be_named_and_does_not_change_what_it_is(
     cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    named = Lpips(net="squeeze", weights=cached)
-    assert named.fingerprint() == Lpips(net="squeeze").fingerprint() != Lpips().fingerprint()
-    assert open_distance(named).distance(drawn(1, 20, 0), drawn(1, 20, 1))[0] > 0
+    by_name = LpipsConfig(net="squeeze", weights=cached)
+    assert (
+        by_name.fingerprint()
+        == LpipsConfig(net="squeeze").fingerprint()
+        != LpipsConfig().fingerprint()
+    )
+    assert open_distance(by_name).distance(random_images(1, 20, 0), random_images(1, 20, 1))[0] > 0
     with pytest.raises(ArtifactMissing, match=f"holds no {module.FILES['squeeze']}; fetch it from"):
-        Lpips(net="squeeze", weights=tmp_path).open()
+        LpipsConfig(net="squeeze", weights=tmp_path).open()
 
 
 def test_what_cannot_be_fetched_says_what_was_tried_and_the_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refused(url: str, target: str, known: str, progress: bool) -> None:
-        assert (url, known) == (f"{module.SERVER}vgg16-397923af.pth", "397923af")
+    def refused(url: str, target: str, expected_sha256: str, progress: bool) -> None:
+        assert (url, expected_sha256) == (f"{module.SERVER}vgg16-397923af.pth", "397923af")
         raise URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
     with pytest.raises(ArtifactMissing) as caught:
-        Lpips(net="vgg").open()
-    told = str(caught.value)
-    assert all(part in told for part in ("no network", str(tmp_path), "--lpips-weights"))
-    assert "\n" not in told
+        LpipsConfig(net="vgg").open()
+    text = str(caught.value)
+    assert all(part in text for part in ("no network", str(tmp_path), "--lpips-weights"))
+    assert "\n" not in text
 
 
 def test_only_published_bytes_are_opened(cached: Path, tmp_path: Path) -> None:
     other = tmp_path / module.FILES["squeeze"]
     torch.save({"any": torch.zeros(1)}, other)
     with pytest.raises(ArtifactCorrupt, match="not the published squeeze"):
-        Lpips(net="squeeze", weights=tmp_path).open()
+        LpipsConfig(net="squeeze", weights=tmp_path).open()
 
 
 def test_weights_of_another_network_are_refused(
@@ -174,7 +180,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     monkeypatch.setattr(module, "FILES", {"alex": module.FILES["squeeze"]})
     with pytest.raises(ArtifactCorrupt, match="holds other weights than LPIPS-alex's"):
-        Lpips(net="alex").open()
+        LpipsConfig(net="alex").open()
 
 
 def test_without_torchmetrics_it_says_what_to_install(
@@ -182,22 +188,22 @@ def test_without_torchmetrics_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
     with pytest.raises(ConfigError, match=r"pip install 'controlgen\[lpips\]'"):
-        Lpips(net="squeeze").open()
+        LpipsConfig(net="squeeze").open()
 
 
 # Where it is asked for
 
 
 def test_a_reference_takes_it_in_place_of_pd(squeeze: ImageDistance) -> None:
-    sides = [drawn(20, 32, seed) for seed in (8, 9)]
-    space = EfficientNetLite0(image_size=32)
-    reference = Reference(sides[1], None, space.open(), space.name, 0, perceptual=squeeze)
-    found = reference.scores(sides[0], only=["diversity", "nearest"])
-    assert [one.name for one in found] == [
+    sides = [random_images(20, 32, seed) for seed in (8, 9)]
+    space = EfficientNetLite0Config(image_size=32)
+    reference = ReferenceSet(sides[1], None, space.open(), space.name, 0, perceptual=squeeze)
+    actual = reference.scores(sides[0], only=["diversity", "nearest"])
+    assert [item.name for item in actual] == [
         "LPIPS-squeeze diversity",
         "LPIPS-squeeze to nearest real",
     ]
-    assert all(one.value.mean > 0 for one in found)
+    assert all(item.value.mean > 0 for item in actual)
 
     def generate(latents: Any) -> torch.Tensor:
         return torch.from_numpy(np.tanh(np.tile(latents, (1, 3 * 20 * 5)))).view(-1, 3, 20, 20)
@@ -227,7 +233,7 @@ def test_runs_that_do_not_ask_for_it_keep_their_names() -> None:
     plain = EvaluateConfig()
     assert "perceptual" not in plain.identity()
     asked = EvaluateConfig.parse({"perceptual": {"net": "vgg"}})
-    assert asked.perceptual == Lpips(net="vgg") and asked.fingerprint() != plain.fingerprint()
+    assert asked.perceptual == LpipsConfig(net="vgg") and asked.fingerprint() != plain.fingerprint()
     compare = CompareConfig.load(CONFIGS / "compare-mnist.toml", ["perceptual.net=squeeze"])
     assert compare.identity()["perceptual"] == {"net": "squeeze"}
 

@@ -1,4 +1,4 @@
-"""Figures: readable files that say what they are, and leave nothing behind."""
+"""Figures: readable PNGs with provenance, and no other files."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from PIL import Image
 from controlgen import figures
 from controlgen.figures import style
 from controlgen.rng import stream
+from training_curves import GOOD
 
 PROVENANCE = {"model": "toy", "seed": 3, "recipe": {"amount": 1.5}}
 
@@ -27,18 +28,18 @@ def history(n=200):
     ]
 
 
-DRAWN = {
+FIGURES = {
     "losses": lambda path: figures.loss_curves(path, history(), PROVENANCE),
     "one-step": lambda path: figures.loss_curves(path, history(1), PROVENANCE),
     "samples": lambda path: figures.sample_grid(path, pictures(40), PROVENANCE, title="Samples"),
     "colour": lambda path: figures.sample_grid(path, pictures(5, 3), PROVENANCE, columns=4),
     "inversion": lambda path: figures.inversion_strips(
-        path, {"asked": pictures(6), "a map": pictures(6), "slow": pictures(3)}, PROVENANCE
+        path, {"target": pictures(6), "a map": pictures(6), "slow": pictures(3)}, PROVENANCE
     ),
     "edit": lambda path: figures.edit_strip(
         path, pictures(3), ["source", "0.5", "1"], PROVENANCE, title="three to eight"
     ),
-    "figure3": lambda path: figures.figure3(
+    "figure3": lambda path: figures.class_edit_grid(
         path,
         [figures.Block("a to b", pictures(1), {"map": pictures(3), "other": pictures(3)})] * 3,
         [0.5, 1, 2],
@@ -61,10 +62,10 @@ DRAWN = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_a_png_with_provenance(name, tmp_path):
     path = tmp_path / f"{name}.png"
-    DRAWN[name](path)
+    FIGURES[name](path)
     with Image.open(path) as picture:
         assert picture.text["synthetic"] == "true"
         assert picture.text["seed"] == "3"
@@ -75,7 +76,7 @@ def test_every_figure_is_a_png_with_provenance(name, tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
-def test_the_images_themselves_are_in_the_grid(tmp_path):
+def test_sample_grid_contains_the_images(tmp_path):
     # White cells on a black sheet: the share of white pixels is the share of white cells.
     cells = np.zeros((16, 1, 16, 16), np.uint8)
     cells[:4] = 255
@@ -87,13 +88,33 @@ def test_the_images_themselves_are_in_the_grid(tmp_path):
     assert dark.sum() / (height * width) > 0.85
 
 
-def test_smoothing_keeps_a_straight_line():
+def test_smooth_keeps_a_straight_line():
     line = np.linspace(0, 5, 300)
     np.testing.assert_allclose(style.smooth(line), line, atol=0.03)
     noise = stream(2, "noise").normal(size=1000)
     assert style.smooth(noise).std() < 0.4
 
 
-def test_pyplots_global_state_stays_out():
+def test_figures_do_not_import_pyplot():
     code = "import sys, controlgen.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_diagnostics_show_the_drift_and_the_gap(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        "controlgen.figures.convergence.save_png", lambda figure, *_: saved.append(figure)
+    )
+    rows = [
+        {**vars(GOOD), "images_seen": 1000 * k, "critic_real": 1.0 - k, "critic_fake": 0.8 - k}
+        for k in range(6)
+    ]
+    figures.training_diagnostics(tmp_path / "none.png", {"run": [rows]}, {})
+    lines = {axes.get_title(loc="left"): axes.lines[0] for axes in saved[0].axes}
+    assert len(lines) == 9
+    drift = lines["critic: output at reals (its drift)"]
+    np.testing.assert_array_equal(drift.get_xdata(), range(6))
+    np.testing.assert_array_equal(drift.get_ydata(), [1, 0, -1, -2, -3, -4])
+    # The drift cancels in the gap.
+    gap = lines["critic: output at reals - at samples"].get_ydata()
+    np.testing.assert_allclose(gap, 0.2)

@@ -13,7 +13,7 @@ from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import RunConfig, SpacesConfig
 from controlgen.synthetic.tissue import _captions as words
-from flows.cli import start
+from flows.cli import load_and_run
 from flows.compare_spaces import compare_spaces_task, main
 
 ROOT = Path(__file__).parents[2]
@@ -41,24 +41,24 @@ def test_the_task_makes_the_stages_report_and_nothing_else_is_kept(
     config: Path, tmp_path: Path
 ) -> None:
     settings, store = SpacesConfig.load(config), Store(tmp_path / "store")
-    made = compare_spaces_task.fn(settings, str(store.root))
-    rows = json.loads((store.open(made) / "report.json").read_text())["spaces"]
+    result = compare_spaces_task.fn(settings, str(store.root))
+    rows = json.loads((store.open(result) / "report.json").read_text())["spaces"]
     assert [row["name"] for row in rows] == ["largest class", "colour alone", "toy", "gone"]
     assert rows[1]["size"] == 2 and rows[2]["probe"]["mean"] > rows[0]["probe"]["mean"]
-    assert not list(store.open(made).glob("*.safetensors"))
+    assert not list(store.open(result).glob("*.safetensors"))
 
     # The stage alone finds the task's report; the store is the only cache.
-    assert stages.compare_spaces(settings, store) == made
-    assert store.refs() == [made]
+    assert stages.compare_spaces(settings, store) == result
+    assert store.refs() == [result]
     assert compare_spaces_task.cache_policy == NO_CACHE
     assert compare_spaces_task.persist_result is False
 
 
 def test_the_command_shows_its_settings(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start(main, SpacesConfig, config, ["images=32"], Path("nowhere"), dry_run=True)
-    shown = json.loads(capsys.readouterr().out)
-    assert shown == SpacesConfig.load(config, ["images=32"]).effective()
-    assert shown["images"] == 32 and not Path("nowhere").exists()
+    load_and_run(main, SpacesConfig, config, ["images=32"], Path("nowhere"), dry_run=True)
+    displayed = json.loads(capsys.readouterr().out)
+    assert displayed == SpacesConfig.load(config, ["images=32"]).to_dict()
+    assert displayed["images"] == 32 and not Path("nowhere").exists()
 
 
 def test_the_shipped_comparison_speaks_the_tissue_worlds_own_words() -> None:

@@ -22,11 +22,19 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from controlgen.artifacts import ArtifactRef, Store, read_manifest
-from controlgen.errors import ConfigError, ControlGenError, DataError
-from flows.cli import run_and_ship
-from flows.fit_map import Line
+from controlgen.errors import ConfigError, DataError
+from flows.cli import main as flow_main
+from flows.cli import run_with_export
+from flows.fit_map import RunArtifacts
 from flows.pipeline import main, pipeline
-from flows.prefect_ui import FlowReporter, check_server, publish, quiet_prefect, server_runs, stage
+from flows.prefect_ui import (
+    FlowReporter,
+    check_server,
+    publish,
+    quiet_prefect,
+    server_runs,
+    uncached_task,
+)
 
 # Prefect's own threads and SQLite connections end after the test that warnings are blamed on.
 pytestmark = [
@@ -44,7 +52,7 @@ def harness() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made(line: Any, harness: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+def flow_run(line: Any, harness: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     """The flow on the settings of `line`, in another store."""
     store = Store(tmp_path_factory.mktemp("flow") / "store")
     with quiet_prefect():
@@ -57,38 +65,38 @@ def artifacts() -> list[Any]:
         return list(client.read_artifacts(limit=200))
 
 
-def test_the_flow_makes_what_the_stages_make_bit_by_bit(line: Any, made: Any) -> None:
-    store, chain, report = made
-    assert chain == Line(line.gan, line.bank, line.features, line.map)
+def test_the_flow_makes_what_the_stages_make_bit_by_bit(line: Any, flow_run: Any) -> None:
+    store, chain, report = flow_run
+    assert chain == RunArtifacts(line.gan, line.bank, line.features, line.map)
     assert set(store.refs()) == {*chain, report}
     for ref in chain:
-        alone, through = (read_manifest(one.open(ref)).files for one in (line.store, store))
+        alone, through = (read_manifest(item.open(ref)).files for item in (line.store, store))
         exact = {name for name in alone if name.endswith((".safetensors", ".npy"))}
         assert exact
         assert {name: through[name] for name in exact} == {name: alone[name] for name in exact}
     assert (store.open(report) / "report.md").is_file()
 
 
-def test_running_again_returns_at_once_and_touches_nothing(line: Any, made: Any) -> None:
-    store, chain, report = made
+def test_running_again_returns_at_once_and_touches_nothing(line: Any, flow_run: Any) -> None:
+    store, chain, report = flow_run
     before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
     with quiet_prefect():
         assert pipeline(line.run, str(store.root)) == (chain, report)
     assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
 
 
-def test_a_server_shows_progress_tables_cards_and_pictures(made: Any) -> None:
-    store, chain, report = made
-    found = artifacts()
-    kinds = {one.type for one in found}
+def test_a_server_shows_progress_tables_cards_and_pictures(flow_run: Any) -> None:
+    store, chain, report = flow_run
+    actual = artifacts()
+    kinds = {item.type for item in actual}
     assert {"progress", "table", "markdown"} <= kinds
     # Every stage told its progress and ended at 100 per cent.
-    told = {one.description: one.data for one in found if one.type == "progress"}
+    text = {item.description: item.data for item in actual if item.type == "progress"}
     for verb, ref in zip(("train", "sample", "embed", "fit"), chain, strict=True):
-        assert told[f"{verb} {ref.name}"] == 100.0
-    assert told[f"evaluate {report.name}"] == 100.0
+        assert text[f"{verb} {ref.name}"] == 100.0
+    assert text[f"evaluate {report.name}"] == 100.0
     # The report and the cards are there by key, word for word, and so are the pictures.
-    by_key = {one.key: one.data for one in found if one.key}
+    by_key = {item.key: item.data for item in actual if item.key}
     assert by_key[f"report-{report.name}"] == (store.path(report) / "report.md").read_text()
     card = by_key[f"map-{chain.map.name}-card"]
     assert card == (store.path(chain.map) / "README.md").read_text()
@@ -96,7 +104,7 @@ def test_a_server_shows_progress_tables_cards_and_pictures(made: Any) -> None:
     assert "flip rate" in str(by_key[f"report-{report.name}-targets"])
 
 
-def test_flows_and_tasks_are_recorded_as_completed(made: Any) -> None:
+def test_flows_and_tasks_are_recorded_as_completed(flow_run: Any) -> None:
     with get_client(sync_client=True) as client:
         flow_runs = client.read_flow_runs()
         task_runs = client.read_task_runs()
@@ -105,40 +113,40 @@ def test_flows_and_tasks_are_recorded_as_completed(made: Any) -> None:
     assert {"train_gan_task", "draw_samples_task", "fit_map_task", "evaluate_task"} <= names
 
 
-def test_without_a_server_nothing_is_sent(line: Any, made: Any, tmp_path: Path) -> None:
+def test_without_a_server_nothing_is_sent(line: Any, flow_run: Any, tmp_path: Path) -> None:
     """What publishes asks first; outside of a task, or without a server, a meter is a bar."""
     assert server_runs()
     count = len(artifacts())
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         assert not server_runs()
-        with FlowReporter().meter("nowhere", 10, unit="images") as meter:
-            meter.to(10)
-    with FlowReporter().meter("outside of a task", 10) as meter:
-        meter.to(10)
+        with FlowReporter().start("nowhere", 10, unit="images") as meter:
+            meter.update_to(10)
+    with FlowReporter().start("outside of a task", 10) as meter:
+        meter.update_to(10)
     assert len(artifacts()) == count
 
 
 def test_as_a_process_with_no_server_configured(tmp_path: Path) -> None:
     """What a user has at first: nothing of Prefect set up, and no network needed."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    saved = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     root = Path(__file__).parents[2]
     settings = {"PYTHONPATH": str(root), "PREFECT_HOME": str(tmp_path / "prefect")}
     command = ["-m", "flows.train_gan", "configs/tiny.toml", "--store", str(tmp_path / "store")]
     ended = subprocess.run(
         [sys.executable, *command, "--set", "train.total_images=32"],
         cwd=root,
-        env={**kept, **settings, "OMP_NUM_THREADS": "1"},
+        env={**saved, **settings, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
-    (made,) = Store(tmp_path / "store").refs()
-    assert ended.stdout == f"{tmp_path / 'store' / str(made)}\n"
-    assert Store(tmp_path / "store").has(made)
+    (result,) = Store(tmp_path / "store").refs()
+    assert ended.stdout == f"{tmp_path / 'store' / str(result)}\n"
+    assert Store(tmp_path / "store").has(result)
     # Nothing but the bar: no log line of Prefect, no warning.
     lines = {line.strip() for line in ended.stderr.replace("\r", "\n").splitlines()} - {""}
-    assert all(line.startswith(f"train {made.name}") for line in lines), ended.stderr
+    assert all(line.startswith(f"train {result.name}") for line in lines), ended.stderr
 
 
 def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
@@ -154,11 +162,11 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     def nothing(*args: Any, **settings: Any) -> Any:
         raise DataError("mnist: not in the cache; mirror: no route; npm: not installed")
 
-    monkeypatch.setattr(mnist_files, "obtain", nothing)
+    monkeypatch.setattr(mnist_files, "fetch_verified", nothing)
     for module in list(sys.modules.values()):
         name = getattr(module, "__name__", "")
-        if name.startswith("controlgen.datasets.") and hasattr(module, "obtain"):
-            monkeypatch.setattr(module, "obtain", nothing)
+        if name.startswith("controlgen.datasets.") and hasattr(module, "fetch_verified"):
+            monkeypatch.setattr(module, "fetch_verified", nothing)
     config = Path(__file__).parents[2] / "configs" / "tiny.toml"
     command = [str(config), "--set", 'train.dataset.kind="mnist"', "--store", str(tmp_path / "s")]
     monkeypatch.setattr(sys, "argv", ["flows.pipeline", *command])
@@ -167,13 +175,15 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
     logging.getLogger().addHandler(console)
     try:
         with pytest.raises(SystemExit) as ended:
-            run_and_ship(main)
+            run_with_export(main)
     finally:
         logging.getLogger().removeHandler(console)
-    told = capfd.readouterr()
+    answer = capfd.readouterr()
     assert ended.value.code == 2
-    assert told.out == ""
-    assert told.err == "DataError: mnist: not in the cache; mirror: no route; npm: not installed\n"
+    assert answer.out == ""
+    assert (
+        answer.err == "DataError: mnist: not in the cache; mirror: no route; npm: not installed\n"
+    )
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -201,11 +211,11 @@ def test_what_a_later_stage_would_refuse_is_refused_before_training(
     command = [str(config), "--set", space, "--set", override, "--store", str(tmp_path / "s")]
     monkeypatch.setattr(sys, "argv", ["flows.pipeline", *command])
     with pytest.raises(SystemExit) as ended:
-        run_and_ship(main)
-    told = capfd.readouterr()
+        run_with_export(main)
+    answer = capfd.readouterr()
     assert ended.value.code == 2
-    assert (told.out, told.err.count("\n")) == ("", 1), told.err
-    assert told.err.startswith(says)
+    assert (answer.out, answer.err.count("\n")) == ("", 1), answer.err
+    assert answer.err.startswith(says)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,13 +228,13 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_2(
     config = str(Path(__file__).parents[2] / "configs" / "tiny.toml")
     monkeypatch.setattr(sys, "argv", ["flows.pipeline", config, "--store", str(tmp_path / "store")])
     with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SystemExit) as ended:
-        run_and_ship(main)
+        run_with_export(main)
     assert ended.value.code == 2
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert told.err.startswith(f"ConfigError: PREFECT_API_URL = {url}: no Prefect server answers")
-    assert "make ui" in told.err and "unset PREFECT_API_URL" in told.err
+    answer = capfd.readouterr()
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith(f"ConfigError: PREFECT_API_URL = {url}: no Prefect server answers")
+    assert "make ui" in answer.err and "unset PREFECT_API_URL" in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,8 +242,8 @@ def test_a_home_that_cannot_be_written_is_one_line_before_anything_starts(tmp_pa
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "prefect"
     nowhere = temporary_settings({PREFECT_HOME: home}, restore_defaults={PREFECT_API_URL})
-    said = re.escape(f"PREFECT_HOME = {home}: cannot be written (Not a directory)")
-    with nowhere, pytest.raises(ConfigError, match=said):
+    message = re.escape(f"PREFECT_HOME = {home}: cannot be written (Not a directory)")
+    with nowhere, pytest.raises(ConfigError, match=message):
         check_server()
     fine = temporary_settings(
         {PREFECT_HOME: tmp_path / "a" / "b"}, restore_defaults={PREFECT_API_URL}
@@ -243,17 +253,21 @@ def test_a_home_that_cannot_be_written_is_one_line_before_anything_starts(tmp_pa
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.server import LastingServer, SubprocessASGIServer
-
-    def broken(self: Any, timeout: int | None = None) -> None:
+def test_a_server_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
         raise RuntimeError(
-            "Timed out. stderr: Traceback\n  File x\nOperationalError: no such table"
+            "Timed out while attempting to connect to ephemeral Prefect API server. stderr: "
+            "Traceback\n  File x\nOperationalError: no such table"
         )
 
-    monkeypatch.setattr(SubprocessASGIServer, "start", broken)
-    with pytest.raises(ControlGenError, match="did not start: OperationalError: no such table "):
-        LastingServer(port=1).start()
+    monkeypatch.setattr(sys, "argv", ["flow"])
+    with pytest.raises(SystemExit) as ended:
+        flow_main(fail, "A flow.")
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "did not start: OperationalError: no such table " in error and error.count("\n") == 1
 
 
 def test_any_answer_is_a_server() -> None:
@@ -269,7 +283,7 @@ def shown_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     """What a task publishes of an artifact, by what its key ends in."""
     from prefect import flow
 
-    @stage
+    @uncached_task
     def show(ref: ArtifactRef) -> ArtifactRef:
         return publish(ref, store)
 
@@ -280,8 +294,12 @@ def shown_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     with quiet_prefect():
         assert showing(ref) == ref
     key = f"{ref.kind}-{ref.name}".replace("_", "-")
-    found = {one.key: one.data for one in artifacts() if one.key and one.key.startswith(key)}
-    return {name.removeprefix(key): data for name, data in found.items()}
+    actual = {
+        artifact.key: artifact.data
+        for artifact in artifacts()
+        if artifact.key and artifact.key.startswith(key)
+    }
+    return {name.removeprefix(key): data for name, data in actual.items()}
 
 
 def test_a_comparison_shows_its_tables_beside_report_and_card(
@@ -294,11 +312,11 @@ def test_a_comparison_shows_its_tables_beside_report_and_card(
         (folder / "report.json").write_text('{"outcomes": []}')
         (folder / "table1.csv").write_text('member,value\na,1.5\n"b, c",\n')
         (folder / "samples.png").write_bytes(b"picture")
-    shown = shown_of(ref, store)
-    assert set(shown) == {"", "-card", "-table1", "-samples"}  # and no table of no targets
-    assert (shown[""], shown["-card"]) == ("the report", "the card")
+    displayed = shown_of(ref, store)
+    assert set(displayed) == {"", "-card", "-table1", "-samples"}  # and no table of no targets
+    assert (displayed[""], displayed["-card"]) == ("the report", "the card")
     rows = [{"member": "a", "value": "1.5"}, {"member": "b, c", "value": ""}]
-    assert json.loads(shown["-table1"]) == rows
+    assert json.loads(displayed["-table1"]) == rows
 
 
 def test_a_training_that_broke_off_shows_its_verdict_and_evidence(
@@ -311,18 +329,18 @@ def test_a_training_that_broke_off_shows_its_verdict_and_evidence(
     for name in ("grid.png", "convergence.png"):
         (partial / name).write_bytes(b"picture")
     assert shown_of(ref, store) == {}  # a picture without its verdict is of an earlier attempt
-    told = {"name": "diverged", "reasons": ["the loss became nan"]}
-    (partial / "verdict.json").write_text(json.dumps(told))
+    text = {"name": "diverged", "reasons": ["the loss became nan"]}
+    (partial / "verdict.json").write_text(json.dumps(text))
     (partial / "watch.jsonl").write_text("")
-    shown = shown_of(ref, store)
-    assert set(shown) == {"-verdict", "-convergence"}
-    assert "diverged" in shown["-verdict"] and "the loss became nan" in shown["-verdict"]
+    displayed = shown_of(ref, store)
+    assert set(displayed) == {"-verdict", "-convergence"}
+    assert "diverged" in displayed["-verdict"] and "the loss became nan" in displayed["-verdict"]
 
 
 def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
     from prefect import flow
 
-    @stage
+    @uncached_task
     def refuse(ref: ArtifactRef) -> ArtifactRef:
         raise DataError(f"{ref}: no")
 
@@ -347,8 +365,8 @@ def test_tasks_cache_nothing_and_persist_nothing() -> None:
         for name in dir(module)
         if name.endswith("_task")
     ]
-    assert len({one.name for one in tasks}) == 10
-    for one in tasks:
-        assert one.cache_policy == NO_CACHE
-        assert one.persist_result is False
-        assert one.retries == 0
+    assert len({task.name for task in tasks}) == 10
+    for task in tasks:
+        assert task.cache_policy == NO_CACHE
+        assert task.persist_result is False
+        assert task.retries == 0

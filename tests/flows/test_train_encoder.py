@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from controlgen.artifacts import Store
 from controlgen.config import EncoderConfig
-from flows.cli import start
+from flows.cli import load_and_run
 from flows.train_encoder import main, train_encoder_task
 
 ROOT = Path(__file__).parents[2]
@@ -28,17 +28,17 @@ QUICK = [
 def test_the_task_makes_an_encoder_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     config = EncoderConfig.load(CONFIG, QUICK)
-    made = train_encoder_task.fn(config, str(store.root))
-    assert made.kind == "encoder" and (store.open(made) / "encoder.safetensors").is_file()
-    assert train_encoder_task.fn(config, str(store.root)) == made and store.refs() == [made]
+    result = train_encoder_task.fn(config, str(store.root))
+    assert result.kind == "encoder" and (store.open(result) / "encoder.safetensors").is_file()
+    assert train_encoder_task.fn(config, str(store.root)) == result and store.refs() == [result]
     assert train_encoder_task.cache_policy == NO_CACHE
 
 
 def test_the_command_shows_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    start(main, EncoderConfig, CONFIG, QUICK, Path("nowhere"), dry_run=True)
-    shown = json.loads(capsys.readouterr().out)
-    assert shown == EncoderConfig.load(CONFIG, QUICK).effective()
-    assert shown["augment"]["kind"] == "digits" and not shown["augment"]["poses"]
+    load_and_run(main, EncoderConfig, CONFIG, QUICK, Path("nowhere"), dry_run=True)
+    displayed = json.loads(capsys.readouterr().out)
+    assert displayed == EncoderConfig.load(CONFIG, QUICK).to_dict()
+    assert displayed["augment"]["kind"] == "digits" and not displayed["augment"]["poses"]
 
 
 def test_tissue_is_seen_without_an_up_and_without_labels() -> None:

@@ -116,7 +116,7 @@ def test_shipped_models_tell_the_same_of_themselves() -> None:
     models = open_models([ROOT / "artifacts" / "pretrained" / name for name in names], None, 8)
     check_golden(
         "served.json",
-        {name: model.described().model_dump(mode="json") for name, model in models.items()},
+        {name: model.to_schema().model_dump(mode="json") for name, model in models.items()},
     )
 
 
@@ -179,14 +179,14 @@ def test_a_recipe_written_before_draws_the_same_picture(
     if not (ROOT / "artifacts" / "pretrained" / "mnist").is_dir():
         pytest.skip("this tree holds no shipped models")
     monkeypatch.chdir(ROOT)
-    frozen, drawn = FOLDER / "edit.png", tmp_path / "edit.png"
-    answer = controlgen("edit", "--recipe", FOLDER / source, "-o", drawn)
+    frozen, samples = FOLDER / "edit.png", tmp_path / "edit.png"
+    answer = controlgen("edit", "--recipe", FOLDER / source, "-o", samples)
     assert answer.code == 0, answer
     if json.loads((FOLDER / "bits.json").read_text())["processor"] == processor():
-        assert drawn.read_bytes() == frozen.read_bytes()
-    with Image.open(frozen) as one, Image.open(drawn) as other:
-        assert one.info == other.info and one.size == other.size
-        differences = [abs(a - b) for a, b in zip(one.tobytes(), other.tobytes(), strict=True)]
+        assert samples.read_bytes() == frozen.read_bytes()
+    with Image.open(frozen) as single, Image.open(samples) as other:
+        assert single.info == other.info and single.size == other.size
+        differences = [abs(a - b) for a, b in zip(single.tobytes(), other.tobytes(), strict=True)]
     assert max(differences) <= 2
 
 

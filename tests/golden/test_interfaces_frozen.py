@@ -28,9 +28,9 @@ DRAWS = ("stream", "torch_stream", "normals", "key")  # of controlgen.rng; each 
 def test_the_http_interface_differs_in_words_only(line: Any) -> None:
     from controlgen import Editor
     from controlgen.serve.app import create_app
-    from controlgen.serve.registry import Served
+    from controlgen.serve.registry import ServedModel
 
-    served = Served("tiny", Editor.load(line.map_folder), "# A card", 4)
+    served = ServedModel("tiny", Editor.load(line.map_folder), "# A card", 4)
     check_golden("openapi.json", without_words(create_app({"tiny": served}).openapi()))
 
 

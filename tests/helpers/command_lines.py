@@ -1,14 +1,14 @@
-"""What both command lines do with a user's mistake."""
+"""Assertions about command lines."""
 
 from typing import Any
 
-EIGHT = 'text("a digit eight")-text("a digit three")'
+TO_EIGHT = 'text("a digit eight")-text("a digit three")'
 
 
-def refused(answer: Any, says: str) -> None:
-    """One line on stderr, nothing on stdout, exit 2."""
+def assert_rejected(answer: Any, message: str) -> None:
+    """Exit code 2, one line on stderr, nothing on stdout."""
     assert answer.code == 2, answer
     assert answer.out == ""
-    assert says in answer.err, answer.err
+    assert message in answer.err, answer.err
     assert answer.err.count("\n") == 1, answer.err
     assert answer.err.startswith("controlgen: ")

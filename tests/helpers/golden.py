@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 FOLDER = Path(__file__).parents[1] / "golden"
+UPDATE = bool(os.environ.get("CONTROLGEN_UPDATE_GOLDEN"))
 TIMED = ("seconds", "_ms", "ratio_alone", "ratio_batched")  # endings of keys that hold a time
 TIMED_TARGETS = (" ms", "time over")  # in names of targets whose measured value is a time
 WORDS = ("title", "description", "summary", "examples", "example")
@@ -23,7 +24,7 @@ WORDS = ("title", "description", "summary", "examples", "example")
 def check_golden(name: str, actual: Any) -> None:
     """Compare JSON values with a golden file, or write it where that is asked for."""
     path = FOLDER / name
-    if os.environ.get("CONTROLGEN_UPDATE_GOLDEN"):
+    if UPDATE:
         path.write_text(json.dumps(actual, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     assert json.loads(json.dumps(actual)) == json.loads(path.read_text(encoding="utf-8"))
 

@@ -46,7 +46,7 @@ def unlike(count: int, name: Callable[[int], str] = "{:03d}.png".format) -> dict
 
 
 def both(spec: ImageFolder) -> list[Any]:
-    return [spec.judging("train").open(), spec.judging("test").open()]
+    return [spec.with_split("train").open(), spec.with_split("test").open()]
 
 
 def table(root: Path, lines: list[str]) -> None:

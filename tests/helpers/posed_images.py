@@ -27,16 +27,16 @@ def still(n: int) -> Tensor:
     return torch.zeros(n, 2, dtype=torch.int64)
 
 
-def pose_counts(shown: Tensor, original: Tensor) -> np.ndarray:
+def pose_counts(poses_of: Tensor, original: Tensor) -> np.ndarray:
     """How often each of the eight poses of one asymmetric image was shown."""
     poses = torch.cat([posed(original, pose) for pose in range(8)])
-    same = (shown[:, None] == poses[None]).flatten(2).all(2)
+    same = (poses_of[:, None] == poses[None]).flatten(2).all(2)
     assert (same.sum(1) == 1).all()
     return same.sum(0).numpy()
 
 
-def chance(counts: np.ndarray, wanted: np.ndarray) -> float:
-    return float(stats.chisquare(counts, wanted * counts.sum()).pvalue)
+def chance(counts: np.ndarray, shares: np.ndarray) -> float:
+    return float(stats.chisquare(counts, shares * counts.sum()).pvalue)
 
 
 def adaptive(**changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from PIL import Image
 TEXT = 'text("a digit eight") - text("a digit three")'
 
 
-def file_of(kind: str, mode: str = "L", size: tuple[int, int] = (8, 8)) -> bytes:
+def image_file(kind: str, mode: str = "L", size: tuple[int, int] = (8, 8)) -> bytes:
     """An image file of some noise."""
     plane = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
     stream = io.BytesIO()
@@ -25,7 +25,7 @@ def b64(content: bytes) -> str:
 
 
 @contextmanager
-def begun(url: str, length: int) -> Iterator[socket.socket]:
+def open_partial_request(url: str, length: int) -> Iterator[socket.socket]:
     """A connection on which a request for samples was begun: its head, and nothing of a body."""
     address = ("127.0.0.1", int(url.rpartition(":")[2]))
     with socket.create_connection(address, timeout=10) as plug:

@@ -12,16 +12,16 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningServer:
     """A server in a thread."""
 
     url: str
     app: FastAPI
-    served: Served
+    served: ServedModel
 
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return httpx.post(f"{self.url}/v1/{path}", json=body, headers=headers, timeout=60)
@@ -31,7 +31,7 @@ class Running:
 
 
 @contextmanager
-def running(app: FastAPI, served: Served, port: int = 0) -> Iterator[Running]:
+def run_server(app: FastAPI, served: ServedModel, port: int = 0) -> Iterator[RunningServer]:
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
@@ -43,7 +43,7 @@ def running(app: FastAPI, served: Served, port: int = 0) -> Iterator[Running]:
         while not server.started:
             assert thread.is_alive(), "the server ended before it began"
             threading.Event().wait(0.01)
-        yield Running(url, app, served)
+        yield RunningServer(url, app, served)
     finally:
         server.should_exit = True
         thread.join(timeout=30)

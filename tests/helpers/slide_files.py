@@ -76,7 +76,7 @@ def everything(data: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def both(spec: Slides) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [everything(spec.judging(split).open()) for split in ("train", "test")]
+    return [everything(spec.with_split(split).open()) for split in ("train", "test")]
 
 
 def covered(places: np.ndarray, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A toy generator whose images, classes and inverse are known, and all that judging it takes."""
+"""A toy generator with known classes and a closed-form inverse, and a context to evaluate it."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from controlgen.config import EvaluateConfig
-from controlgen.editing.rejection_sampling import drawn
-from controlgen.evaluation.context import Subject
+from controlgen.editing.rejection_sampling import draw_accepted
+from controlgen.evaluation.context import EvaluationContext
 from controlgen.metrics.inversion import unit_rows
 from controlgen.rng import normals
 
@@ -19,10 +19,10 @@ NAMES = ["left", "middle", "right"]
 class ToyGenerator:
     """Latents (n 15) -> one of three bright columns (the largest of z[:3]) over a textured ground.
 
-    z[3:] are the brightness of twelve pixels: an identity that is no class.
+    z[3:] are the brightness of twelve pixels: an identity independent of the class.
     """
 
-    def unit(self, latents):
+    def generate_signed(self, latents):
         soft = torch.softmax(6 * latents[:, :CLASSES], 1)
         image = torch.full((len(latents), 1, SIZE, SIZE), -1.0)
         columns = torch.repeat_interleave(soft, 2, dim=1)
@@ -43,44 +43,44 @@ class ToySpace:
 
 
 class TextSpace(ToySpace):
-    """Texts are the features of the class's plain picture."""
+    """A text has the features of a plain image of its class."""
 
     def embed_text(self, texts):
         latents = torch.zeros(len(texts), LATENT)
         for row, text in enumerate(texts):
             latents[row, NAMES.index(text)] = 3
-        return self.features(ToyGenerator().unit(latents)).numpy()
+        return self.features(ToyGenerator().generate_signed(latents)).numpy()
 
 
 class ToyEditor:
-    """What the protocol needs of an Editor, over a toy's generator and space."""
+    """What the protocol needs of an Editor, over a toy generator and space."""
 
-    likeness = None
+    realism_filter = None
 
     def __init__(self, space, generator, image_shape, latent_size):
         self.space, self.generator = space, generator
         self.image_shape, self.latent_size = image_shape, latent_size
 
     def generate(self, latents):
-        unit = self.generator.unit(torch.from_numpy(np.asarray(latents, np.float32)))
-        return ((unit + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        signed = self.generator.generate_signed(torch.from_numpy(np.asarray(latents, np.float32)))
+        return ((signed + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
     def embed(self, pixels):
         return self.space.embed(pixels)
 
-    def drawn(self, n, seed, purpose, start=0):
-        return drawn(self, self.likeness, seed, purpose, start, start + n)
+    def sample_stream(self, n, seed, purpose, start=0):
+        return draw_accepted(self, self.realism_filter, seed, purpose, start, start + n)
 
     def features_of_latents(self, latents):
-        return self.space.features(self.generator.unit(latents))
+        return self.space.features(self.generator.generate_signed(latents))
 
 
-def toy_editor(space, kind=ToyEditor):
-    return kind(space, ToyGenerator(), (1, SIZE, SIZE), LATENT)
+def toy_editor(space, editor_class=ToyEditor):
+    return editor_class(space, ToyGenerator(), (1, SIZE, SIZE), LATENT)
 
 
 class AuditSpace:
-    """Another view: a fixed random projection of the pixels."""
+    """Another feature space: a fixed random projection of the pixels."""
 
     def embed(self, pixels):
         flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
@@ -89,7 +89,7 @@ class AuditSpace:
 
 @dataclass
 class ToyData:
-    """Real images: the toy's own, labelled by their largest class coordinate."""
+    """Real images: generated ones, labelled by their largest class coordinate."""
 
     latents: np.ndarray
     image_shape = (1, SIZE, SIZE)
@@ -105,7 +105,7 @@ class ToyData:
 
 
 class ToyJudge:
-    """Knows the class from the brightest column; sure where it stands out."""
+    """Classifies by the brightest column; confident if it stands out."""
 
     classes = CLASSES
 
@@ -116,18 +116,18 @@ class ToyJudge:
         return odds / odds.sum(1, keepdims=True)
 
 
-def nearest(bank_features, bank_latents):
+def nearest_map(bank_features, bank_latents):
     return lambda features: bank_latents[(features @ bank_features.T).argmax(1)]
 
 
-def linear(bank_features, bank_latents):
+def linear_map(bank_features, bank_latents):
     rows = np.c_[bank_features, np.ones(len(bank_features))]
     weights, *_ = np.linalg.lstsq(rows, bank_latents, rcond=None)
     return lambda features: np.c_[features, np.ones(len(features))] @ weights
 
 
-def settings_of(**changes):
-    chosen = {
+def make_config(**changes):
+    settings = {
         "audit": {"kind": "efficientnet-lite0"},
         "samples": 64,
         "inversions": 60,
@@ -139,10 +139,10 @@ def settings_of(**changes):
         "optimisation_targets": 6,
         "bootstraps": 100,
     }
-    return EvaluateConfig.parse({**chosen, **changes})
+    return EvaluateConfig.parse({**settings, **changes})
 
 
-def make_parts(space, n=900):
+def make_editor_bank_maps(space, n=900):
     editor = toy_editor(space)
     latents = normals(1, "toy bank", 0, n, LATENT)
     pixels = editor.generate(latents)
@@ -155,14 +155,14 @@ def make_parts(space, n=900):
         train=slice(0, held_out),
         held_out=slice(held_out, n),
     )
-    seen = features[:held_out], latents[:held_out]
-    maps = {"retrieval": nearest(*seen), "ridge": linear(*seen), "oracle": exact_map}
+    train = features[:held_out], latents[:held_out]
+    maps = {"retrieval": nearest_map(*train), "ridge": linear_map(*train), "oracle": exact_map}
     return editor, bank, maps
 
 
 def exact_map(features):
-    """The toy's inverse in closed form, up to rounding: what a very good map would answer."""
-    # The ground is known to be -0.2, which gives the length that normalising took away.
+    """The inverse of the toy in closed form, up to rounding."""
+    # The ground is always -0.2, which recovers the length that normalisation removed.
     image = features.reshape(-1, SIZE, SIZE)
     image = image * (-0.2 / image[:, :, [0, 7]].mean((1, 2), keepdims=True))
     levels = (image + 0.2) / 1.6
@@ -172,9 +172,9 @@ def exact_map(features):
     return np.c_[classes, np.log(texture / (1 - texture))]
 
 
-def make_subject(space=None, **changes):
-    editor, bank, maps = make_parts(space or TextSpace())
-    return Subject(
+def make_context(space=None, **changes):
+    editor, bank, maps = make_editor_bank_maps(space or TextSpace())
+    return EvaluationContext(
         editor=editor,
         bank=bank,
         maps=maps,
@@ -185,5 +185,5 @@ def make_subject(space=None, **changes):
         judge=ToyJudge(),
         class_names=NAMES,
         prompts=NAMES,
-        config=settings_of(**changes),
+        config=make_config(**changes),
     )

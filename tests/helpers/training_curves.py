@@ -1,13 +1,13 @@
-"""What a training looks like that goes well or whose critic gave up, and how tests watch one."""
+"""A healthy observation, losses of a critic that gave up, and settings of a monitored run."""
 
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from controlgen.evaluation.convergence import Evidence
+from controlgen.evaluation.convergence import Observation
 
-GOOD = Evidence(
+GOOD = Observation(
     images_seen=0,
     distance=0.1,
     distance_now=0.12,
@@ -37,12 +37,11 @@ GIVEN_UP = {
 def history(
     pairing: list[float], gap: list[float], slopes: list[float], gamma: Callable[[float], float]
 ) -> list[dict[str, float]]:
-    """Rows as training leaves them: the loss holds the penalty, and the penalty holds gamma."""
+    """Rows as in history.jsonl: the loss includes the penalty, and the penalty includes gamma."""
     rows = []
-    for at, (loss, apart, square) in enumerate(zip(pairing, gap, slopes, strict=True)):
-        seen = 1000.0 * (at + 1)
-        penalty = gamma(seen) / 2 * square
-        rows.append(
-            {"images_seen": seen, "critic_loss": loss + penalty, "gap": apart, "penalty": penalty}
-        )
+    for step, (loss, difference, square) in enumerate(zip(pairing, gap, slopes, strict=True)):
+        images_seen = 1000.0 * (step + 1)
+        penalty = gamma(images_seen) / 2 * square
+        row = {"images_seen": images_seen, "critic_loss": loss + penalty}
+        rows.append(row | {"gap": difference, "penalty": penalty})
     return rows

@@ -19,6 +19,6 @@ def snapshot(state: TrainState) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.tensors().items()}
 
 
-def assert_same_bits(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+def assert_same_bits(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []

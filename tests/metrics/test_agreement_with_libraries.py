@@ -14,7 +14,7 @@ from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.frechet import frechet_distance, frechet_of_moments, moments
 from controlgen.metrics.inception_score import inception_score, split_scores
 from controlgen.metrics.kernel import kernel_distance
-from controlgen.metrics.path_length import path_length, path_lengths, straight, turning
+from controlgen.metrics.path_length import lerp, path_length, path_lengths, slerp
 from controlgen.metrics.precision_recall import density_coverage, precision_recall
 
 TIGHT = 1e-6  # relative: the agreement that is promised; most are closer by far
@@ -191,7 +191,7 @@ def test_all_four_shares_agree_with_prdc(neighbours):
     balls = density_coverage(real, generated, 0, neighbours)
     shares = precision_recall(real, generated, 0, neighbours)
     answer = {**shares._asdict(), **balls._asdict()}
-    assert {name: one.mean for name, one in answer.items()} == pytest.approx(expected, abs=1e-12)
+    assert {name: item.mean for name, item in answer.items()} == pytest.approx(expected, abs=1e-12)
 
 
 # Perceptual path length
@@ -202,7 +202,7 @@ class Curved(torch.nn.Module):
 
     def __init__(self, *latents):
         super().__init__()
-        self.latents = [torch.from_numpy(one) for one in latents]
+        self.latents = [torch.from_numpy(latent) for latent in latents]
         weights = np.random.default_rng(10).normal(size=(6, 3 * 8 * 8)) / 3
         self.weights = torch.from_numpy(weights)
 
@@ -219,25 +219,25 @@ class SquaredDistance(torch.nn.Module):
 
 
 @pytest.mark.parametrize("discard", [None, (0.01, 0.99)])
-@pytest.mark.parametrize("way", ["lerp", "slerp_any"])
-def test_path_length_agrees_with_torchmetrics_on_the_same_path(discard, way):
+@pytest.mark.parametrize("path", ["lerp", "slerp_any"])
+def test_path_length_agrees_with_torchmetrics_on_the_same_path(discard, path):
     ppl = library("torchmetrics.functional.image.perceptual_path_length")
     draws, epsilon = np.random.default_rng(11), 0.01
     start, end = (draws.normal(size=(101, 6)) for _ in range(2))
-    if way == "slerp_any":  # their round way leaves the latents' lengths out: give it equal ones
+    if path == "slerp_any":  # their round way leaves the latents' lengths out: give it equal ones
         start, end = 2.5 * unit(start), 2.5 * unit(end)
     lower, upper = discard or (None, None)
     generator = Curved(start.astype(np.float32), end.astype(np.float32))
     expected, _, each = ppl.perceptual_path_length(
-        generator, 101, batch_size=16, interpolation_method=way, epsilon=epsilon,
+        generator, 101, batch_size=16, interpolation_method=path, epsilon=epsilon,
         lower_discard=lower, upper_discard=upper, sim_net=SquaredDistance(),
     )  # fmt: skip
 
     # The very points of their path, so that only the measure is compared to six digits.
     def theirs(first, second, position):
-        tensors = (torch.from_numpy(one.astype(np.float32)) for one in (first, second))
+        tensors = (torch.from_numpy(item.astype(np.float32)) for item in (first, second))
         step = float(position[0, 0])
-        return ppl._interpolate(*tensors, step, way).numpy() if step else first
+        return ppl._interpolate(*tensors, step, path).numpy() if step else first
 
     def generate(latents):
         return generator(torch.from_numpy(latents)).numpy() / 127.5 - 1
@@ -252,6 +252,6 @@ def test_path_length_agrees_with_torchmetrics_on_the_same_path(discard, way):
     assert answer.mean == pytest.approx(expected.item(), rel=TIGHT)
 
     # Our own path differs from theirs by what float32 leaves of the latents.
-    ours = straight if way == "lerp" else turning
+    ours = lerp if path == "lerp" else slerp
     own = path_lengths(generate, distance, start, end, zeros, epsilon, ours)
     assert path_length(own, 0, discard).mean == pytest.approx(expected.item(), rel=1e-4)

@@ -28,8 +28,8 @@ def test_auroc_and_brier_are_scikit_learns_with_ties_and_weights(
     events[:2] = [True, False]
     weights = rng.integers(1, 5, (3, len(values)))
     assert auroc(values, events)[0] == pytest.approx(roc_auc_score(events, values))
-    for row, found in zip(weights, auroc(values, events, weights), strict=True):
-        assert found == pytest.approx(roc_auc_score(events, values, sample_weight=row))
+    for row, actual in zip(weights, auroc(values, events, weights), strict=True):
+        assert actual == pytest.approx(roc_auc_score(events, values, sample_weight=row))
     assert brier(values, events) == pytest.approx(brier_score_loss(events, values))
 
 
@@ -47,16 +47,16 @@ def test_intervals_hold_the_truth_and_know_repeated_sources() -> None:
         rng = np.random.default_rng(seed)
         events = rng.random(200) < 0.5
         scores = rng.standard_normal(200) + events
-        found = auroc_interval(scores, events, np.arange(200), seed, 300)
-        assert found is not None and found.n == 200
-        held += found.low <= truth <= found.high
+        actual = auroc_interval(scores, events, np.arange(200), seed, 300)
+        assert actual is not None and actual.n == 200
+        held += actual.low <= truth <= actual.high
         # The same items ten times over tell nothing new.
         again = auroc_interval(
             np.tile(scores, 10), np.tile(events, 10), np.tile(np.arange(200), 10), seed, 300
         )
         assert again is not None
-        np.testing.assert_allclose(again, found, atol=1e-9)
-        widths.append(found.high - found.low)
+        np.testing.assert_allclose(again, actual, atol=1e-9)
+        widths.append(actual.high - actual.low)
     assert held >= 34
     assert 0.08 < np.mean(widths) < 0.2
 

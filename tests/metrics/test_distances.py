@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlgen.features import InceptionV3
+from controlgen.features import InceptionV3Config
 from controlgen.metrics import kernel as kernel_module
 from controlgen.metrics.cmmd import cmmd
 from controlgen.metrics.frechet import (
@@ -38,18 +38,18 @@ def normal(n, d, seed, scale=1.0, shift=0.0):
 @given(cuts=st.lists(st.integers(0, 40), max_size=4), shift=st.sampled_from([0.0, 1e6]))
 def test_moments_are_numpys_however_rows_arrive(cuts, shift):
     rows = normal(40, 5, 0).astype(np.float64) + shift
-    found = moments(np.split(rows, sorted(cuts)))
-    assert found.n == 40
-    np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-7, atol=1e-9)
+    actual = moments(np.split(rows, sorted(cuts)))
+    assert actual.n == 40
+    np.testing.assert_allclose(actual.mean, rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(actual.covariance, np.cov(rows, rowvar=False), rtol=1e-7, atol=1e-9)
 
 
 def test_merging_is_seeing_all_rows_in_either_order():
     a, b = normal(30, 4, 1), normal(9, 4, 2, 3.0, 5.0)
-    parts, whole = (moments([a]), moments([b])), moments([np.concatenate([a, b])])
-    for found in (merged(*parts), merged(*parts[::-1])):
-        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
-        np.testing.assert_allclose(found.scatter, whole.scatter, rtol=1e-12, atol=1e-12)
+    parts, full = (moments([a]), moments([b])), moments([np.concatenate([a, b])])
+    for actual in (merged(*parts), merged(*parts[::-1])):
+        np.testing.assert_allclose(actual.mean, full.mean, rtol=1e-12)
+        np.testing.assert_allclose(actual.scatter, full.scatter, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d"), [(12, 40), (39, 40), (41, 40), (300, 3)])
@@ -61,15 +61,15 @@ def test_frechet_of_moments_is_that_of_rows_below_full_rank_too(n, d):
 
 
 def test_what_has_no_moments_is_refused():
-    one, three = moments([np.ones((1, 4))]), moments([normal(3, 5, 0)])
+    single, three = moments([np.ones((1, 4))]), moments([normal(3, 5, 0)])
     with pytest.raises(ValueError, match="no row"):
         moments([np.ones((0, 4))])
     with pytest.raises(ValueError, match="two rows"):
-        frechet_of_moments(one, one)
+        frechet_of_moments(single, single)
     with pytest.raises(ValueError, match="two rows"):
-        _ = one.covariance
+        _ = single.covariance
     with pytest.raises(ValueError, match="differ"):
-        merged(one, three)
+        merged(single, three)
 
 
 # Intervals of the Frechet distance
@@ -118,15 +118,15 @@ def test_frechet_interval_is_the_jackknife_of_tiny_weights(n, d):
     # Rows weighted a little more change the distance by the row's influence over n.
     a, b = (normal(n, d, seed, shift=0.1 * seed).astype(np.float64) for seed in (6, 7))
     more, variance = 1e-5, 0.0
-    for cut, whole in ((a, b), (b, a)):
+    for cut, full in ((a, b), (b, a)):
         changes = []
         for row in range(n):
             weights = np.ones(n)
             weights[row] += more
             mean = weights @ cut / weights.sum()
             scatter = np.cov(cut, rowvar=False, aweights=weights, ddof=0) * n / (n - 1)
-            found = frechet_of_moments(Moments(n, mean, scatter * (n - 1)), moments([whole]))
-            changes.append((found - frechet_distance(a, b)) * n / more)
+            actual = frechet_of_moments(Moments(n, mean, scatter * (n - 1)), moments([full]))
+            changes.append((actual - frechet_distance(a, b)) * n / more)
         variance += np.var(changes, ddof=1) / n
     answer = frechet_interval(a, b)
     assert answer.high - answer.mean == pytest.approx(half_width(variance**0.5, n), rel=1e-3)
@@ -154,9 +154,9 @@ def test_frechet_interval_stands_without_variance_and_refuses_too_few():
 @pytest.mark.parametrize("block", [1, 7, 16])
 def test_blocks_change_no_number(monkeypatch, metric, block):
     a, b = normal(33, 6, 8, 1.0, 0.5), normal(20, 6, 9, 1.2)
-    whole = metric(a, b, 3, 50)
+    full = metric(a, b, 3, 50)
     monkeypatch.setattr(kernel_module, "BLOCK", block)
-    assert metric(a, b, 3, 50) == pytest.approx(whole, rel=1e-9)
+    assert metric(a, b, 3, 50) == pytest.approx(full, rel=1e-9)
 
 
 def test_draws_of_one_row_alone_are_left_out_among_a_handful_of_rows():
@@ -165,21 +165,21 @@ def test_draws_of_one_row_alone_are_left_out_among_a_handful_of_rows():
     answer = kernel_distance(a, b, 0, 200)
     assert np.isfinite(answer).all()
     with pytest.raises(ValueError, match="holds a pair"):
-        kernel_module.estimate_of(np.array([1.0, np.nan]), 2)
+        kernel_module.bootstrap_interval(np.array([1.0, np.nan]), 2)
 
 
 def test_no_table_is_larger_than_a_block(monkeypatch):
-    seen = []
+    recorded = []
 
     def watched(a, b):
-        seen.append((len(a), len(b)))
+        recorded.append((len(a), len(b)))
         return np.ones((len(a), len(b)))
 
     monkeypatch.setattr(kernel_module, "BLOCK", 8)
     a, b = normal(20, 2, 0), normal(9, 2, 1)
     means = kernel_module.pair_means(watched, a, b, np.ones((1, 20)), np.ones((1, 9)))
-    assert max(max(pair) for pair in seen) == 8
-    assert len(seen) == 6 + 3 + 6  # the half of 3 x 3 and 2 x 2 blocks, and 3 x 2 across
+    assert max(max(pair) for pair in recorded) == 8
+    assert len(recorded) == 6 + 3 + 6  # the half of 3 x 3 and 2 x 2 blocks, and 3 x 2 across
     assert np.ravel(means) == pytest.approx([1, 1, 1])
 
 
@@ -229,16 +229,16 @@ def test_published_names_are_kept_for_their_extractors():
 
 
 def test_no_two_layers_of_inception_share_a_name_however_they_are_given():
-    whole = InceptionV3().name
-    told = [name(whole, 2048) for name in (frechet_name, kernel_name, cmmd_name)]
-    assert told == ["FID", "KID", "MMD-inception-v3"]
-    assert inception_score_name(whole) == "IS"
+    full = InceptionV3Config().name
+    text = [name(full, 2048) for name in (frechet_name, kernel_name, cmmd_name)]
+    assert text == ["FID", "KID", "MMD-inception-v3"]
+    assert inception_score_name(full) == "IS"
     for size in (64, 192, 768):
-        layer = InceptionV3(features=size).name
+        layer = InceptionV3Config(features=size).name
         assert layer == f"inception-v3-{size}"
-        for extractor in (layer, whole):
-            told = [name(extractor, size) for name in (frechet_name, kernel_name, cmmd_name)]
-            assert told == [f"{short}-{layer}" for short in ("FD", "KD", "MMD")]
+        for extractor in (layer, full):
+            text = [name(extractor, size) for name in (frechet_name, kernel_name, cmmd_name)]
+            assert text == [f"{short}-{layer}" for short in ("FD", "KD", "MMD")]
 
 
 def test_few_images_are_told_of_and_rank_is_named_truly():

@@ -18,8 +18,8 @@ def test_rank_correlation_is_scipys_spearman_with_and_without_ties():
     smooth = stream(0, "ranks").standard_normal((20, 9))
     tied = np.round(smooth)
     for values in (smooth, tied):
-        wanted = [spearmanr(AMOUNTS, row).statistic for row in values]
-        np.testing.assert_allclose(leakage.rank_correlation(AMOUNTS, values), wanted, atol=1e-12)
+        expected = [spearmanr(AMOUNTS, row).statistic for row in values]
+        np.testing.assert_allclose(leakage.rank_correlation(AMOUNTS, values), expected, atol=1e-12)
 
 
 def test_rank_correlation_of_rising_falling_and_constant():
@@ -29,14 +29,14 @@ def test_rank_correlation_of_rising_falling_and_constant():
 
 def test_slopes_are_those_of_polyfit():
     values = stream(0, "slopes").standard_normal((5, 9, 3))
-    wanted = [[np.polyfit(AMOUNTS, values[s, :, a], 1)[0] for a in range(3)] for s in range(5)]
-    np.testing.assert_allclose(leakage.slopes_over(AMOUNTS, values), wanted, atol=1e-12)
+    expected = [[np.polyfit(AMOUNTS, values[s, :, a], 1)[0] for a in range(3)] for s in range(5)]
+    np.testing.assert_allclose(leakage.least_squares_slopes(AMOUNTS, values), expected, atol=1e-12)
 
 
 def test_leakage_of_a_mixing_matrix_is_its_rows_over_the_diagonal():
     slopes = np.array([[2.0, 1.0, -1.0], [0.0, 0.5, 0.0], [3.0, 3.0, -3.0]])
-    wanted = [[1, 0.5, -0.5], [0, 1, 0], [-1, -1, 1]]
-    np.testing.assert_allclose(leakage.leakage_matrix(slopes), wanted)
+    expected = [[1, 0.5, -0.5], [0, 1, 0], [-1, -1, 1]]
+    np.testing.assert_allclose(leakage.leakage_matrix(slopes), expected)
     # Shares of the diagonal: 2 of 4, all, 3 of 9.
     assert leakage.diagonal_share(slopes) == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
 
@@ -45,7 +45,7 @@ def test_leakage_is_not_shrunk_by_noise_in_the_moved_attribute():
     # Both attributes follow the amount with slope 1, the moved one is measured with noise.
     noise = stream(0, "noise").standard_normal((4000, 9))
     values = np.stack([AMOUNTS + noise, np.tile(AMOUNTS, (4000, 1))], axis=2)
-    slopes = leakage.slopes_over(AMOUNTS, values).mean(0)
+    slopes = leakage.least_squares_slopes(AMOUNTS, values).mean(0)
     matrix = leakage.leakage_matrix(np.stack([slopes, slopes]))
     assert matrix[0, 1] == pytest.approx(1, abs=0.02)
     # A regression of the second attribute on the first gives 0.62 instead.
@@ -80,43 +80,43 @@ def test_diagonal_share_ignores_the_scale_of_rows_signs_and_the_order_of_attribu
 def test_share_into_columns():
     slopes = np.array([[1.0, 0, 0], [1, 2, 1], [-3, 1, 4]])
     rows, columns = np.array([1, 2]), np.array([0, 1])
-    wanted = (3 / 4 + 4 / 8) / 2
-    assert leakage.share_into(slopes, rows, columns) == pytest.approx(wanted)
+    expected = (3 / 4 + 4 / 8) / 2
+    assert leakage.share_towards(slopes, rows, columns) == pytest.approx(expected)
 
 
 def test_matrices_are_worked_through_together():
     slopes = stream(0, "stack").standard_normal((7, 3, 3))
-    each = [leakage.diagonal_share(one) for one in slopes]
+    each = [leakage.diagonal_share(slope) for slope in slopes]
     np.testing.assert_allclose(leakage.diagonal_share(slopes), each)
 
 
 def test_share_interval_averages_before_the_share():
     # Leaks of opposite sign cancel in the mean of two sources, not within either of them.
     slopes = np.array([[[1.0, 1], [0, 1]], [[1, -1], [0, 1]]])
-    found = leakage.share_interval(leakage.diagonal_share, slopes, seed=0, bootstraps=5000)
-    assert found.mean == 1 and found.n == 2
+    actual = leakage.share_interval(leakage.diagonal_share, slopes, seed=0, bootstraps=5000)
+    assert actual.mean == 1 and actual.n == 2
     # Half of the draws take one source twice (share 3/4): their standard deviation is 1/8.
-    assert found.low == pytest.approx(1 - 1.96 / 8, abs=5e-3) and found.high == 1
+    assert actual.low == pytest.approx(1 - 1.96 / 8, abs=5e-3) and actual.high == 1
 
 
 @pytest.mark.parametrize("leak", [0.5, 0.0])
 def test_share_interval_covers_the_truth_about_as_often_as_it_says(leak):
     truth = np.array([[1.0, leak], [-leak, 1]])
-    wanted = 1 / (1 + leak)
+    expected = 1 / (1 + leak)
     draws = stream(0, "coverage")
     hits = 0
     for trial in range(200):
         slopes = truth + 0.3 * draws.standard_normal((60, 2, 2))
-        found = leakage.share_interval(leakage.diagonal_share, slopes, seed=trial, bootstraps=200)
-        assert found.low <= found.mean <= found.high
-        hits += found.low <= wanted <= found.high
+        actual = leakage.share_interval(leakage.diagonal_share, slopes, seed=trial, bootstraps=200)
+        assert actual.low <= actual.mean <= actual.high
+        hits += actual.low <= expected <= actual.high
     # Fewer than 178 of 200 hits has a chance below one in a thousand at 95 %. Without a leak the
     # share can only err downwards, and three quarters are what the docstring promises.
     assert hits >= (178 if leak else 130)
 
 
 @pytest.mark.parametrize(
-    ("means", "wanted"),
+    ("means", "usable"),
     [
         (AMOUNTS, (-2, 2)),
         (-AMOUNTS, (0, 0)),
@@ -126,8 +126,8 @@ def test_share_interval_covers_the_truth_about_as_often_as_it_says(leak):
         ([5, -9, -1, -0.5, 0, 1, 2, 1.5, 9], (-1.5, 1)),
     ],
 )
-def test_usable_range_ends_where_the_mean_first_fails_to_rise(means, wanted):
-    assert leakage.usable_range(AMOUNTS, np.asarray(means, float)) == wanted
+def test_usable_range_ends_where_the_mean_first_fails_to_rise(means, usable):
+    assert leakage.usable_range(AMOUNTS, np.asarray(means, float)) == usable
 
 
 def test_usable_range_needs_the_source():

@@ -6,8 +6,8 @@ from scipy.special import expit
 
 from controlgen.config import EvaluateConfig
 from controlgen.errors import DataError
-from controlgen.evaluation.judge import find_judge
-from controlgen.metrics.classifier import read_right, sources_of
+from controlgen.evaluation.judge import train_configured_judge
+from controlgen.metrics.classifier import is_correct, source_ids
 from controlgen.metrics.linear_probe import train_probe
 
 
@@ -59,9 +59,9 @@ def test_probabilities_are_those_of_the_closed_form():
     # Of two equal Gaussians at -m and m the posterior is the logistic function of 2 m x.
     probe = train_probe(Rows(*gaussians(6000, 0)), Plain(), seed=0)
     rows, _ = gaussians(500, 1)
-    found = probe.probabilities(rows[:, None, None].astype(np.float32))
-    np.testing.assert_allclose(found[:, 1], expit(2 * 1.2 * rows[:, 0]), atol=0.06)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    actual = probe.probabilities(rows[:, None, None].astype(np.float32))
+    np.testing.assert_allclose(actual[:, 1], expit(2 * 1.2 * rows[:, 0]), atol=0.06)
+    np.testing.assert_allclose(actual.sum(1), 1, atol=1e-6)
 
 
 def test_cross_validated_accuracy_is_bayes_on_gaussians():
@@ -98,16 +98,16 @@ def test_sources_learned_by_heart_do_not_count():
 
 
 @pytest.mark.parametrize(
-    ("labels", "groups", "said"),
+    ("labels", "groups", "message"),
     [
         ([0] * 8, range(8), "at least two classes"),
         ([0, 2] * 4, range(8), r"found \[0, 2\]"),
         ([0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 3, 4, 4, 4, 4], r"\[4, 1\].*other sources"),
     ],
 )
-def test_what_cannot_be_held_out_by_source_is_refused(labels, groups, said):
+def test_what_cannot_be_held_out_by_source_is_refused(labels, groups, message):
     rows = np.random.default_rng(0).normal(size=(8, 3))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         train_probe(Rows(rows, labels, list(groups)), Plain(), seed=0)
 
 
@@ -123,9 +123,9 @@ def test_the_same_seed_gives_the_same_probe_whatever_numpy_was_drawing():
 
 
 def test_without_groups_every_image_is_its_own_source():
-    assert sources_of(Rows(*gaussians(6, 0)), np.array([4, 1])).tolist() == [4, 1]
+    assert source_ids(Rows(*gaussians(6, 0)), np.array([4, 1])).tolist() == [4, 1]
     tiled = Rows(*gaussians(6, 0), groups=[7, 7, 8, 8, 9, 9])
-    assert sources_of(tiled, np.array([4, 1])).tolist() == [9, 7]
+    assert source_ids(tiled, np.array([4, 1])).tolist() == [9, 7]
 
 
 def test_accuracy_on_the_test_set_draws_sources_whole(probe_config):
@@ -135,14 +135,16 @@ def test_accuracy_on_the_test_set_draws_sources_whole(probe_config):
     test_rows, test_labels = np.repeat(test_rows[:40], 5, 0), np.repeat(test_labels[:40], 5)
     copied = Rows(test_rows, test_labels, np.repeat(np.arange(40), 5))
     train = Rows(rows, labels)
-    judge, judging = find_judge(train, copied, Plain(), probe_config)
-    _, as_images = find_judge(train, Rows(test_rows, test_labels), Plain(), probe_config)
+    judge, judging = train_configured_judge(train, copied, Plain(), probe_config)
+    _, as_images = train_configured_judge(
+        train, Rows(test_rows, test_labels), Plain(), probe_config
+    )
     accuracy, naive = judging.accuracy, as_images.accuracy
     assert accuracy.n == 40
-    assert accuracy.mean == naive.mean == read_right(judge, copied).mean()
+    assert accuracy.mean == naive.mean == is_correct(judge, copied).mean()
     assert 1.5 < (accuracy.high - accuracy.low) / (naive.high - naive.low) < 3
     assert judging.strength == judge.strength.value
-    assert f"C = {judging.strength:g}" in judging.said
+    assert f"C = {judging.strength:g}" in judging.description
 
 
 @pytest.fixture

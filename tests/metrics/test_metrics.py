@@ -12,7 +12,7 @@ from controlgen.attributes import strokes
 from controlgen.datasets import Digits
 from controlgen.errors import Incompatible
 from controlgen.features._torchvision import ensure_torchvision
-from controlgen.metrics.bootstrap import Interval, interval, resampled
+from controlgen.metrics.bootstrap import Interval, mean_interval, statistic_interval
 from controlgen.metrics.classifier import train_judge
 from controlgen.metrics.frechet import frechet_distance
 from controlgen.metrics.inversion import (
@@ -21,7 +21,7 @@ from controlgen.metrics.inversion import (
     paired_cosine,
     pixel_error,
     recall_at_1,
-    shell_norm,
+    relative_latent_norm,
     unit_rows,
     weighted_correlation,
     weighted_r2,
@@ -132,7 +132,7 @@ def test_kernel_distance_is_unbiased_and_its_interval_covers_zero():
 
 def test_interval_is_that_of_scipys_bootstrap():
     values = DRAWS.exponential(size=120)
-    ours = interval(values, seed=3, bootstraps=4000)
+    ours = mean_interval(values, seed=3, bootstraps=4000)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
@@ -146,25 +146,25 @@ def test_interval_is_that_of_scipys_bootstrap():
 def test_interval_covers_the_truth_about_95_percent_of_the_time():
     inside = 0
     for seed in range(300):
-        low, high = interval(normal(50, 1, seed)[:, 0], seed, 300)[1:3]
+        low, high = mean_interval(normal(50, 1, seed)[:, 0], seed, 300)[1:3]
         inside += low <= 0 <= high
     assert 0.90 <= inside / 300 <= 0.98
 
 
 def test_repeating_a_source_adds_no_certainty():
     values = DRAWS.normal(size=40)
-    once = interval(values, 0, 2000)
-    repeated = interval(np.repeat(values, 9), 0, 2000, sources=np.repeat(np.arange(40), 9))
+    once = mean_interval(values, 0, 2000)
+    repeated = mean_interval(np.repeat(values, 9), 0, 2000, sources=np.repeat(np.arange(40), 9))
     assert repeated == pytest.approx(once)
-    assert interval(np.repeat(values, 9), 0, 2000).high < once.high
+    assert mean_interval(np.repeat(values, 9), 0, 2000).high < once.high
 
 
 def test_interval_is_repeatable_and_refuses_nothing():
     values = DRAWS.normal(size=10)
-    assert interval(values, 5) == interval(values, 5)
-    assert interval(np.ones(4, bool), 0) == Interval(1.0, 1.0, 1.0, 4)
+    assert mean_interval(values, 5) == mean_interval(values, 5)
+    assert mean_interval(np.ones(4, bool), 0) == Interval(1.0, 1.0, 1.0, 4)
     with pytest.raises(ValueError, match="non-empty"):
-        interval(np.empty(0), 0)
+        mean_interval(np.empty(0), 0)
 
 
 # Inversion
@@ -222,15 +222,15 @@ def test_weighted_measures_are_those_of_repeated_items():
 
 def test_a_resampled_mean_is_the_interval_of_the_mean():
     values, sources = normal(60, 1, 4)[:, 0], np.arange(60) // 3
-    found = resampled(lambda weights: weights @ values / weights.sum(1), sources, 5, 200)
-    assert found == pytest.approx(interval(values, 5, 200, sources), rel=1e-5)
+    actual = statistic_interval(lambda weights: weights @ values / weights.sum(1), sources, 5, 200)
+    assert actual == pytest.approx(mean_interval(values, 5, 200, sources), rel=1e-5)
     with pytest.raises(ValueError, match="one item"):
-        resampled(lambda weights: weights, sources[:0], 5)
+        statistic_interval(lambda weights: weights, sources[:0], 5)
 
 
 def test_shell_norm_of_normal_latents_is_about_one():
-    assert shell_norm(normal(500, 64, 3)).mean() == pytest.approx(1, abs=0.02)
-    assert shell_norm(np.full((1, 9), 2, np.float32)).tolist() == [2]
+    assert relative_latent_norm(normal(500, 64, 3)).mean() == pytest.approx(1, abs=0.02)
+    assert relative_latent_norm(np.full((1, 9), 2, np.float32)).tolist() == [2]
 
 
 def test_pixel_error_spans_zero_to_four():
@@ -244,9 +244,9 @@ def test_pixel_error_spans_zero_to_four():
 
 def test_orthogonal_cosine_ignores_the_direction_and_nothing_else():
     before, direction = normal(8, 5, 4), normal(8, 5, 5)
-    moved = before + 3 * direction
-    assert orthogonal_cosine(before, moved, direction) == pytest.approx(np.ones(8), abs=1e-5)
-    assert paired_cosine(before, moved).max() < 0.999
+    shifted = before + 3 * direction
+    assert orthogonal_cosine(before, shifted, direction) == pytest.approx(np.ones(8), abs=1e-5)
+    assert paired_cosine(before, shifted).max() < 0.999
     other = orthogonal_cosine(before, normal(8, 5, 6), direction)
     assert np.abs(other).max() < 0.999
 
@@ -263,23 +263,23 @@ def bar(width, height, shear=0.0):
 
 
 def measured(pixels):
-    return dict(zip(strokes.NAMES, strokes.attributes(pixels)[0], strict=True))
+    return dict(zip(strokes.NAMES, strokes.measure_strokes(pixels)[0], strict=True))
 
 
 @pytest.mark.parametrize(("width", "height"), [(3, 20), (5, 40), (12, 12)])
 def test_shape_of_an_upright_bar(width, height):
-    found = measured(bar(width, height))
-    assert found["ink"] == pytest.approx(width * height)
-    assert found["width"] == pytest.approx(width)
-    assert found["height"] == pytest.approx(height)
-    assert found["slant"] == pytest.approx(0, abs=1e-9)
+    actual = measured(bar(width, height))
+    assert actual["ink"] == pytest.approx(width * height)
+    assert actual["width"] == pytest.approx(width)
+    assert actual["height"] == pytest.approx(height)
+    assert actual["slant"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("shear", [-0.5, 0.25, 1.0])
 def test_slant_is_the_shear_and_width_is_free_of_it(shear):
-    found = measured(bar(4, 40, shear))
-    assert found["slant"] == pytest.approx(shear, abs=0.02)
-    assert found["width"] == pytest.approx(4, abs=0.3)
+    actual = measured(bar(4, 40, shear))
+    assert actual["slant"] == pytest.approx(shear, abs=0.02)
+    assert actual["width"] == pytest.approx(4, abs=0.3)
 
 
 def test_thickness_is_the_width_of_a_long_stroke_and_grows_with_it():
@@ -289,7 +289,7 @@ def test_thickness_is_the_width_of_a_long_stroke_and_grows_with_it():
 
 
 def test_an_empty_image_has_no_shape():
-    assert not strokes.attributes(np.zeros((1, 1, 8, 8), np.uint8)).any()
+    assert not strokes.measure_strokes(np.zeros((1, 1, 8, 8), np.uint8)).any()
 
 
 # Judge

@@ -9,10 +9,10 @@ from skimage.data import immunohistochemistry
 from skimage.filters import gaussian
 
 from controlgen.errors import DataError, Incompatible
-from controlgen.evaluation.projection import faithfulness, unrelated
-from controlgen.images import to_unit
+from controlgen.evaluation.projection import projection_table, unrelated_images
+from controlgen.images import to_signed_float
 from controlgen.metrics import perceptual
-from controlgen.metrics.perceptual import PerceptualDistance, layered_distance
+from controlgen.metrics.perceptual import PerceptualDistance, feature_map_distance
 from controlgen.rng import stream
 
 
@@ -43,26 +43,28 @@ def test_the_formula_by_hand():
                     p, q = left[n, :, y, x], right[n, :, y, x]
                     gap = p / np.linalg.norm(p) - q / np.linalg.norm(q)
                     expected[n] += gap @ gap / (height * width) / len(shapes)
-    found = layered_distance([torch.from_numpy(m) for m in a], [torch.from_numpy(m) for m in b])
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    actual = feature_map_distance(
+        [torch.from_numpy(m) for m in a], [torch.from_numpy(m) for m in b]
+    )
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9)
 
 
 def test_length_means_nothing_and_opposites_are_four_apart():
     maps = torch.from_numpy(stream(1, "maps").normal(size=(2, 6, 3, 3)))
-    np.testing.assert_allclose(layered_distance([maps], [7 * maps]).numpy(), 0, atol=1e-12)
-    np.testing.assert_allclose(layered_distance([maps], [-maps]).numpy(), 4, atol=1e-8)
+    np.testing.assert_allclose(feature_map_distance([maps], [7 * maps]).numpy(), 0, atol=1e-12)
+    np.testing.assert_allclose(feature_map_distance([maps], [-maps]).numpy(), 4, atol=1e-8)
     first, second = torch.eye(2).view(2, 2, 1, 1)
-    np.testing.assert_allclose(layered_distance([first[None]], [second[None]]).numpy(), 2)
+    np.testing.assert_allclose(feature_map_distance([first[None]], [second[None]]).numpy(), 2)
     nothing = torch.zeros(1, 3, 2, 2)
-    assert layered_distance([nothing], [nothing]).item() == 0
+    assert feature_map_distance([nothing], [nothing]).item() == 0
 
 
 def test_five_stages_halve_and_carry_gradients(opened, tissue):
-    images = to_unit(tissue[:1]).requires_grad_(True)
+    images = to_signed_float(tissue[:1]).requires_grad_(True)
     maps = opened.maps(images)
     assert [m.shape[2] for m in maps] == [32, 16, 8, 4, 2]
-    other = opened.maps(to_unit(tissue[1:2]))
-    (gradient,) = torch.autograd.grad(layered_distance(maps, other).sum(), [images])
+    other = opened.maps(to_signed_float(tissue[1:2]))
+    (gradient,) = torch.autograd.grad(feature_map_distance(maps, other).sum(), [images])
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
 
@@ -94,10 +96,10 @@ def test_grey_is_as_grey_in_three_channels_and_batches_do_not_matter(opened, tis
     grey = tissue[:, :1]
     coloured = np.repeat(grey, 3, axis=1)
     order = [1, 2, 3, 0]
-    one = opened.distance(grey, grey[order])
-    np.testing.assert_allclose(one, opened.distance(coloured, coloured[order]), rtol=1e-6)
+    single = opened.distance(grey, grey[order])
+    np.testing.assert_allclose(single, opened.distance(coloured, coloured[order]), rtol=1e-6)
     monkeypatch.setattr(perceptual, "BATCH", 3)
-    np.testing.assert_allclose(one, opened.distance(grey, grey[order]), rtol=1e-5)
+    np.testing.assert_allclose(single, opened.distance(grey, grey[order]), rtol=1e-5)
     assert opened.distance(grey[:0], grey[:0]).shape == (0,)
 
 
@@ -111,20 +113,22 @@ def test_other_shapes_are_refused(opened, tissue):
 WHITE, SIDE = 5, 4
 
 
-def drawn(latents):
+def generate_images(latents):
     white = np.argsort(-latents, axis=1, kind="stable")[:, :WHITE]
     pixels = np.zeros((len(latents), SIDE * SIDE), np.uint8)
     np.put_along_axis(pixels, white, 255, axis=1)
     return pixels.reshape(-1, 1, SIDE, SIDE)
 
 
-def seen(pixels):
+def embed_pixels(pixels):
     rows = pixels.reshape(len(pixels), -1).astype(np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
 
 
 def world(invert):
-    return SimpleNamespace(latent_size=SIDE * SIDE, embed=seen, invert=invert, generate=drawn)
+    return SimpleNamespace(
+        latent_size=SIDE * SIDE, embed=embed_pixels, invert=invert, generate=generate_images
+    )
 
 
 class PixelDistance:
@@ -135,10 +139,10 @@ class PixelDistance:
 
 
 def rows_of(invert, sources=None):
-    pixels = drawn(stream(0, "real").normal(size=(24, SIDE * SIDE)).astype(np.float32))
-    audit = SimpleNamespace(embed=seen)
-    found = faithfulness(world(invert), pixels, audit, PixelDistance(), 3, 100, sources)
-    return {row.images: row for row in found}
+    pixels = generate_images(stream(0, "real").normal(size=(24, SIDE * SIDE)).astype(np.float32))
+    audit = SimpleNamespace(embed=embed_pixels)
+    actual = projection_table(world(invert), pixels, audit, PixelDistance(), 3, 100, sources)
+    return {row.images: row for row in actual}
 
 
 def test_a_faithful_projection_is_perfect_and_its_floor_is_not():
@@ -169,8 +173,8 @@ def test_intervals_are_over_sources():
 
 def test_the_unrelated_image_is_of_another_source():
     sources = np.array([4, 4, 4, 4, 4, 9, 9, 1])
-    other = unrelated(sources, 0)
+    other = unrelated_images(sources, 0)
     assert (sources[other] != sources).all()
-    np.testing.assert_array_equal(other, unrelated(sources, 0))
+    np.testing.assert_array_equal(other, unrelated_images(sources, 0))
     with pytest.raises(DataError, match="all images are of one source"):
-        unrelated(np.array([2, 2]), 0)
+        unrelated_images(np.array([2, 2]), 0)

@@ -10,13 +10,13 @@ from scipy.spatial.distance import pdist
 from controlgen.metrics import precision_recall as neighbourhoods
 from controlgen.metrics.diversity import diversity, euclidean, group_diversity, nearest_distance
 from controlgen.metrics.inception_score import inception_score, split_scores
-from controlgen.metrics.mode_coverage import mode_coverage, stacked_calls
+from controlgen.metrics.mode_coverage import mode_coverage, stacked_mnist_modes
 from controlgen.metrics.path_length import (
     LOWER_IS_BETTER,
+    lerp,
     path_length,
     path_lengths,
-    straight,
-    turning,
+    slerp,
 )
 from controlgen.metrics.precision_recall import density_coverage, precision_recall
 
@@ -93,17 +93,17 @@ def test_an_outlier_among_samples_swells_recall_but_no_density():
 @pytest.mark.parametrize("table", [1, 500])
 def test_memory_changes_no_number(monkeypatch, table):
     real, generated = normal(50, 4, 7), normal(40, 4, 8, 1.1)
-    whole = precision_recall(real, generated, 0), density_coverage(real, generated, 0)
+    full = precision_recall(real, generated, 0), density_coverage(real, generated, 0)
     monkeypatch.setattr(neighbourhoods, "TABLE", table)
-    assert (precision_recall(real, generated, 0), density_coverage(real, generated, 0)) == whole
+    assert (precision_recall(real, generated, 0), density_coverage(real, generated, 0)) == full
 
 
 @settings(max_examples=20)
 @given(shift=st.floats(-1e3, 1e3), scale=st.floats(1e-2, 1e2))
 def test_moving_and_scaling_everything_changes_no_number(shift, scale):
     real, generated = normal(30, 3, 9), normal(30, 3, 10, 1.2, 0.3)
-    moved = scale * real + shift, scale * generated + shift
-    assert precision_recall(*moved, 0) == precision_recall(real, generated, 0)
+    shifted = scale * real + shift, scale * generated + shift
+    assert precision_recall(*shifted, 0) == precision_recall(real, generated, 0)
 
 
 def test_copies_of_one_image_lie_in_a_ball_of_no_size():
@@ -131,22 +131,22 @@ def as_given(latents):
 
 def test_the_round_way_keeps_lengths_and_meets_both_ends():
     start, end = normal(50, 7, 11, 2.0), normal(50, 7, 12, 0.5)
-    zero, half, one = (np.full((50, 1), position) for position in (0.0, 0.5, 1.0))
-    np.testing.assert_allclose(turning(start, end, zero), start, rtol=1e-9)
-    np.testing.assert_allclose(turning(start, end, one), end, rtol=1e-9)
-    middle, expected = turning(start, end, half), (start, end)
+    zero, half, single = (np.full((50, 1), position) for position in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(slerp(start, end, zero), start, rtol=1e-9)
+    np.testing.assert_allclose(slerp(start, end, single), end, rtol=1e-9)
+    middle, expected = slerp(start, end, half), (start, end)
     lengths = [np.linalg.norm(rows, axis=1) for rows in (middle, *expected)]
     np.testing.assert_allclose(lengths[0], (lengths[1] + lengths[2]) / 2, rtol=1e-9)
-    assert (np.linalg.norm(straight(start, end, half), axis=1) < lengths[0]).all()
+    assert (np.linalg.norm(lerp(start, end, half), axis=1) < lengths[0]).all()
 
 
 def test_the_round_way_refuses_opposite_and_zero_latents_and_takes_equal_ones():
     rows, position = normal(3, 4, 13), np.full((3, 1), 0.3)
-    np.testing.assert_allclose(turning(rows, 2 * rows, position), 1.3 * rows, rtol=1e-9)
+    np.testing.assert_allclose(slerp(rows, 2 * rows, position), 1.3 * rows, rtol=1e-9)
     with pytest.raises(ValueError, match="opposite"):
-        turning(rows, -rows, position)
+        slerp(rows, -rows, position)
     with pytest.raises(ValueError, match="zero"):
-        turning(rows, 0 * rows, position)
+        slerp(rows, 0 * rows, position)
 
 
 def test_path_length_of_the_identity_is_the_speed_of_its_path():
@@ -157,9 +157,9 @@ def test_path_length_of_the_identity_is_the_speed_of_its_path():
     angle = np.arccos((start * end).sum(1) / (radii[0] * radii[1]))
     radius = (1 - positions) * radii[0] + positions * radii[1]
     expected = (angle * radius) ** 2 + (radii[1] - radii[0]) ** 2
-    found = path_lengths(as_given, squared, start, end, positions, 1e-3)
-    np.testing.assert_allclose(found, expected, rtol=5e-3)
-    flat = path_lengths(as_given, squared, start, end, positions, 1e-3, straight)
+    actual = path_lengths(as_given, squared, start, end, positions, 1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=5e-3)
+    flat = path_lengths(as_given, squared, start, end, positions, 1e-3, lerp)
     np.testing.assert_allclose(flat, np.square(end - start).sum(1), rtol=5e-3)
 
 
@@ -171,8 +171,8 @@ def test_lengths_of_latents_reach_the_generator():
     def radius(latents):
         return np.linalg.norm(latents.astype(np.float64), axis=1, keepdims=True)
 
-    found = path_lengths(radius, squared, start, end, np.zeros(30), 1e-2)
-    np.testing.assert_allclose(found, (lengths[1] - lengths[0]) ** 2, rtol=1e-2)
+    actual = path_lengths(radius, squared, start, end, np.zeros(30), 1e-2)
+    np.testing.assert_allclose(actual, (lengths[1] - lengths[0]) ** 2, rtol=1e-2)
 
 
 def test_a_rougher_generator_has_a_longer_path_and_longer_is_worse():
@@ -187,9 +187,9 @@ def test_a_rougher_generator_has_a_longer_path_and_longer_is_worse():
 
 def test_jumps_are_left_out_of_the_mean():
     lengths = np.concatenate([np.linspace(1, 2, 200), [1e9]])
-    kept = path_length(lengths, 0)
-    assert kept.mean < 2 < path_length(lengths, 0, None).mean
-    assert kept.n < 201 == path_length(lengths, 0, None).n
+    saved = path_length(lengths, 0)
+    assert saved.mean < 2 < path_length(lengths, 0, None).mean
+    assert saved.n < 201 == path_length(lengths, 0, None).n
     with pytest.raises(ValueError, match="non-empty"):
         path_length(np.empty(0), 0)
     with pytest.raises(ValueError, match="epsilon"):
@@ -209,14 +209,14 @@ def test_diversity_is_the_mean_distance_and_its_interval_covers_it():
 
 
 def test_each_item_is_in_one_pair_at_most():
-    seen = []
+    recorded = []
 
     def watching(a, b):
-        seen.extend(np.concatenate([a, b]).ravel().tolist())
+        recorded.extend(np.concatenate([a, b]).ravel().tolist())
         return np.zeros(len(a))
 
     assert diversity(np.arange(700)[:, None], watching, 0).n == 350
-    assert sorted(seen) == list(range(700))
+    assert sorted(recorded) == list(range(700))
 
 
 def test_group_diversity_is_scipys_mean_distance_in_each_group():
@@ -234,8 +234,8 @@ def test_nearest_distance_takes_the_best_candidate_of_each_item():
     items, references = normal(8, 3, 22), normal(20, 3, 23)
     table = np.linalg.norm(items[:, None] - references, axis=2)
     candidates = np.argsort(table, axis=1)[:, [4, 0, 9]]
-    found = nearest_distance(items, references, candidates, euclidean)
-    np.testing.assert_allclose(found, table.min(1))
+    actual = nearest_distance(items, references, candidates, euclidean)
+    np.testing.assert_allclose(actual, table.min(1))
     with pytest.raises(ValueError, match="candidates"):
         nearest_distance(items, references, candidates[:3], euclidean)
 
@@ -245,19 +245,19 @@ def test_nearest_distance_takes_the_best_candidate_of_each_item():
 
 def test_modes_of_an_even_and_of_a_collapsed_generator():
     even = mode_coverage(np.arange(1000).repeat(3), 0)
-    assert (even.seen, even.modes, even.n) == (1000, 1000, 3000)
+    assert (even.covered, even.modes, even.n) == (1000, 1000, 3000)
     assert even.kl == pytest.approx((0, 0, 0, 3000), abs=1e-9)
     collapsed = mode_coverage(np.full(500, 7), 0)
-    assert collapsed.seen == 1
+    assert collapsed.covered == 1
     assert collapsed.kl.mean == pytest.approx(np.log(1000))
 
 
 def test_mode_divergence_is_scipys_against_any_shares():
     shares = np.array([0.5, 0.2, 0.2, 0.1])
     calls = np.repeat([0, 1, 2, 3], [10, 0, 25, 5])
-    found = mode_coverage(calls, 0, 4, shares)
-    assert found.kl.mean == pytest.approx(stats.entropy([10, 0, 25, 5], shares))
-    assert found.seen == 3
+    actual = mode_coverage(calls, 0, 4, shares)
+    assert actual.kl.mean == pytest.approx(stats.entropy([10, 0, 25, 5], shares))
+    assert actual.covered == 3
 
 
 def test_mode_divergence_interval_is_the_jackknife_by_hand():
@@ -266,24 +266,28 @@ def test_mode_divergence_interval_is_the_jackknife_by_hand():
         stats.entropy(np.bincount(np.delete(calls, i), minlength=4), [1] * 4) for i in range(20)
     ]
     error = np.sqrt(19 / 20 * np.square(np.array(left) - np.mean(left)).sum())
-    found = mode_coverage(calls, 0, 4).kl
-    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 19) * error)
+    actual = mode_coverage(calls, 0, 4).kl
+    assert actual.high - actual.mean == pytest.approx(stats.t.ppf(0.975, 19) * error)
 
 
 def test_a_perfect_generator_is_scored_at_the_same_n():
     # Of 1000 equal modes 1000 (1 - 0.999^n) are expected to be seen, and KL is near 999 / 2n.
-    found = mode_coverage(np.random.default_rng(3).integers(0, 1000, 20_000), 1)
-    assert found.perfect_seen == pytest.approx(1000 * (1 - 0.999**20_000), rel=1e-3)
-    assert found.perfect_kl == pytest.approx(999 / 40_000, rel=0.03)
-    assert found.kl.low <= found.perfect_kl <= found.kl.high
+    actual = mode_coverage(np.random.default_rng(3).integers(0, 1000, 20_000), 1)
+    assert actual.perfect_seen == pytest.approx(1000 * (1 - 0.999**20_000), rel=1e-3)
+    assert actual.perfect_kl == pytest.approx(999 / 40_000, rel=0.03)
+    assert actual.kl.low <= actual.perfect_kl <= actual.kl.high
     small = mode_coverage(np.random.default_rng(4).integers(0, 1000, 500), 1)
     assert small.perfect_seen == pytest.approx(1000 * (1 - 0.999**500), rel=0.02)
 
 
 def test_stacked_digits_are_numbered_as_they_are_read():
-    assert stacked_calls(np.array([[0, 0, 0], [1, 2, 3], [9, 9, 9]])).tolist() == [0, 123, 999]
+    assert stacked_mnist_modes(np.array([[0, 0, 0], [1, 2, 3], [9, 9, 9]])).tolist() == [
+        0,
+        123,
+        999,
+    ]
     with pytest.raises(ValueError, match="three channels"):
-        stacked_calls(np.array([[1, 2, 10]]))
+        stacked_mnist_modes(np.array([[1, 2, 10]]))
 
 
 @pytest.mark.parametrize("calls", [[1], [0, 4], [-1, 2]])

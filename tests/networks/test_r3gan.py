@@ -9,8 +9,8 @@ from scipy import signal, stats
 from torch import Tensor, nn
 
 from controlgen.errors import ConfigError
-from controlgen.networks import R3GANNetwork
-from controlgen.networks.r3gan import Block, Critic, Generator
+from controlgen.networks import R3GANConfig
+from controlgen.networks.r3gan import Critic, Generator, ResidualBlock
 from controlgen.networks.resample import downsample, upsample
 from controlgen.rng import torch_stream
 
@@ -26,13 +26,13 @@ def built(
     channels: int = 1, bf16: bool = False, awake: bool = False, **settings: object
 ) -> tuple[Generator, Critic]:
     """Generator and critic; `awake` gives every block's last convolution weights of its own."""
-    spec = R3GANNetwork.parse({"blocks": 1, "latent_size": 8, **settings})
+    spec = R3GANConfig.parse({"blocks": 1, "latent_size": 8, **settings})
     rng = torch_stream(0, "weights")
     networks = (spec.generator(channels, rng, bf16), spec.critic(channels, rng, bf16))
     if awake:
         for network in networks:
             for index, module in enumerate(network.modules()):
-                if isinstance(module, Block):
+                if isinstance(module, ResidualBlock):
                     with torch.no_grad():
                         module.reduce.weight.copy_(0.1 * draw(*module.reduce.weight.shape))
                         module.bias1.copy_(0.1 * draw(*module.bias1.shape, index=index))
@@ -57,7 +57,7 @@ def count(network: nn.Module) -> int:
 def test_parameter_counts_of_the_paper(
     channels: int, widths: tuple[int, ...], size: int, generator_count: int, critic_count: int
 ) -> None:
-    spec = R3GANNetwork(widths=widths)
+    spec = R3GANConfig(widths=widths)
     rng = torch_stream(0, "weights")
     assert spec.image_size == size
     assert count(spec.generator(channels, rng)) == generator_count
@@ -89,12 +89,12 @@ def test_sizes_and_channels(size: int, patch: int, channels: int) -> None:
 )
 def test_impossible_networks_are_refused(settings: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        R3GANNetwork.parse(settings)
+        R3GANConfig.parse(settings)
 
 
 def test_every_block_is_the_identity_at_the_start() -> None:
     for network in built(widths=(32, 32, 16), blocks=2):
-        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
         assert len(blocks) == 6
         for block in blocks:
             x = draw(2, block.expand.weight.shape[1], 8, 8)
@@ -135,8 +135,8 @@ def dense_up(image: np.ndarray) -> np.ndarray:
 def test_resampling_against_an_explicit_kernel(height: int, width: int) -> None:
     x = draw(2, 3, height, width).double()
     for resample, reference in ((downsample, dense_down), (upsample, dense_up)):
-        wanted = np.stack([[reference(plane) for plane in item] for item in x.numpy()])
-        np.testing.assert_allclose(resample(x).numpy(), wanted, rtol=1e-12, atol=1e-12)
+        expected = np.stack([[reference(plane) for plane in item] for item in x.numpy()])
+        np.testing.assert_allclose(resample(x).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_resampling_keeps_constants() -> None:
@@ -167,9 +167,9 @@ def test_the_generator_starts_as_its_linear_path() -> None:
             mixing = state["transitions.1.weight"][:, :, 0, 0]
             x = np.einsum("oi,nihw->nohw", mixing, x)
         x = np.stack([[dense_up(plane) for plane in item] for item in x])
-    wanted = np.einsum("oi,nihw->nohw", state["to_image.weight"][:, :, 0, 0], x)
+    expected = np.einsum("oi,nihw->nohw", state["to_image.weight"][:, :, 0, 0], x)
     with torch.no_grad():
-        np.testing.assert_allclose(generator(z).numpy(), wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(generator(z).numpy(), expected, rtol=1e-4, atol=1e-5)
         # The latent is not normalised: twice the latent is twice the image, until blocks wake.
         torch.testing.assert_close(generator(2 * z), 2 * generator(z))
         awake, _ = built(channels=3, widths=(32, 32, 16), patch=1, awake=True)
@@ -186,8 +186,8 @@ def test_the_critic_starts_as_its_linear_path() -> None:
     x = np.stack([[dense_down(plane) for plane in item] for item in x])
     pooled = (x * state["head.weight"][:, 0]).sum((2, 3))
     with torch.no_grad():
-        wanted = pooled @ state["linear.weight"][0]
-        np.testing.assert_allclose(critic(images).numpy(), wanted, rtol=1e-4, atol=1e-5)
+        expected = pooled @ state["linear.weight"][0]
+        np.testing.assert_allclose(critic(images).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_initial_weights_follow_the_gain_formulas() -> None:
@@ -234,8 +234,8 @@ def test_no_item_sees_another() -> None:
     for network, inputs in ((critic, images), (generator, latents)):
         outputs = network(inputs)
         (gradient,) = torch.autograd.grad(outputs[2].sum(), inputs)
-        seen = gradient.flatten(1).abs().sum(1) > 0
-        assert seen.tolist() == [False, False, True, False, False]
+        recorded = gradient.flatten(1).abs().sum(1) > 0
+        assert recorded.tolist() == [False, False, True, False, False]
         with torch.no_grad():
             torch.testing.assert_close(network(inputs[2:3])[0], outputs[2], rtol=1e-4, atol=1e-5)
 
@@ -259,16 +259,16 @@ def test_double_backward(bf16: bool) -> None:
     direction = [g / torch.stack([h.norm() for h in gradients]).norm() for g in gradients]
     slope = sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True))
     reference = [w for name, w in critic.named_parameters() if "bias" not in name]
-    found = []
+    actual = []
     for step in (1e-2, -1e-2):
         with torch.no_grad():
             for w, d in zip(reference, direction, strict=True):
                 w.add_(step * d)
-        found.append(penalty(critic, images).item())
+        actual.append(penalty(critic, images).item())
         with torch.no_grad():
             for w, d in zip(reference, direction, strict=True):
                 w.sub_(step * d)
-    measured = (found[0] - found[1]) / 2e-2
+    measured = (actual[0] - actual[1]) / 2e-2
     assert slope == pytest.approx(measured, rel=0.1 if bf16 else 0.02)
 
 
@@ -295,14 +295,14 @@ def test_the_4x4_stage_stays_in_fp32() -> None:
         (draw(2, 8), draw(2, 1, 32, 32)),
         strict=True,
     ):
-        seen: dict[int, set[torch.dtype]] = {}
+        recorded: dict[int, set[torch.dtype]] = {}
         for level, blocks in enumerate(network.stages):
             for block in blocks:  # type: ignore[union-attr]
                 block.register_forward_hook(
-                    lambda _m, x, y, level=level, seen=seen: seen.setdefault(level, set()).update(
-                        {x[0].dtype, y.dtype}
-                    )
+                    lambda _m, x, y, level=level, dtypes=recorded: dtypes.setdefault(
+                        level, set()
+                    ).update({x[0].dtype, y.dtype})
                 )
         with torch.no_grad():
             network(inputs)
-        assert seen == {0: {torch.float32}, 1: {torch.bfloat16}, 2: {torch.bfloat16}}
+        assert recorded == {0: {torch.float32}, 1: {torch.bfloat16}, 2: {torch.bfloat16}}

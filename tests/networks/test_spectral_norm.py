@@ -6,14 +6,19 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from controlgen.networks import AnyNetwork, DCGANNetwork, R3GANNetwork
-from controlgen.networks.spectral_norm import SpectralNorm, advance, plain, plain_weights
+from controlgen.networks import AnyNetwork, DCGANConfig, R3GANConfig
+from controlgen.networks.spectral_norm import (
+    SpectralNorm,
+    effective_weights,
+    power_iteration_step,
+    unwrap,
+)
 from controlgen.rng import torch_stream
 
 pytestmark = pytest.mark.usefixtures("global_randomness_untouched")
 SMALL = [
-    R3GANNetwork(widths=(16, 16), blocks=1, patch=4, latent_size=8),
-    DCGANNetwork(widths=(16, 8), blocks=1, patch=2, latent_size=8),
+    R3GANConfig(widths=(16, 16), blocks=1, patch=4, latent_size=8),
+    DCGANConfig(widths=(16, 8), blocks=1, patch=2, latent_size=8),
 ]
 
 
@@ -33,7 +38,7 @@ class Matrix(nn.Module):
         return x @ self.weight.T + self.bias
 
 
-def known(shape: tuple[int, int] = (7, 5)) -> torch.Tensor:
+def singular_matrix(shape: tuple[int, int] = (7, 5)) -> torch.Tensor:
     return torch.randn(*shape, generator=draws(1), dtype=torch.float64)
 
 
@@ -43,12 +48,12 @@ def double(weight: torch.Tensor) -> SpectralNorm:
 
 @pytest.mark.parametrize("shape", [(7, 5), (3, 9), (1, 6)])
 def test_the_norm_is_the_largest_singular_value(shape: tuple[int, int]) -> None:
-    weight = known(shape)
+    weight = singular_matrix(shape)
     normed = double(weight)
     for _ in range(300):
         normed.advance()
-    wanted = weight.numpy() / np.linalg.svd(weight.numpy(), compute_uv=False)[0]
-    np.testing.assert_allclose(normed.normalised()["weight"].detach().numpy(), wanted, rtol=1e-10)
+    expected = weight.numpy() / np.linalg.svd(weight.numpy(), compute_uv=False)[0]
+    np.testing.assert_allclose(normed.normalised()["weight"].detach().numpy(), expected, rtol=1e-10)
     # The bias is left alone, and so is the weight that learns.
     torch.testing.assert_close(
         normed(torch.zeros(1, shape[1]).double())[0], torch.ones(shape[0]).double()
@@ -59,7 +64,7 @@ def test_the_norm_is_the_largest_singular_value(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("steps", [1, 4])
 def test_each_step_is_torchs_own_power_iteration(steps: int) -> None:
     """From the same vector, torch's parametrisation in training mode makes the same weights."""
-    weight = known()
+    weight = singular_matrix()
     ours = double(weight)
     with torch.random.fork_rng():
         theirs = parametrizations.spectral_norm(Matrix(weight), n_power_iterations=1)
@@ -70,32 +75,32 @@ def test_each_step_is_torchs_own_power_iteration(steps: int) -> None:
     state._v.copy_(nn.functional.normalize(weight.T @ start, dim=0))
     for _ in range(steps):
         ours.advance()
-        wanted = theirs.weight
-    torch.testing.assert_close(ours.normalised()["weight"], wanted)
+        expected = theirs.weight
+    torch.testing.assert_close(ours.normalised()["weight"], expected)
 
 
 def test_the_gradient_goes_through_the_norm() -> None:
     """Once settled, d f(W / sigma(W)) / dW equals autograd's through an exact largest value."""
-    weight, x = known(), torch.randn(4, 5, generator=draws(4), dtype=torch.float64)
+    weight, x = singular_matrix(), torch.randn(4, 5, generator=draws(4), dtype=torch.float64)
     normed = double(weight)
     for _ in range(300):
         normed.advance()
-    (found,) = torch.autograd.grad(normed(x).square().sum(), normed.network.weight)
+    (actual,) = torch.autograd.grad(normed(x).square().sum(), normed.network.weight)
     exact = weight.clone().requires_grad_()
-    made = x @ (exact / torch.linalg.matrix_norm(exact, 2)).T + 1
-    (wanted,) = torch.autograd.grad(made.square().sum(), exact)
-    torch.testing.assert_close(found, wanted)
+    result = x @ (exact / torch.linalg.matrix_norm(exact, 2)).T + 1
+    (expected,) = torch.autograd.grad(result.square().sum(), exact)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_looking_changes_nothing() -> None:
-    normed = double(known())
+    normed = double(singular_matrix())
     before = {name: value.clone() for name, value in normed.state_dict().items()}
     x = torch.ones(2, 5, dtype=torch.float64)
     assert torch.equal(normed(x), normed(x))
     assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
     # A network without the norm has nothing that could advance.
-    advance(network := Matrix(known()))
-    assert plain(network) is network and plain(normed) is normed.network
+    power_iteration_step(network := Matrix(singular_matrix()))
+    assert unwrap(network) is network and unwrap(normed) is normed.network
 
 
 @pytest.mark.parametrize("part", ["generator", "critic"])
@@ -108,7 +113,7 @@ def test_any_family_is_held_at_norm_1(spec: AnyNetwork, part: str) -> None:
     assert normed.layers
     for _ in range(60):
         normed.advance()
-    acting = plain_weights(normed)
+    acting = effective_weights(normed)
     assert acting.keys() == fresh.keys()
     for name, value in acting.items():
         if name in normed.layers:
@@ -128,7 +133,7 @@ def test_any_family_is_held_at_norm_1(spec: AnyNetwork, part: str) -> None:
 
 def test_a_whole_critic_is_a_contraction_of_its_layers() -> None:
     """A matrix of norm 1 moves no two points apart: the slope of W x / sigma is at most 1."""
-    normed = double(known())
+    normed = double(singular_matrix())
     for _ in range(300):
         normed.advance()
     a, b = torch.randn(2, 50, 5, generator=draws(9), dtype=torch.float64)

@@ -21,7 +21,7 @@ from controlgen.objectives import (
     NonSaturating,
     Objective,
 )
-from controlgen.objectives.penalties import interpolates, squared_gradient
+from controlgen.objectives.penalties import interpolate_real_fake, squared_gradient
 from controlgen.rng import torch_stream
 
 SHAPE = (6, 2, 4, 4)
@@ -57,9 +57,9 @@ def test_equal_logits_cost_ln_2() -> None:
     def flat(x: Tensor) -> Tensor:
         return 0 * x.sum((1, 2, 3)) + 1.7
 
-    wanted = torch.full((6,), math.log(2), dtype=torch.float64)
-    torch.testing.assert_close(objective.critic_loss(flat, REAL, FAKE, draws()).loss, wanted)
-    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), wanted)
+    expected = torch.full((6,), math.log(2), dtype=torch.float64)
+    torch.testing.assert_close(objective.critic_loss(flat, REAL, FAKE, draws()).loss, expected)
+    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), expected)
 
 
 @pytest.mark.parametrize("gamma", [0.1, 1.0, 15.0])
@@ -78,8 +78,8 @@ def test_r1_and_r2_are_taken_where_they_belong() -> None:
     terms = R3GAN.model_validate({"gamma": 2.0}).critic_loss(
         lambda x: x.square().sum((1, 2, 3)) / 2, REAL, FAKE, draws()
     )
-    wanted = REAL.square().sum((1, 2, 3)) + FAKE.square().sum((1, 2, 3))
-    torch.testing.assert_close(terms.penalty, wanted)
+    expected = REAL.square().sum((1, 2, 3)) + FAKE.square().sum((1, 2, 3))
+    torch.testing.assert_close(terms.penalty, expected)
 
 
 def test_gamma_is_the_scheduled_one() -> None:
@@ -93,16 +93,16 @@ def test_gamma_is_the_scheduled_one() -> None:
 @pytest.mark.parametrize("objective", [R3GAN(), WGANGP()], ids=lambda objective: objective.kind)
 def test_critic_losses_ignore_a_constant(objective: R3GAN | WGANGP) -> None:
     plain = objective.critic_loss(smooth, REAL, FAKE, draws())
-    moved = objective.critic_loss(lambda x: smooth(x) + 7.5, REAL, FAKE, draws())
-    for one, other in zip(plain, moved, strict=True):
-        torch.testing.assert_close(one, other)
+    shifted = objective.critic_loss(lambda x: smooth(x) + 7.5, REAL, FAKE, draws())
+    for item, other in zip(plain, shifted, strict=True):
+        torch.testing.assert_close(item, other)
 
 
 def test_the_relativistic_generator_loss_ignores_a_constant() -> None:
     plain = R3GAN().generator_loss(smooth, REAL, FAKE)
     torch.testing.assert_close(plain, R3GAN().generator_loss(lambda x: smooth(x) + 7.5, REAL, FAKE))
-    wanted = torch.log1p(torch.exp(-(smooth(FAKE) - smooth(REAL))))
-    torch.testing.assert_close(plain, wanted)
+    expected = torch.log1p(torch.exp(-(smooth(FAKE) - smooth(REAL))))
+    torch.testing.assert_close(plain, expected)
 
 
 @pytest.mark.parametrize("objective", [R3GAN(), WGANGP()], ids=lambda objective: objective.kind)
@@ -126,10 +126,10 @@ def test_gradients_against_finite_differences(objective: R3GAN | WGANGP) -> None
 def test_wgan_gp_of_a_linear_critic(slope: float, weight: float) -> None:
     direction, critic = linear(slope)
     terms = WGANGP(penalty_weight=weight).critic_loss(critic, REAL, FAKE, draws())
-    wanted = torch.full((6,), weight * (slope - 1) ** 2, dtype=torch.float64)
-    torch.testing.assert_close(terms.penalty, wanted, rtol=1e-7, atol=1e-12)
+    expected = torch.full((6,), weight * (slope - 1) ** 2, dtype=torch.float64)
+    torch.testing.assert_close(terms.penalty, expected, rtol=1e-7, atol=1e-12)
     gap = ((REAL - FAKE) * direction).sum((1, 2, 3))
-    torch.testing.assert_close(terms.loss, wanted - gap)
+    torch.testing.assert_close(terms.loss, expected - gap)
     torch.testing.assert_close(
         WGANGP().generator_loss(critic, REAL, FAKE), -(FAKE * direction).sum((1, 2, 3))
     )
@@ -157,7 +157,7 @@ def test_wgan_gp_gives_a_dead_critic_a_finite_gradient() -> None:
 def segment_weights(n: int = 20_000) -> Tensor:
     """Where each interpolate sits between fake (0) and real (1)."""
     real, fake = torch.full((n, 1, 1, 1), 5.0), torch.full((n, 1, 1, 1), -3.0)
-    return (interpolates(real, fake, draws(6)).flatten() + 3) / 8
+    return (interpolate_real_fake(real, fake, draws(6)).flatten() + 3) / 8
 
 
 def test_interpolates_are_uniform_on_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_interpolates_are_uniform_on_the_segment(monkeypatch: pytest.MonkeyPatch
 
 
 def test_interpolates_share_one_weight_per_pair() -> None:
-    between = interpolates(REAL, FAKE, draws())
+    between = interpolate_real_fake(REAL, FAKE, draws())
     weights = ((between - FAKE) / (REAL - FAKE)).flatten(1)
     torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))
     assert weights[:, 0].unique().numel() == len(weights)
@@ -176,8 +176,8 @@ def test_interpolates_share_one_weight_per_pair() -> None:
 
 def test_squared_gradient_sums_over_the_image() -> None:
     x = REAL.clone().requires_grad_()
-    found = squared_gradient((x**3).sum((1, 2, 3)), x)
-    torch.testing.assert_close(found, (9 * REAL**4).sum((1, 2, 3)))
+    actual = squared_gradient((x**3).sum((1, 2, 3)), x)
+    torch.testing.assert_close(actual, (9 * REAL**4).sum((1, 2, 3)))
 
 
 # The classic game, hinge and the rest of the WGAN family.
@@ -189,7 +189,7 @@ R1_R2: list[Objective] = [
 ]
 
 
-def named(objective: Objective) -> str:
+def test_id(objective: Objective) -> str:
     return type(objective).__name__
 
 
@@ -209,17 +209,17 @@ def flat(x: Tensor) -> Tensor:
         (R1_R2[0], 2 * math.log(2), -math.log(2)),
         (Hinge(), 2.0, 0.0),
     ],
-    ids=lambda value: named(value) if not isinstance(value, float) else None,
+    ids=lambda value: test_id(value) if not isinstance(value, float) else None,
 )
 def test_what_an_undecided_critic_costs(
     objective: Objective, critic: float, generator: float
 ) -> None:
     """Logits of 0 are probabilities of one half, no distance, a full margin; no slope at all."""
-    found = objective.critic_loss(flat, REAL, FAKE, draws())
-    wanted = torch.full((6,), critic, dtype=torch.float64)
-    torch.testing.assert_close(found.loss, wanted, rtol=1e-7, atol=1e-12)
-    wanted = torch.full((6,), generator, dtype=torch.float64)
-    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), wanted)
+    actual = objective.critic_loss(flat, REAL, FAKE, draws())
+    expected = torch.full((6,), critic, dtype=torch.float64)
+    torch.testing.assert_close(actual.loss, expected, rtol=1e-7, atol=1e-12)
+    expected = torch.full((6,), generator, dtype=torch.float64)
+    torch.testing.assert_close(objective.generator_loss(flat, REAL, FAKE), expected)
 
 
 def formulas(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,7 +236,7 @@ def formulas(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-@pytest.mark.parametrize("objective", [*PLAIN, *R1_R2], ids=named)
+@pytest.mark.parametrize("objective", [*PLAIN, *R1_R2], ids=test_id)
 def test_losses_and_their_gradients_are_the_written_ones(objective: Any) -> None:
     """In float64, with gradients by the critic's weights and by the fakes through autograd."""
     ours, theirs = ((FIRST.clone().requires_grad_(), LAST.clone()) for _ in range(2))
@@ -249,17 +249,17 @@ def test_losses_and_their_gradients_are_the_written_ones(objective: Any) -> None
             norm = ((theirs[1] * bent) @ theirs[0].T).square().sum(1)
             critic = critic + gamma.end / 2 * norm
     torch.testing.assert_close(terms.loss, critic)
-    (found,) = torch.autograd.grad(terms.loss.mean(), ours[0])
-    (wanted,) = torch.autograd.grad(critic.mean(), theirs[0])
-    torch.testing.assert_close(found, wanted)
+    (actual,) = torch.autograd.grad(terms.loss.mean(), ours[0])
+    (expected,) = torch.autograd.grad(critic.mean(), theirs[0])
+    torch.testing.assert_close(actual, expected)
 
     mine, hand = (FAKE.clone().requires_grad_() for _ in range(2))
     loss = objective.generator_loss(smooth, REAL, mine)
     _, generator = formulas(objective.kind, smooth(REAL), smooth(hand))
     torch.testing.assert_close(loss, generator)
-    (found,) = torch.autograd.grad(loss.sum(), mine)
-    (wanted,) = torch.autograd.grad(generator.sum(), hand)
-    torch.testing.assert_close(found, wanted)
+    (actual,) = torch.autograd.grad(loss.sum(), mine)
+    (expected,) = torch.autograd.grad(generator.sum(), hand)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("family", [Minimax, NonSaturating])
@@ -291,9 +291,9 @@ def test_hinge_has_no_pull_beyond_the_margin() -> None:
         scores.requires_grad_()
         loss = Hinge().critic_loss(lambda x, scores=scores: scores, REAL, FAKE, draws()).loss
         torch.testing.assert_close(loss, torch.full((6,), 2 * max(0.0, 1 - far)).double())
-        (found,) = torch.autograd.grad(loss.sum(), scores)
+        (actual,) = torch.autograd.grad(loss.sum(), scores)
         torch.testing.assert_close(
-            found, slope * torch.tensor([-1.0, 1.0]).repeat_interleave(6).double()
+            actual, slope * torch.tensor([-1.0, 1.0]).repeat_interleave(6).double()
         )
 
 
@@ -302,9 +302,9 @@ def test_clipping_bounds_every_parameter_and_keeps_the_small(clip: float) -> Non
     critic = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 1))
     before = []
     for index, weight in enumerate(critic.parameters()):
-        drawn = torch.randn(weight.shape, generator=draws(20 + index))
-        weight.data.copy_(drawn)
-        before.append(drawn)
+        samples = torch.randn(weight.shape, generator=draws(20 + index))
+        weight.data.copy_(samples)
+        before.append(samples)
     WGAN(clip=clip).after_critic_step(critic)
     for old, new in zip(before, critic.parameters(), strict=True):
         assert np.array_equal(new.detach().numpy(), np.clip(old.numpy(), -clip, clip))
@@ -312,19 +312,19 @@ def test_clipping_bounds_every_parameter_and_keeps_the_small(clip: float) -> Non
 
 def test_who_asks_for_what() -> None:
     assert WGAN().optimiser == "rmsprop" and WGAN(rmsprop=False).optimiser == "adam"
-    assert all(one.optimiser == "adam" for one in (R3GAN(), WGANGP(), *PLAIN[1:]))
-    assert [one.spectral_norm for one in (R3GAN(), WGAN(), WGANGP(), Hinge())] == ["none"] * 4
+    assert all(item.optimiser == "adam" for item in (R3GAN(), WGANGP(), *PLAIN[1:]))
+    assert [item.spectral_norm for item in (R3GAN(), WGAN(), WGANGP(), Hinge())] == ["none"] * 4
     assert WGANSN().spectral_norm == WGANGPSN().spectral_norm == "critic"
     assert WGANGPSN(normalised="both").spectral_norm == "both"
 
 
 def test_the_penalised_members_play_the_same_game() -> None:
     """Spectral norm is the training's work: the losses of wgan-gp-sn are those of wgan-gp."""
-    one, other = (
+    single, other = (
         family(penalty_weight=3.0).critic_loss(smooth, REAL, FAKE, draws())
         for family in (WGANGP, WGANGPSN)
     )
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(single, other, strict=True))
 
 
 def test_settings_that_name_runs_are_what_they_were() -> None:

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from controlgen.regressors import RealTargets
-from controlgen.regressors._mlp import half_whitening, one_cycle
-from controlgen.regressors.cycle_mlp import CycleMLPRegressor, moment_difference, moment_gap
+from controlgen.regressors._mlp import half_whitening, one_cycle_adamw
+from controlgen.regressors.cycle_mlp import CycleMLPRegressor, moment_distance, moment_loss
 
 LATENT, SIZE, FEATURE = 4, 4, 5
 
@@ -22,11 +22,11 @@ class Toy:
 
     real: RealTargets | None = None
 
-    def __init__(self, seen: int = SIZE * SIZE) -> None:
+    def __init__(self, visible_pixels: int = SIZE * SIZE) -> None:
         draws = torch.Generator().manual_seed(0)
         self.mixing = torch.randn(LATENT, SIZE * SIZE, generator=draws) / 2
         self.projection = torch.randn(SIZE * SIZE, FEATURE, generator=draws)
-        self.projection[seen:] = 0
+        self.projection[visible_pixels:] = 0
 
     def generate(self, latents: Tensor) -> Tensor:
         folded = torch.cat([latents[:, :1].abs(), latents[:, 1:]], 1)
@@ -47,10 +47,10 @@ def answered(toy: Toy, cycle_steps: int, **settings: float) -> tuple[float, floa
     fitted = CycleMLPRegressor(
         width=48, depth=1, batch_size=64, warm_steps=300, cycle_steps=cycle_steps, **settings
     ).fit(features.numpy(), latents.numpy(), toy)
-    asked, _, shown = toy.pairs(500, 2)
+    asked, _, displayed = toy.pairs(500, 2)
     images = toy.generate(torch.from_numpy(fitted.predict(asked.numpy())).float())
     cosine = functional.cosine_similarity(toy.embed(images), asked).mean()
-    return float(cosine), float((images - shown).square().mean())
+    return float(cosine), float((images - displayed).square().mean())
 
 
 def test_the_cycle_answers_where_least_squares_averages() -> None:
@@ -62,7 +62,7 @@ def test_the_cycle_answers_where_least_squares_averages() -> None:
 
 def test_the_pixel_term_brings_back_what_features_do_not_insist_on() -> None:
     # A scale is lost in unit features: without pixels nothing in the cycle asks for it.
-    toy = Toy(seen=10)
+    toy = Toy(visible_pixels=10)
     _, without = answered(toy, 300, pixel_weight=0.0, latent_weight=0.0)
     _, with_pixels = answered(toy, 300, pixel_weight=1.0, latent_weight=0.0)
     assert with_pixels < 0.7 * without
@@ -79,19 +79,19 @@ def test_without_a_round_trip_only_least_squares_is_run() -> None:
 
 def test_moment_gap_is_zero_for_standard_moments_and_counts_what_is_off() -> None:
     rows = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * 0.5**0.5  # variance 1 with n - 1
-    assert moment_gap(rows).item() == pytest.approx(0, abs=1e-6)
-    assert moment_gap(rows + 3).item() == pytest.approx(9, rel=1e-5)
-    assert moment_gap(rows * 2).item() == pytest.approx(9, rel=1e-5)
+    assert moment_loss(rows).item() == pytest.approx(0, abs=1e-6)
+    assert moment_loss(rows + 3).item() == pytest.approx(9, rel=1e-5)
+    assert moment_loss(rows * 2).item() == pytest.approx(9, rel=1e-5)
 
 
 def test_moment_difference_sees_a_shift_and_a_scale_and_nothing_else() -> None:
     rows = torch.randn(400, 3, generator=torch.Generator().manual_seed(3))
-    assert moment_difference(rows.flip(0), rows).item() == pytest.approx(0, abs=1e-10)
-    assert moment_difference(rows + 2, rows).item() == pytest.approx(4, rel=1e-5)
+    assert moment_distance(rows.flip(0), rows).item() == pytest.approx(0, abs=1e-10)
+    assert moment_distance(rows + 2, rows).item() == pytest.approx(4, rel=1e-5)
     variances = rows.var(0)
-    wanted = ((9 - 1) * variances).square().mean().item()
+    expected = ((9 - 1) * variances).square().mean().item()
     still = rows - rows.mean(0)
-    assert moment_difference(3 * still, still).item() == pytest.approx(wanted, rel=1e-4)
+    assert moment_distance(3 * still, still).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("deviations", [(4.0, 1.0, 0.25), (1.0, 1.0, 1.0), (100.0, 10.0, 1.0)])
@@ -101,11 +101,11 @@ def test_half_whitening_takes_the_root_of_every_deviation(deviations: tuple[floa
     white = (white - white.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(white.T, ddof=0)).T)
     turn = np.linalg.qr(draws.standard_normal((3, 3)))[0]
     features = torch.from_numpy((white * deviations) @ turn + 7).float()
-    made = (features - features.mean(0)) @ half_whitening(features)
-    found = made.double().T @ made.double() / len(made)
+    result = (features - features.mean(0)) @ half_whitening(features)
+    actual = result.double().T @ result.double() / len(result)
     # Uncorrelated, of mean variance 1, and as variances the old deviations.
-    wanted = np.sort(deviations) / np.mean(deviations)
-    np.testing.assert_allclose(found.numpy(), np.diag(wanted), atol=2e-3)
+    expected = np.sort(deviations) / np.mean(deviations)
+    np.testing.assert_allclose(actual.numpy(), np.diag(expected), atol=2e-3)
 
 
 def test_half_whitening_of_features_without_spread_is_finite() -> None:
@@ -113,13 +113,13 @@ def test_half_whitening_of_features_without_spread_is_finite() -> None:
     assert torch.isfinite(flat).all()
     one_axis = torch.zeros(10, 4)
     one_axis[:, 0] = torch.arange(10)
-    made = (one_axis - one_axis.mean(0)) @ half_whitening(one_axis)
-    assert torch.isfinite(made).all() and made.std() < 3
+    result = (one_axis - one_axis.mean(0)) @ half_whitening(one_axis)
+    assert torch.isfinite(result).all() and result.std() < 3
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 9, 10, 11, 300])
 def test_the_rate_rises_and_falls_to_nearly_nothing_in_any_number_of_steps(steps: int) -> None:
-    adam, decay = one_cycle(torch.nn.Linear(1, 1), 0.5, steps)
+    adam, decay = one_cycle_adamw(torch.nn.Linear(1, 1), 0.5, steps)
     rates = []
     for _ in range(steps):
         rates.append(decay.get_last_lr()[0])
@@ -136,15 +136,15 @@ def test_real_images_outside_the_pairs_are_learned_by_the_cycle_alone() -> None:
     """Pairs are known of one half of the images; real ones are of the other half."""
     toy, fitted = Toy(), {}
     features, latents, images = toy.pairs(4000, 1)
-    known = latents[:, 1] > 0.3
-    unseen = ~known & (latents[:, 1] < -0.3)
-    asked, _, shown = toy.pairs(1000, 2)
+    reference = latents[:, 1] > 0.3
+    unseen = ~reference & (latents[:, 1] < -0.3)
+    asked, _, displayed = toy.pairs(1000, 2)
     fresh = toy.pairs(1000, 2)[1][:, 1] < -0.3
     for real in (None, RealTargets(features[unseen], images[unseen])):
         toy.real = real
         regressor = CycleMLPRegressor(
             width=48, depth=1, batch_size=64, warm_steps=200, cycle_steps=300
-        ).fit(features[known].numpy(), latents[known].numpy(), toy)
-        made = toy.generate(torch.from_numpy(regressor.predict(asked[fresh].numpy())).float())
-        fitted[real is not None] = float((made - shown[fresh]).square().mean())
+        ).fit(features[reference].numpy(), latents[reference].numpy(), toy)
+        result = toy.generate(torch.from_numpy(regressor.predict(asked[fresh].numpy())).float())
+        fitted[real is not None] = float((result - displayed[fresh]).square().mean())
     assert fitted[True] < 0.6 * fitted[False]

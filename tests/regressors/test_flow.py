@@ -39,7 +39,7 @@ def linear() -> FlowRegressor:
     return flow.fit(features, features @ A.T + hidden @ B.T)
 
 
-def drawn(flow: FlowRegressor, level: float = 0.0) -> Table:
+def sample_table(flow: FlowRegressor, level: float = 0.0) -> Table:
     return flow.sampled(ASKED, rng.normals(1, "draws", 0, DRAWS, 2), level)
 
 
@@ -49,7 +49,7 @@ def moments(answers: Table) -> tuple[Table, Table]:
 
 
 def test_answers_have_the_conditional_mean_and_covariance(linear: FlowRegressor) -> None:
-    for feature, answers in zip(ASKED, drawn(linear), strict=True):
+    for feature, answers in zip(ASKED, sample_table(linear), strict=True):
         mean, covariance = moments(answers)
         np.testing.assert_allclose(mean, A @ feature, atol=MEAN)
         np.testing.assert_allclose(covariance, B @ B.T, atol=COVARIANCE)
@@ -61,7 +61,7 @@ def test_predict_follows_noise_zero_to_the_conditional_mean(linear: FlowRegresso
 
 def test_a_level_means_that_the_feature_is_that_uncertain(linear: FlowRegressor) -> None:
     """Errors in variables: at level 1 half of the variance seen is noise."""
-    for feature, answers in zip(ASKED, drawn(linear, level=1.0), strict=True):
+    for feature, answers in zip(ASKED, sample_table(linear, level=1.0), strict=True):
         mean, covariance = moments(answers)
         np.testing.assert_allclose(mean, A @ feature / 2, atol=MEAN)
         np.testing.assert_allclose(covariance, B @ B.T + A @ A.T / 2, atol=COVARIANCE)
@@ -107,8 +107,8 @@ def test_the_cycle_brings_the_round_trip_and_keeps_the_answers_apart() -> None:
         flow = FlowRegressor(**settings, cycle_steps=cycle_steps)
         answers = flow.fit(features, latents.numpy(), trip).answers(features[:100], 16)
         rows = torch.from_numpy(answers.reshape(-1, 2)).float()
-        made = trip.embed(trip.generate(rows)).numpy()
-        return float((made * asked).sum(1).mean()), answers
+        result = trip.embed(trip.generate(rows)).numpy()
+        return float((result * asked).sum(1).mean()), answers
 
     plain, _ = fitted(0)
     cycled, answers = fitted(150)
@@ -129,7 +129,7 @@ def test_without_a_round_trip_only_flow_matching_is_run() -> None:
 def test_answers_do_not_depend_on_how_rows_are_split(linear: FlowRegressor, k: int, n: int) -> None:
     noise = rng.normals(2, "rows", 0, k, 2)
     features = rng.normals(3, "rows", 0, n, 2)
-    whole = linear.sampled(features, noise)
+    full = linear.sampled(features, noise)
     for i in range(n):
-        one = linear.sampled(features[i : i + 1], noise[-1:])
-        np.testing.assert_allclose(one[0, 0], whole[i, -1], rtol=1e-9)
+        single = linear.sampled(features[i : i + 1], noise[-1:])
+        np.testing.assert_allclose(single[0, 0], full[i, -1], rtol=1e-9)

@@ -8,32 +8,32 @@ import pytest
 from controlgen import Editor
 from controlgen.serve.app import create_app
 from controlgen.serve.limits import Limits
-from controlgen.serve.registry import Served
-from running_server import Running, running
+from controlgen.serve.registry import ServedModel
+from running_server import RunningServer, run_server
 
 
 @pytest.fixture(scope="session")
-def served(line: Any) -> Served:
+def served(line: Any) -> ServedModel:
     """The tiny map, loaded once."""
-    return Served("tiny", Editor.load(line.map_folder), "# A card", 4)
+    return ServedModel("tiny", Editor.load(line.map_folder), "# A card", 4)
 
 
 @pytest.fixture(scope="session")
-def server(served: Served) -> Iterator[Running]:
+def server(served: ServedModel) -> Iterator[RunningServer]:
     """It, with the usual limits."""
-    with running(create_app({"tiny": served}), served) as found:
-        yield found
+    with run_server(create_app({"tiny": served}), served) as actual:
+        yield actual
 
 
 @pytest.fixture
-def limited(served: Served) -> Iterator[Callable[..., Running]]:
+def limited(served: ServedModel) -> Iterator[Callable[..., RunningServer]]:
     """Servers with other limits, tokens or hosts, ended with the test."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
 
-        def start(token: str = "", hosts: tuple[str, ...] = (), **limits: Any) -> Running:
+        def start(token: str = "", hosts: tuple[str, ...] = (), **limits: Any) -> RunningServer:
             app = create_app({"tiny": served}, Limits.parse(limits), token, hosts)
-            return stack.enter_context(running(app, served))
+            return stack.enter_context(run_server(app, served))
 
         yield start

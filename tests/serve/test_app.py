@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from controlgen.serve.app import create_app
-from request_bodies import TEXT, b64, file_of
-from running_server import running
+from request_bodies import TEXT, b64, image_file
+from running_server import run_server
 
 EDIT = f"seed(7) + 1.5 * ({TEXT})"
 
@@ -55,7 +55,7 @@ def test_the_schema_is_whole_and_its_examples_work(server: Any) -> None:
 
 def test_examples_of_the_schema_work_where_several_models_are_served(served: Any) -> None:
     models = {"tiny": served, "other": replace(served, name="other")}
-    with running(create_app(models), served) as server:
+    with run_server(create_app(models), served) as server:
         schema = server.get("/openapi.json").json()
         parts, asked = schema["components"]["schemas"], 0
         for path, methods in schema["paths"].items():
@@ -69,12 +69,12 @@ def test_examples_of_the_schema_work_where_several_models_are_served(served: Any
         form = schema["paths"]["/v1/invert/upload"]["post"]["requestBody"]["content"]
         name = form["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]
         data = {
-            field: one["examples"][0]
-            for field, one in parts[name]["properties"].items()
-            if "examples" in one
+            field: item["examples"][0]
+            for field, item in parts[name]["properties"].items()
+            if "examples" in item
         }
         answer = httpx.post(
-            f"{server.url}/v1/invert/upload", data=data, files={"image": file_of("PNG")}
+            f"{server.url}/v1/invert/upload", data=data, files={"image": image_file("PNG")}
         )
     assert (asked, answer.status_code, answer.json()["model"]) == (8, 200, "tiny")
 
@@ -83,23 +83,23 @@ def test_an_edit_carries_a_recipe_that_draws_it_again(
     server: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
 ) -> None:
     answer = server.post("edit", {"expression": EDIT, "amount": 0.5, "refine": 2})
-    told = answer.json()
+    text = answer.json()
     assert answer.status_code == 200
-    assert told["start"] == "7"
-    (picture,) = told["pictures"]
+    assert text["start"] == "7"
+    (picture,) = text["pictures"]
     assert -1 <= picture["agreement"] <= 1
     path = tmp_path / "edit.png"
     path.write_bytes(picture_of(answer))
     again = controlgen("edit", line.map_folder, "--recipe", path, "-o", tmp_path / "again.png")
     assert (again.code, again.err) == (0, ""), again
     assert (tmp_path / "again.png").read_bytes() == path.read_bytes()
-    assert picture["recipe"]["expression"] == told["expression"] == EDIT.replace("'", '"')
+    assert picture["recipe"]["expression"] == text["expression"] == EDIT.replace("'", '"')
 
 
 def test_a_sweep_is_its_edits(server: Any) -> None:
     amounts = [-1.0, 0.0, 0.5]
     swept = server.post("sweep", {"expression": EDIT, "amounts": amounts, "arrays": "json"})
-    assert [one["amount"] for one in swept.json()["pictures"]] == amounts
+    assert [picture["amount"] for picture in swept.json()["pictures"]] == amounts
     for at, amount in enumerate(amounts):
         edited = server.post("edit", {"expression": EDIT, "amount": amount})
         assert picture_of(edited) == picture_of(swept, at)
@@ -135,8 +135,8 @@ def test_a_long_detail_is_cut_and_keeps_the_way_out(server: Any) -> None:
 
 def test_a_name_taken_again_is_told(server: Any) -> None:
     for expression, replaced in ((TEXT, False), (TEXT, False), ("seed(1) - seed(2)", True)):
-        made = server.post("directions", {"name": "taken", "expression": expression}).json()
-        assert made["replaced"] is replaced
+        result = server.post("directions", {"name": "taken", "expression": expression}).json()
+        assert result["replaced"] is replaced
 
 
 def test_an_upload_is_not_written_to_the_disk(server: Any, monkeypatch: Any) -> None:
@@ -157,10 +157,10 @@ def test_arrays_as_lists_and_as_npy_are_the_same(server: Any, served: Any) -> No
     assert server.post("sample", {}).json()["latents"] is None
     # Both go back in as well.
     for given in (lists, packed):
-        made = server.post("generate", {"latents": given}).json()["images"]
-        assert made == [
-            b64(png_without(base64.b64decode(one)))
-            for one in server.post("sample", {"n": 2, "seed": 4}).json()["images"]
+        result = server.post("generate", {"latents": given}).json()["images"]
+        assert result == [
+            b64(png_without(base64.b64decode(image)))
+            for image in server.post("sample", {"n": 2, "seed": 4}).json()["images"]
         ]
 
 
@@ -176,17 +176,19 @@ def test_arrays_as_lists_and_as_npy_are_the_same(server: Any, served: Any) -> No
 def test_pixels_as_arrays_are_those_of_the_pictures(
     server: Any, path: str, asked: dict[str, Any]
 ) -> None:
-    drawn = server.post(path, asked).json()
-    told = server.post(path, {**asked, "pixels": "npy"}).json()
-    assert told.pop("sources") == [] and drawn["pixels"] is drawn["source_pixels"] is None
-    pictures = [one["image"] for one in drawn["pictures"]]
-    for name, files in (("pixels", pictures), ("source_pixels", drawn.pop("sources"))):
-        content = base64.b64decode(told.pop(name)["npy"])
-        found = np.load(io.BytesIO(content), allow_pickle=False)
-        assert (found.dtype, found.ndim) == (np.uint8, 4)
-        np.testing.assert_array_equal(found, [plane(base64.b64decode(one)) for one in files])
-        del drawn[name]
-    assert told == drawn  # nothing else is told in another way
+    samples = server.post(path, asked).json()
+    text = server.post(path, {**asked, "pixels": "npy"}).json()
+    assert text.pop("sources") == [] and samples["pixels"] is samples["source_pixels"] is None
+    pictures = [picture["image"] for picture in samples["pictures"]]
+    for name, files in (("pixels", pictures), ("source_pixels", samples.pop("sources"))):
+        content = base64.b64decode(text.pop(name)["npy"])
+        actual = np.load(io.BytesIO(content), allow_pickle=False)
+        assert (actual.dtype, actual.ndim) == (np.uint8, 4)
+        np.testing.assert_array_equal(
+            actual, [plane(base64.b64decode(picture)) for picture in files]
+        )
+        del samples[name]
+    assert text == samples  # nothing else is told in another way
 
 
 def plane(content: bytes) -> NDArray[np.uint8]:
@@ -197,13 +199,13 @@ def plane(content: bytes) -> NDArray[np.uint8]:
 
 def png_without(content: bytes) -> bytes:
     """The same picture as the server writes it where it has no provenance to tell."""
-    from controlgen.serve.serialization import png
+    from controlgen.serve.serialization import encode_png
 
-    return png(plane(content)[None])
+    return encode_png(plane(content)[None])
 
 
 def test_invert_takes_features_images_and_an_upload(server: Any, served: Any) -> None:
-    content = file_of("PNG", size=(32, 32))
+    content = image_file("PNG", size=(32, 32))
     by_json = server.post("invert", {"images": [b64(content)]}).json()
     uploaded = httpx.post(
         f"{server.url}/v1/invert/upload", files={"image": ("x.png", content)}, timeout=60
@@ -215,21 +217,21 @@ def test_invert_takes_features_images_and_an_upload(server: Any, served: Any) ->
 
 
 def test_nearest(server: Any, served: Any) -> None:
-    told = server.post("nearest", {"expression": "bank(5)", "n": 3, "among": 50}).json()
-    found = told["neighbours"]
-    assert found[0]["item"] == 5
-    assert found[0]["cosine"] == pytest.approx(1, abs=1e-5)
-    wanted = served.editor.gallery.nearest(served.editor.feature("bank(5)"), 3, 50)
-    assert [one["item"] for one in found] == wanted.items.tolist()
+    text = server.post("nearest", {"expression": "bank(5)", "n": 3, "among": 50}).json()
+    actual = text["neighbours"]
+    assert actual[0]["item"] == 5
+    assert actual[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    expected = served.editor.gallery.nearest(served.editor.feature("bank(5)"), 3, 50)
+    assert [item["item"] for item in actual] == expected.items.tolist()
 
 
 def test_directions_are_made_kept_used_and_fetched(
     server: Any, served: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
 ) -> None:
-    groups = {"more": [b64(file_of("PNG"))] * 2, "less": [b64(file_of("JPEG"))]}
-    made = server.post("directions", {"name": "rough", **groups})
-    assert (made.status_code, made.json()["file"]) == (201, "rough.safetensors")
-    assert made.json()["made_by"] == "images: 2 minus 1"
+    groups = {"more": [b64(image_file("PNG"))] * 2, "less": [b64(image_file("JPEG"))]}
+    result = server.post("directions", {"name": "rough", **groups})
+    assert (result.status_code, result.json()["file"]) == (201, "rough.safetensors")
+    assert result.json()["made_by"] == "images: 2 minus 1"
     unnamed = server.post("directions", {"expression": TEXT, "arrays": "json"}).json()
     assert unnamed["file"] is None
     np.testing.assert_array_equal(np.float32(unnamed["direction"]), served.editor.parse(TEXT))
@@ -247,8 +249,8 @@ def test_directions_are_made_kept_used_and_fetched(
     # No more than so many are kept; the oldest goes.
     for at in range(served.most_directions):
         server.post("directions", {"name": f"d{at}", "expression": TEXT})
-    kept = server.get("/v1/models/tiny").json()["directions"]
-    assert kept == [f"d{at}.safetensors" for at in range(served.most_directions)]
+    saved = server.get("/v1/models/tiny").json()["directions"]
+    assert saved == [f"d{at}.safetensors" for at in range(served.most_directions)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_directions_are_made_kept_used_and_fetched(
         ("sweep", {"expression": EDIT, "amounts": [1.0, -1e20]}, 422, "amounts.1: Input should be"),
         ("edit", {"source": {"seed": 1}, "direction": TEXT, "amount": 1e7}, 422, "amount: Input"),
         ("edit", {"expression": "seed(7) + 1e19 * seed(8)"}, 422, "column 11: this is too large"),
-        ("edit", {"expression": "seed(7) - seed(8)"}, 422, "a change, not a picture"),
+        ("edit", {"expression": "seed(7) - seed(8)"}, 422, "a direction, not an image"),
         ("edit", {"expression": EDIT, "hold": ["ink"]}, 422, "attributes"),
         ("edit", {"expression": EDIT, "answers": 0}, 422, "greater than or equal to 1"),
         ("edit", {"expression": "x" * 5000}, 422, "at most 4000"),
@@ -295,7 +297,7 @@ def test_directions_are_made_kept_used_and_fetched(
         ("invert", {"features": [[1e39] * 24]}, 422, "features: holds numbers that are not"),
         ("directions", {"attribute": "ink"}, 422, "no measured attributes"),
         ("directions", {"attribute": "ink", "expression": TEXT}, 422, "or an attribute"),
-        ("nearest", {"expression": TEXT}, 422, "a change, not a picture"),
+        ("nearest", {"expression": TEXT}, 422, "a direction, not an image"),
         ("nearest", {"expression": "bank(0)", "n": 9, "among": 5}, 422, "n = 9 among 5"),
         ("directions", {"name": "Bold", "expression": TEXT}, 422, "should match"),
         ("directions", {"text": ["a"], "less": ["AA"]}, 422, "give an expression, or text and"),
@@ -307,11 +309,11 @@ def test_a_mistake_is_one_line_of_problem_json(
     answer = server.post(path, body)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["status"] == status
-    assert says in told["detail"]
-    assert "\n" not in told["detail"]
-    assert told["instance"] == answer.headers["x-request-id"]
+    text = answer.json()
+    assert text["status"] == status
+    assert says in text["detail"]
+    assert "\n" not in text["detail"]
+    assert text["instance"] == answer.headers["x-request-id"]
 
 
 def test_the_largest_numbers_that_are_taken_are_answered(server: Any, served: Any) -> None:
@@ -324,7 +326,7 @@ def test_the_largest_numbers_that_are_taken_are_answered(server: Any, served: An
     ):
         answer = server.post(path, body)
         assert answer.status_code == 200, answer.text
-        assert all(-1 <= one["agreement"] <= 1 for one in answer.json().get("pictures", []))
+        assert all(-1 <= item["agreement"] <= 1 for item in answer.json().get("pictures", []))
 
 
 def test_other_paths_and_broken_json(server: Any) -> None:

@@ -1,211 +1,195 @@
-"""The client by itself: addresses, and servers that are not there or let go of connections."""
+"""One suite for two: an Editor, and a Client of a server that holds the same map."""
 
-import json
-import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from controlgen import Client
-from controlgen.errors import ConfigError, DataError
-from controlgen.serve.client import Refused
-from controlgen.serve.http_pool import DROPPED
+from controlgen import Client, Editor
+from controlgen.errors import ConfigError, ControlGenError, Incompatible
+from controlgen.serve.app import create_app
+from controlgen.serve.registry import ServedModel
+from running_server import run_server
 
-ABOUT = {"name": "far", "image_shape": [1, 8, 8], "latent_size": 4}
-
-
-class Answering(BaseHTTPRequestHandler):
-    """Lets go of as many requests as `server.drop` says, then answers what `server.said` holds."""
-
-    protocol_version = "HTTP/1.1"
-    server: Any
-
-    def setup(self) -> None:
-        """A connection, which is counted."""
-        super().setup()
-        self.server.opened += 1
-
-    def do_GET(self) -> None:
-        """Any path, which is remembered."""
-        self.server.paths.append(self.path)
-        if self.server.drop:
-            self.server.drop -= 1
-            self.close_connection = True
-            return
-        status, content = self.server.busy.pop() if self.server.busy else self.server.said
-        self.send_response(status)
-        for name, value in self.server.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Not printed."""
+TEXT = {"text": "a digit eight", "neutral": "a digit three"}
+ARRAYS = (
+    "pixels",
+    "latents",
+    "asked",
+    "obtained",
+    "source_pixels",
+    "source_latents",
+    "source_features",
+)
 
 
-@pytest.fixture
-def far() -> Iterator[Any]:
-    """A server that does as it is told."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        told: Any = server
-        told.opened, told.paths, told.drop = 0, [], 0
-        told.said = 200, json.dumps([ABOUT]).encode()
-        told.busy, told.headers = [], {}
-        told.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield told
-        server.shutdown()
-        thread.join()
+@pytest.fixture(params=["editor", "client"])
+def model(request: Any, served: Any) -> Iterator[Any]:
+    """Either; what it does is compared with the Editor that is served."""
+    if request.param == "editor":
+        yield served.editor
+        return
+    with Client(request.getfixturevalue("server").url) as client:
+        yield client
+
+
+def same(left_edit: Any, right_edit: Any) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(left_edit, name), getattr(right_edit, name), name)
+    np.testing.assert_array_equal(left_edit.agreement, right_edit.agreement)
+    np.testing.assert_array_equal(left_edit.progress, right_edit.progress)
+    assert (left_edit.reachability is None) == (right_edit.reachability is None)
+    assert left_edit.warnings == right_edit.warnings
+    if right_edit.attributes is None:
+        assert left_edit.attributes is None
+    else:
+        assert left_edit.attributes.names == right_edit.attributes.names
+        np.testing.assert_array_equal(left_edit.attributes.after, right_edit.attributes.after)
+
+
+def test_what_it_is(model: Any, served: Any) -> None:
+    assert model.image_shape == served.editor.image_shape
+    assert model.latent_size == served.editor.latent_size
+
+
+def test_samples_features_and_latents(model: Any, served: Any) -> None:
+    editor: Editor = served.editor
+    actual, expected = model.sample(3, seed=7, start=2), editor.sample(3, seed=7, start=2)
+    np.testing.assert_array_equal(actual.latents, expected.latents)
+    np.testing.assert_array_equal(actual.pixels, expected.pixels)
+    np.testing.assert_array_equal(model.generate(actual.latents), expected.pixels)
+    features = editor.embed(expected.pixels)
+    np.testing.assert_array_equal(model.embed(actual.pixels), features)
+    np.testing.assert_array_equal(model.invert(features), editor.invert(features))
+    for text in ("a digit eight", ["a digit eight", "an eight"]):
+        np.testing.assert_array_equal(model.embed_text(text), editor.embed_text(text))
+
+
+def test_directions(model: Any, served: Any) -> None:
+    editor: Editor = served.editor
+    pixels = editor.sample(4, seed=1).pixels
+    recorded = editor.sample(40, seed=2).pixels
+    measured = {"values": recorded.mean((1, 2, 3)), "of": recorded}
+    for asked in (TEXT, {"more": pixels[:2], "less": pixels[2:]}, measured):
+        np.testing.assert_array_equal(model.direction(**asked), editor.direction(**asked))
+    # A name that is none is refused as that, whatever letters it has.
+    with pytest.raises(ControlGenError) as text:
+        model.direction(attribute='a") + seed(1')
+    assert "attributes" in str(text.value), text.value
+    words = 'text("a") + text("b") - 2 * text("c")'
+    np.testing.assert_array_equal(model.parse(words), editor.direction_from_expression(words))
+
+
+def test_directions_of_attributes(line: Any, tmp_path: Path) -> None:
+    folder = line.refitted(tmp_path / "store", attributes={"kind": "strokes"})
+    editor = Editor.load(folder)
+    name, other = editor.attributes.names[:2]
+    served = ServedModel("tiny", editor, "", 4)
+    with run_server(create_app({"tiny": served}), served) as server, Client(server.url) as client:
+        for asked in ({"attribute": name}, {"attribute": name, "hold": other}):
+            expected = editor.direction(**asked)
+            np.testing.assert_array_equal(client.direction(**asked), expected)
+        client.direction(attribute=name, name="more")
+        words = f'seed(1) + direction("more.safetensors") + hold("{other}")'
+        assert client.answer(words).attributes.names == editor.attributes.names
+
+
+def test_a_sweep_is_its_answers(server: Any, served: Any) -> None:
+    words = 'seed(7) + text("a digit eight") - text("a digit three")'
+    with Client(server.url) as client:
+        actual = client.sweep(words, [-0.5, 1.0])
+        for item, amount in zip(actual, (-0.5, 1.0), strict=True):
+            same(item, served.editor.answer(words, amount=amount))
+            assert item.recipe["amount"] == amount
+            for name in ARRAYS:  # an analyst's own, to be changed
+                assert getattr(item, name).flags.writeable, name
+
+
+def test_what_cannot_be_sent_is_one_line(model: Any, served: Any) -> None:
+    direction, source = served.editor.direction(**TEXT), served.editor.sample(1)
+    for amount in (float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"^amount {amount}: must be"):
+            model.edit(source, direction, amount)
+        with pytest.raises(ConfigError, match=f"^amount {amount}: must be"):
+            model.answer("seed(1) + seed(2)", amount)
+    for pixels in (source.pixels / 255.0, source.pixels[:, 0], source.pixels.astype(np.int64)):
+        with pytest.raises(Incompatible, match="pixels must be uint8" if pixels.ndim > 3 else None):
+            model.edit(pixels, direction)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "nonsense", "localhost:8000", "ftp://a", "http://", "http://a b", "http://a:99999"]
+    ("values", "message"),
+    [
+        (np.arange(39), "values of shape (39,) for 40 images; give one number per image"),
+        (np.full(40, np.nan), "40 of 40 values are not finite"),
+        (np.full(40, 0.1), "all 40 values are alike"),
+        (["a"] * 40, "values= must be numbers"),
+        (None, "values= and of="),
+    ],
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="give it as http://HOST:PORT") as caught:
-        Client(url)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
-    with socket.socket() as bound:  # bound and not listening: nobody else can answer there
-        bound.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with pytest.raises(DataError) as caught:
-            Client(url)
-    said = str(caught.value)
-    assert said.startswith(f"{url}: no answer (") and "refused" in said and "\n" not in said
-
-
-@pytest.mark.parametrize("host", ["a..b", "a" * 70])
-def test_a_host_that_cannot_be_is_told_in_one_line(host: str) -> None:
-    with pytest.raises(DataError, match="no answer .*label") as caught:
-        Client(f"http://{host}")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_token_that_no_header_can_hold_is_refused(far: Any) -> None:
-    with pytest.raises(ConfigError, match="^token: has signs") as caught:
-        Client(far.url, token="hush\nhush")
-    assert "hush" not in str(caught.value)
-
-
-def test_what_is_too_large_is_told_by_the_server(limited: Any) -> None:
-    url = limited(body_bytes=1_000_000).url
-    latents = np.zeros((64, 16), np.float32)
-    with Client(url) as client:
-        assert len(client.generate(latents)) == 64
-        for _ in range(5):  # the server lets go before all of it is sent
-            with pytest.raises(Refused, match="a body of more than 1000000 bytes$"):
-                client.generate(np.zeros((64, 100_000), np.float32))
-        assert len(client.generate(latents)) == 64
-
-
-def test_one_that_says_nothing_is_given_up() -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        bound.listen()
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with pytest.raises(DataError, match="no answer .*timed out"):
-            Client(url, timeout=0.1)
-
-
-def test_lost_connections_are_asked_again_so_often(far: Any) -> None:
-    far.drop = DROPPED - 1
-    with Client(far.url) as client:
-        assert client.image_shape == (1, 8, 8)
-    assert len(far.paths) == DROPPED
-    far.drop = DROPPED
-    with pytest.raises(DataError, match="no answer"):
-        Client(far.url)
-    assert len(far.paths) == 2 * DROPPED
-
-
-def test_a_kept_connection_that_is_lost_is_opened_anew(far: Any) -> None:
-    with Client(far.url) as client:
-        far.drop, far.said = DROPPED - 1, (200, b"kept")
-        assert client.direction_file("bold") == b"kept"
-        assert client.direction_file("bold") == b"kept"
-    assert far.paths[1:] == ["/v1/models/far/directions/bold.safetensors"] * (DROPPED + 1)
-
-
-def test_threads_share_a_client_and_its_connections(far: Any) -> None:
-    with Client(far.url) as client, ThreadPoolExecutor(8) as pool:
-        far.said = (200, b"kept")
-        asked = [f"a{at}" for at in range(200)]
-        assert list(pool.map(client.direction_file, asked)) == [b"kept"] * 200
-    paths = {f"/v1/models/far/directions/{one}.safetensors" for one in asked}
-    assert len(far.paths) == 201 and set(far.paths[1:]) == paths
-    assert far.opened <= 9, far.opened
-
-
-def test_names_stand_in_a_path_as_one_part_of_it(far: Any) -> None:
-    far.said = (200, json.dumps(ABOUT).encode())
-    Client(far.url, model="a b/é?#%41").close()
-    assert far.paths == ["/v1/models/a%20b%2F%C3%A9%3F%23%2541"]
-
-
-@pytest.mark.parametrize("model", [None, "tiny"])
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"<html></html>", b"\xff", b"3", b'["a"]', b'{"data": []}', b'[{"name": "a"}]'],
-)
-def test_what_is_another_server_is_told(far: Any, content: bytes, model: str | None) -> None:
-    far.said = (200, content)
-    with pytest.raises(DataError, match="no `controlgen serve`; give the address it printed$"):
-        Client(far.url, model=model)
-
-
-def test_one_that_speaks_no_tls_is_told_in_one_line(far: Any) -> None:
-    with pytest.raises(DataError, match="no answer .*SSL") as caught:
-        Client(far.url.replace("http:", "https:"))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("base", ["", "/", "/under/a/path", "/under/a/path/"])
-def test_a_server_may_be_under_a_path(far: Any, base: str) -> None:
-    with Client(far.url + base) as client:
-        assert client.model == "far"
-    assert far.paths == [f"{base.rstrip('/')}/v1/models"]
-
-
-@pytest.mark.parametrize("status", [303, 500])
-def test_what_is_no_answer_is_refused_and_not_followed(far: Any, status: int) -> None:
-    far.said, far.headers = (status, b"no JSON"), {"Location": "/elsewhere"}
-    with pytest.raises(Refused, match=f"answered {status}") as caught:
-        Client(far.url)
-    assert caught.value.status == status
-    assert far.paths == ["/v1/models"]
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [("3", 3), ("0", 1), ("Wed, 21 Oct 2015 07:28:00 GMT", 1), ("soon", 1), ("-1", 1)],
-)
-def test_a_busy_server_is_asked_again_when_it_says(
-    far: Any, monkeypatch: pytest.MonkeyPatch, said: str, seconds: int
+def test_values_that_make_no_direction_are_refused_in_the_same_words(
+    model: Any, served: Any, values: Any, message: str
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("controlgen.serve.client.time.sleep", slept.append)
-    far.headers, far.busy = {"Retry-After": said}, [(503, b""), (429, b"")]
-    with Client(far.url) as client:
-        assert client.model == "far"
-    assert slept == [seconds, seconds]
-    # As a date that is to come.
-    far.headers["Retry-After"] = format_datetime(datetime.now(UTC) + timedelta(seconds=30))
-    far.busy = [(503, b"")]
-    Client(far.url).close()
-    assert 25 < slept[-1] <= 30
-    # Not beyond its patience.
-    far.busy = [(429, b'{"detail": "many wait"}')]
-    with pytest.raises(Refused, match="many wait"):
-        Client(far.url, patience=0.5)
+    pixels = served.editor.sample(40, seed=2).pixels
+    with pytest.raises(ControlGenError) as caught:
+        model.direction(values=values, of=pixels)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"residual": True, "amount": -0.5}, {"refine": 2}, {"amount": 0.0}]
+)
+def test_edits_of_samples_latents_and_pixels(model: Any, served: Any, options: Any) -> None:
+    editor: Editor = served.editor
+    direction, source = editor.direction(**TEXT), editor.sample(2, seed=3)
+    for given in (source, source.latents, source.pixels):
+        same(model.edit(given, direction, **options), editor.edit(given, direction, **options))
+
+
+def test_expressions(model: Any, served: Any) -> None:
+    words = 'seed(7) + 1.5 * (text("a digit eight") - slerp(seed(1), seed(2), 0.3))'
+    same(model.answer(words, amount=0.5), served.editor.answer(words, amount=0.5))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("sead(7)", "column 1: unknown name 'sead', did you mean 'seed'"),
+        ('text("a") - text("b")', "a direction, not an image"),
+        ('seed(1) + attribute("age")', "column 11"),
+        ('image("/etc/passwd")', "column 1"),
+        ("seed(1) +", "column 10"),
+    ],
+)
+def test_a_mistake_is_told_in_the_same_words(model: Any, words: str, message: str) -> None:
+    with pytest.raises(ControlGenError, match=r".*") as caught:
+        model.answer(words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (8,), (0, 8)])
+def test_latents_of_another_shape_are_refused(model: Any, shape: tuple[int, ...]) -> None:
+    if isinstance(model, Editor) and shape == (0, 8):
+        pytest.skip("no rows are nothing to do, in a request they are a mistake")
+    with pytest.raises(ControlGenError, match="shape"):
+        model.generate(np.zeros(shape, np.float32))
+
+
+def test_given_files_are_what_an_expression_names(server: Any, served: Any, tmp_path: Path) -> None:
+    from controlgen.images import write_png
+
+    editor: Editor = served.editor
+    pixels = editor.sample(3, seed=5).pixels
+    (tmp_path / "new").mkdir()
+    names = ["a.png", "new/b.png", "new/c.png"]
+    for name, pixel in zip(names, pixels, strict=True):
+        write_png(tmp_path / name, pixel[None], {})
+    here = f'image("{tmp_path}/a.png") + mean("{tmp_path}/new/*") - image("{tmp_path}/a.png")'
+    there = here.replace(f"{tmp_path}/", "")
+    with Client(server.url) as client:
+        actual = client.answer(there, images={name: tmp_path / name for name in names})
+    same(actual, editor.apply(here))
+    assert sorted(actual.recipe["files"]) == names

@@ -20,7 +20,7 @@ from PIL import Image
 
 from controlgen import Editor
 from controlgen.serve.app import create_app
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 missing = [one for one in ("gradio", "playwright") if importlib.util.find_spec(one) is None]
@@ -42,15 +42,15 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def url(served: Served) -> Iterator[str]:
+def url(served: ServedModel) -> Iterator[str]:
     """The tiny map and tissue, with the page."""
     from tests.serve.conftest import running
 
-    tissue = Served("histology", Editor.load(HISTOLOGY), "", 4)
-    tiny = Served("tiny", served.editor, "", 4)
+    tissue = ServedModel("histology", Editor.load(HISTOLOGY), "", 4)
+    tiny = ServedModel("tiny", served.editor, "", 4)
     app = create_app({"tiny": tiny, "histology": tissue}, studio=True)
-    with running(app, served) as found:
-        yield found.url
+    with running(app, served) as actual:
+        yield actual.url
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
+        actual = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield actual
+        actual.close()
 
 
 @pytest.fixture
@@ -82,13 +82,13 @@ def visit(browser: Any, url: str) -> Iterator[Open]:
     yield opened
     for context in browser.contexts:
         context.close()
-    outside = [one for one in asked if not re.match(r"http://127\.0\.0\.1[:/]|data:|blob:", one)]
+    outside = [item for item in asked if not re.match(r"http://127\.0\.0\.1[:/]|data:|blob:", item)]
     assert asked
     assert not outside
     assert not failed
 
 
-def drawn(page: Any, expression: str | re.Pattern[str]) -> None:
+def expect_drawing(page: Any, expression: str | re.Pattern[str]) -> None:
     from playwright.sync_api import expect
 
     expect(page.locator("#strip caption")).to_have_text(expression, timeout=WAIT)
@@ -117,28 +117,28 @@ def test_a_sample_is_steered_and_taken_home(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     page = visit()
-    drawn(page, "seed(7)")
+    expect_drawing(page, "seed(7)")
     page.get_by_role("button", name="Another sample").click()
-    drawn(page, "seed(8)")
+    expect_drawing(page, "seed(8)")
     add_text(page, "a digit eight", "a digit three")
-    drawn(page, 'seed(8) + 1 * (text("a digit eight") - text("a digit three"))')
+    expect_drawing(page, 'seed(8) + 1 * (text("a digit eight") - text("a digit three"))')
 
     # The pictures follow the slider, by mouse or by keys.
     before = last(page)
     slider = page.get_by_label(re.compile("^range slider for 1"))
     slider.fill("2")
-    drawn(page, re.compile(r"seed\(8\) \+ 2 \* "))
+    expect_drawing(page, re.compile(r"seed\(8\) \+ 2 \* "))
     assert last(page) != before
     slider.press("ArrowRight")
-    drawn(page, re.compile(r"seed\(8\) \+ 2\.05 \* "))
+    expect_drawing(page, re.compile(r"seed\(8\) \+ 2\.05 \* "))
 
     # An axis is seen before it is added.
     page.get_by_role("tab", name="Axes").click()
     page.get_by_role("button", name="Show the axes").click()
     page.get_by_role("button", name="Add axis 2").click()
-    drawn(page, re.compile(r'\+ 1 \* axis\("sefa", 2\)$'))
+    expect_drawing(page, re.compile(r'\+ 1 \* axis\("sefa", 2\)$'))
     page.get_by_role("button", name="Remove direction 2").click()
-    drawn(page, re.compile(r"digit three\"\)\)$"))
+    expect_drawing(page, re.compile(r"digit three\"\)\)$"))
 
     # What is drawn is written down, and comes home whole.
     expression = page.get_by_role("textbox", name="Expression").input_value()
@@ -149,12 +149,12 @@ def test_a_sample_is_steered_and_taken_home(
         assert page.evaluate("navigator.clipboard.readText()") == text
     with page.expect_download() as download:
         page.get_by_role("link", name="Download pictures and recipe").click()
-    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
-        whole.extractall(tmp_path)
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as full:
+        full.extractall(tmp_path)
     assert (tmp_path / "recipe.toml").read_text() == recipe
     monkeypatch.chdir(tmp_path)
-    told = controlgen("edit", line.map_folder, "--recipe", "recipe.toml", "-o", "again.png")
-    assert told.code == 0, told.err
+    answer = controlgen("edit", line.map_folder, "--recipe", "recipe.toml", "-o", "again.png")
+    assert answer.code == 0, answer.err
     result = (tmp_path / "pictures" / "result.png").read_bytes()
     assert (tmp_path / "again.png").read_bytes() == result
 
@@ -162,14 +162,14 @@ def test_a_sample_is_steered_and_taken_home(
     box = page.get_by_role("textbox", name="Expression")
     box.fill('seed(3) - text("x") + text("y")')
     box.press("Enter")
-    drawn(page, 'seed(3) - text("x") + text("y")')
+    expect_drawing(page, 'seed(3) - text("x") + text("y")')
     box.fill("seed(3) + nonsense(1)")
     box.press("Enter")
     alert = page.get_by_role("alert")
     alert.wait_for()
     assert "unknown name 'nonsense'" in alert.inner_text()
     page.locator("#past button").last.click()
-    drawn(page, "seed(7)")
+    expect_drawing(page, "seed(7)")
     assert page.get_by_role("alert").count() == 0
     page.screenshot(path=tmp_path / "light.png", full_page=True)
 
@@ -178,7 +178,7 @@ def test_images_of_ones_own(visit: Open, tmp_path: Path) -> None:
     page = visit()
     mine = picture(tmp_path / 'my <b> "scan".png', 10)
     page.locator("#own input").set_input_files(mine)
-    drawn(page, 'image("my-b-scan.png")')
+    expect_drawing(page, 'image("my-b-scan.png")')
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     page.locator("#own input").set_input_files(bad)
@@ -193,13 +193,13 @@ def test_images_of_ones_own(visit: Open, tmp_path: Path) -> None:
         page.locator(f"#{side} input").set_input_files(several)
         page.get_by_text(f"2 images: {side}0.png, {side}1.png").wait_for()
     page.get_by_role("button", name="Add these pictures").click()
-    drawn(page, re.compile(r'1 \* \(mean\("more-1/\*"\) - mean\("less-1/\*"\)\)$'))
+    expect_drawing(page, re.compile(r'1 \* \(mean\("more-1/\*"\) - mean\("less-1/\*"\)\)$'))
 
     # Words stay words, whatever they look like.
     page.get_by_role("tab", name="Text").click()
     bad = "<img src=/x onerror=window.hit=1> {{this}} ${window.hit=1}"
     add_text(page, bad, "b")
-    drawn(page, re.compile(r"onerror=window\.hit=1> \{\{this\}\} \$\{window"))
+    expect_drawing(page, re.compile(r"onerror=window\.hit=1> \{\{this\}\} \$\{window"))
     assert page.evaluate("window.hit") is None
     assert page.locator("img[src='/x']").count() == 0
 
@@ -217,28 +217,28 @@ def test_tissue_in_the_dark_by_keys_alone(visit: Open, tmp_path: Path) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type("benign glands")
     page.keyboard.press("Enter")
-    drawn(page, re.compile("malignant"))
+    expect_drawing(page, re.compile("malignant"))
     page.get_by_label("eosin", exact=True).focus()
     page.keyboard.press("Space")
-    drawn(page, re.compile(r'hold\("eosin"\)$'))
-    told = page.locator("#strip").inner_text()
-    assert "eosin (held)" in told
-    assert "σ" in told
-    assert "Doubtful" in told or "Can be believed" in told
+    expect_drawing(page, re.compile(r'hold\("eosin"\)$'))
+    text = page.locator("#strip").inner_text()
+    assert "eosin (held)" in text
+    assert "σ" in text
+    assert "Doubtful" in text or "Can be believed" in text
     with page.expect_download() as download:
         page.get_by_role("link", name="Download pictures and recipe").press("Enter")
-    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as whole:
-        assert whole.read("README.txt").startswith(b"Synthetic; not for diagnosis.")
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as full:
+        assert full.read("README.txt").startswith(b"Synthetic; not for diagnosis.")
     page.screenshot(path=tmp_path / "dark.png", full_page=True)
 
     # Every control has a name, and shows that it is the one in hand.
     unnamed, unseen = [], []
     page.locator("body").press("Tab")
     for _ in range(30):
-        seen = page.evaluate(FOCUSED)
-        if seen["tag"] != "BODY":
-            unnamed += [] if seen["name"].strip() else [seen["html"]]
-            unseen += [] if seen["outline"] else [seen["html"]]
+        recorded = page.evaluate(FOCUSED)
+        if recorded["tag"] != "BODY":
+            unnamed += [] if recorded["name"].strip() else [recorded["html"]]
+            unseen += [] if recorded["outline"] else [recorded["html"]]
         page.keyboard.press("Tab")
     assert not unnamed
     assert not unseen
@@ -254,8 +254,8 @@ FOCUSED = """() => {
 
 
 def focused(page: Any) -> str:
-    told: str = page.evaluate(FOCUSED)["name"]
-    return told
+    text: str = page.evaluate(FOCUSED)["name"]
+    return text
 
 
 def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
@@ -263,7 +263,7 @@ def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
 
     page = visit()
     add_text(page, "a digit eight", "a digit three")
-    drawn(page, re.compile("three"))
+    expect_drawing(page, re.compile("three"))
     box = page.get_by_role("textbox", name="Expression")
     slider = page.get_by_label(re.compile("^range slider for 1"))
     number = page.get_by_label(re.compile("^number input for 1"))
@@ -278,26 +278,26 @@ def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
     number.press("Tab")
     expect(number).to_have_value("10")
     slider.fill("6")
-    drawn(page, re.compile(r"\+ 6 \*"))
+    expect_drawing(page, re.compile(r"\+ 6 \*"))
     number.fill("")
     number.press("Tab")
     page.wait_for_timeout(1500)  # no answer that comes late moves it
     assert (number.input_value(), slider.get_attribute("max")) == ("6", "10")
-    drawn(page, re.compile(r"\+ 6 \*"))
+    expect_drawing(page, re.compile(r"\+ 6 \*"))
 
     # What is being written stays while a drawing comes; the handle stays where it was.
     handle = page.get_by_label("Before and after")
     handle.fill("90")
     slider.fill("2")
     box.fill("seed(3) + half of a th")
-    drawn(page, re.compile(r"\+ 2 \*"))
+    expect_drawing(page, re.compile(r"\+ 2 \*"))
     page.wait_for_timeout(300)
     assert box.input_value() == "seed(3) + half of a th"
     assert handle.input_value() == "90"
     at = "document.querySelector('.compare').style.getPropertyValue('--at')"
     assert page.evaluate(at) == "90%"
     page.get_by_role("button", name="Another sample").click()
-    drawn(page, re.compile(r"^seed\(8\)"))
+    expect_drawing(page, re.compile(r"^seed\(8\)"))
     expect(box).to_have_value(re.compile(r"^seed\(8\)"))
 
     # A bad seed is one sentence, in sight from everywhere; the picture stays in sight too.
@@ -310,7 +310,7 @@ def test_what_the_reader_is_at_is_left_alone(visit: Open) -> None:
 
     # With its button gone, the focus is at hand.
     page.get_by_role("button", name="Remove direction 1").press("Enter")
-    drawn(page, "seed(8)")
+    expect_drawing(page, "seed(8)")
     page.wait_for_function("document.activeElement !== document.body")
     assert focused(page) == "Text"
 
@@ -326,7 +326,7 @@ def test_a_narrow_page_begins_with_its_pictures(visit: Open, tmp_path: Path) -> 
     box = page.get_by_role("textbox", name="Expression")
     box.fill('seed(7) + text("a") - text("b")')
     box.press("Enter")
-    drawn(page, re.compile("text"))
+    expect_drawing(page, re.compile("text"))
     page.get_by_role("button", name="Settings").click()
     # On a busy machine the slider is there before it listens.
     slider, strip = page.get_by_label(re.compile("range slider for Pictures")), "#strip thead img"
@@ -342,7 +342,7 @@ def test_a_narrow_page_begins_with_its_pictures(visit: Open, tmp_path: Path) -> 
     # What is dropped on the words is taken as what is dropped on the box.
     content = picture(tmp_path / "a.png", 10).read_bytes()
     page.evaluate(DROPPED, list(content))
-    drawn(page, re.compile(r'^image\("dropped.png"\)'))
+    expect_drawing(page, re.compile(r'^image\("dropped.png"\)'))
 
 
 DROPPED = """(bytes) => {
@@ -368,22 +368,22 @@ def test_without_a_clipboard_copying_copies_still(browser: Any, url: str) -> Non
     context.close()
 
 
-def test_a_page_finds_its_server_again(visit: Open, served: Served) -> None:
+def test_a_page_finds_its_server_again(visit: Open, served: ServedModel) -> None:
     from tests.serve.conftest import running
 
     def app() -> Any:
-        return create_app({"tiny": Served("tiny", served.editor, "", 4)}, studio=True)
+        return create_app({"tiny": ServedModel("tiny", served.editor, "", 4)}, studio=True)
 
-    with running(app(), served) as found:
-        page = visit(found.url)
-        port = int(found.url.rpartition(":")[2])
+    with running(app(), served) as actual:
+        page = visit(actual.url)
+        port = int(actual.url.rpartition(":")[2])
     page.get_by_role("button", name="Another sample").click()
     page.get_by_text("Connection to the server was lost").wait_for()
     with running(app(), served, port):
         page.get_by_text("Connection to the server was lost").wait_for(state="detached")
         page.locator("#strip caption").wait_for()
         page.get_by_role("button", name="Another sample").click()
-        drawn(page, "seed(8)")
+        expect_drawing(page, "seed(8)")
 
 
 def test_a_signal_ends_the_server_though_a_page_is_open(visit: Open, line: Any) -> None:

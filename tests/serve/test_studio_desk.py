@@ -17,9 +17,9 @@ from PIL import Image
 
 from controlgen import Editor
 from controlgen.serve import serialization
-from controlgen.serve.job_queue import Work
+from controlgen.serve.job_queue import JobQueue
 from controlgen.serve.limits import Limits
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 from controlgen.serve.schemas import Measurement
 from controlgen.serve.service import Service
 from controlgen.serve.studio import showing
@@ -33,14 +33,14 @@ EIGHT = ("a digit eight", "a digit three")
 
 
 @pytest.fixture
-def models(served: Served) -> dict[str, Served]:
-    return {"tiny": Served("tiny", served.editor, "", 4)}
+def models(served: ServedModel) -> dict[str, ServedModel]:
+    return {"tiny": ServedModel("tiny", served.editor, "", 4)}
 
 
 @pytest.fixture
-def desk(models: dict[str, Served]) -> Iterator[Desk]:
+def desk(models: dict[str, ServedModel]) -> Iterator[Desk]:
     limits = Limits()
-    work = Work(limits)
+    work = JobQueue(limits)
     yield Desk(Asking(Service(models, limits), work), Visits("tiny"))
     work.close()
 
@@ -70,70 +70,72 @@ def files(*names: str, data: str | None = None) -> dict[str, Any]:
 
 def entries(desk: Desk) -> dict[str, bytes]:
     visit = desk.visits.of("page")
-    assert visit.drawn is not None
-    content = parcel(visit.drawn, desk.asking.served(visit))
-    assert content == parcel(visit.drawn, desk.asking.served(visit))
-    with zipfile.ZipFile(io.BytesIO(content)) as whole:
-        assert whole.testzip() is None
-        return {name: whole.read(name) for name in whole.namelist()}
+    assert visit.current is not None
+    content = parcel(visit.current, desk.asking.served(visit))
+    assert content == parcel(visit.current, desk.asking.served(visit))
+    with zipfile.ZipFile(io.BytesIO(content)) as full:
+        assert full.testzip() is None
+        return {name: full.read(name) for name in full.namelist()}
 
 
 def unpack(content: dict[str, bytes], folder: Path) -> None:
-    for name, one in content.items():
+    for name, item in content.items():
         path = folder / name
         assert path.resolve().is_relative_to(folder.resolve())
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(one)
+        path.write_bytes(item)
 
 
 def test_the_page_begins_with_a_sample(ask: Ask) -> None:
-    shown = ask("opened")
-    assert shown["expression"] == "seed(7)"
-    assert shown["part0"] == {"visible": False}
-    assert shown["strip"].count("<img") == 2
-    assert "Synthetic." in shown["about"]
-    assert "picture = 'result'" in shown["recipe"]
+    displayed = ask("opened")
+    assert displayed["expression"] == "seed(7)"
+    assert displayed["part0"] == {"visible": False}
+    assert displayed["strip"].count("<img") == 2
+    assert "Synthetic." in displayed["about"]
+    assert "picture = 'result'" in displayed["recipe"]
 
 
 def test_directions_sliders_and_history(ask: Ask, desk: Desk) -> None:
-    shown = ask("text", *EIGHT)
-    assert shown["expression"] == 'seed(7) + 1 * (text("a digit eight") - text("a digit three"))'
-    assert shown["slider0"]["label"].startswith("1. “a digit eight”")
-    assert shown["strip"].count("<img") == 5
-    shown = ask("axis", {"family": "sefa", "axis": 2})
-    shown = ask("moved", 0.3, -2, *[0] * 6)
-    assert shown["expression"].endswith(' - 2 * axis("sefa", 2)')
-    assert "0.3 * (text" in shown["recipe"]
-    assert "slider0" not in shown
-    shown = ask("removed", 0)
-    assert shown["expression"] == 'seed(7) - 2 * axis("sefa", 2)'
+    displayed = ask("text", *EIGHT)
+    assert (
+        displayed["expression"] == 'seed(7) + 1 * (text("a digit eight") - text("a digit three"))'
+    )
+    assert displayed["slider0"]["label"].startswith("1. “a digit eight”")
+    assert displayed["strip"].count("<img") == 5
+    displayed = ask("axis", {"family": "sefa", "axis": 2})
+    displayed = ask("moved", 0.3, -2, *[0] * 6)
+    assert displayed["expression"].endswith(' - 2 * axis("sefa", 2)')
+    assert "0.3 * (text" in displayed["recipe"]
+    assert "slider0" not in displayed
+    displayed = ask("removed", 0)
+    assert displayed["expression"] == 'seed(7) - 2 * axis("sefa", 2)'
     assert ask("another")["expression"].startswith("seed(8)")
     assert ask("seed", 101)["expression"].startswith("seed(101)")
 
     # The last of the history is the first drawing; it comes back with its controls.
-    number = min(int(one) for one in re.findall(r"drawing&quot;: (\d+)", shown["past"]))
-    shown = ask("back", {"drawing": number})
-    assert shown["expression"] == "seed(7)"
-    assert shown["part0"] == {"visible": False}
+    number = min(int(item) for item in re.findall(r"drawing&quot;: (\d+)", displayed["past"]))
+    displayed = ask("back", {"drawing": number})
+    assert displayed["expression"] == "seed(7)"
+    assert displayed["part0"] == {"visible": False}
     assert desk.visits.of("page").wish.parts == ()
 
 
 def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
     text = "seed(3)+.5*(text('a')-text('b'))"
-    shown = ask("expression", text)
-    assert shown["expression"] == text
-    assert shown["slider0"]["value"] == 0.5
-    assert "nan" not in shown["strip"]
+    displayed = ask("expression", text)
+    assert displayed["expression"] == text
+    assert displayed["slider0"]["value"] == 0.5
+    assert "nan" not in displayed["strip"]
     assert ask("moved", 1.5)["expression"] == 'seed(3) + 1.5 * (text("a") - text("b"))'
 
 
 @pytest.mark.parametrize(
-    ("event", "given", "told"),
+    ("event", "given", "message"),
     [
         ("expression", ["seed(7) + nonsense(3)"], "unknown name"),
         ("expression", ["x" * 5_000], "characters"),
-        ("expression", ['image("/etc/passwd")'], "was not given"),
-        ("expression", ['seed(1) + direction("../a.safetensors")'], "was not given"),
+        ("expression", ['image("/etc/passwd")'], "was not uploaded"),
+        ("expression", ['seed(1) + direction("../a.safetensors")'], "was not uploaded"),
         ("text", ["", ""], "more of"),
         ("text", ["a", " "], "contrary"),
         ("seed", [-1], "whole number"),
@@ -172,15 +174,15 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
     ],
 )
 def test_mistakes_are_one_sentence(
-    ask: Ask, event: str, given: list[Any], told: str | None, caplog: pytest.LogCaptureFixture
+    ask: Ask, event: str, given: list[Any], message: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shown = ask(event, *given)
-    if told is not None:
-        assert 'role="alert"' in shown["message"]
-        assert told in shown["message"]
-        assert "Traceback" not in shown["message"]
-        assert "strip" not in shown
-    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    displayed = ask(event, *given)
+    if message is not None:
+        assert 'role="alert"' in displayed["message"]
+        assert message in displayed["message"]
+        assert "Traceback" not in displayed["message"]
+        assert "strip" not in displayed
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     # Nothing of it stays.
     assert ask("opened")["expression"] == "seed(7)"
 
@@ -192,26 +194,26 @@ def test_what_nobody_foresaw_is_told_without_a_word_of_it(
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(Service, "sweep", broken)
-    shown = ask("another")
-    assert "log says more" in shown["message"]
-    assert "secret" not in str(shown)
+    displayed = ask("another")
+    assert "log says more" in displayed["message"]
+    assert "secret" not in str(displayed)
     assert "/secret/path" in caplog.text
 
 
 def test_a_forgotten_page_begins_anew(ask: Ask) -> None:
-    shown = ask("moved", 1.0, page="another page")
-    assert "begins anew" in shown["message"]
-    assert shown["expression"] == "seed(7)"
+    displayed = ask("moved", 1.0, page="another page")
+    assert "begins anew" in displayed["message"]
+    assert displayed["expression"] == "seed(7)"
 
 
-def test_a_full_queue_is_told_and_nothing_is_lost(models: dict[str, Served]) -> None:
+def test_a_full_queue_is_told_and_nothing_is_lost(models: dict[str, ServedModel]) -> None:
     limits = Limits(waiting=1)
-    work, go = Work(limits), threading.Event()
+    work, go = JobQueue(limits), threading.Event()
     desk = Desk(Asking(Service(models, limits), work), Visits("tiny"))
     asyncio.run(desk.answer(desk.opened, "page"))
     work.submit(lambda deadline: go.wait(30))
-    shown = asyncio.run(desk.answer(desk.another, "page"))
-    assert "requests wait already" in shown["message"]
+    displayed = asyncio.run(desk.answer(desk.another, "page"))
+    assert "requests wait already" in displayed["message"]
     go.set()
     work.close()
     assert desk.visits.of("page").wish.seed == 7
@@ -219,16 +221,16 @@ def test_a_full_queue_is_told_and_nothing_is_lost(models: dict[str, Served]) -> 
 
 def test_words_of_others_are_escaped(ask: Ask) -> None:
     bad = '"><img src=x onerror=alert(1)><script>'
-    shown = ask("text", bad, "b")
-    assert "<script" not in str(shown["strip"])
-    assert "<img src=x" not in str(shown["strip"]) + str(shown["past"])
-    assert "onerror=alert(1)&gt;" in shown["strip"]
-    told = ask("expression", f"seed(1) + {bad}")["message"]
-    assert "<img" not in told
+    displayed = ask("text", bad, "b")
+    assert "<script" not in str(displayed["strip"])
+    assert "<img src=x" not in str(displayed["strip"]) + str(displayed["past"])
+    assert "onerror=alert(1)&gt;" in displayed["strip"]
+    text = ask("expression", f"seed(1) + {bad}")["message"]
+    assert "<img" not in text
 
 
 def test_a_zip_draws_its_result_again(
-    ask: Ask, desk: Desk, models: dict[str, Served], line: Any, controlgen: Any,
+    ask: Ask, desk: Desk, models: dict[str, ServedModel], line: Any, controlgen: Any,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     ask("image", files("My scan.PNG"))
@@ -238,8 +240,8 @@ def test_a_zip_draws_its_result_again(
     ask("saved", "bold.safetensors")
     for side in ("more", "less"):
         ask("gather", side, files("a.png", "b.png", data=png(30 if side == "more" else 200)))
-    shown = ask("groups")
-    assert "alert" not in shown["message"], shown["message"]
+    displayed = ask("groups")
+    assert "alert" not in displayed["message"], displayed["message"]
     content = entries(desk)
     assert set(content) == {
         "README.txt", "recipe.toml", "My-scan.png", "bold.safetensors",
@@ -248,7 +250,7 @@ def test_a_zip_draws_its_result_again(
         "pictures/result.png",
     }  # fmt: skip
     assert models["tiny"].editor.weights in content["README.txt"].decode()
-    assert content["recipe.toml"].decode() == shown["recipe"]
+    assert content["recipe.toml"].decode() == displayed["recipe"]
 
     # Unpacked elsewhere, with nothing but the model's folder.
     unpack(content, tmp_path)
@@ -277,19 +279,19 @@ def test_a_zip_says_when_a_direction_is_no_longer_the_same(ask: Ask, desk: Desk)
 
 def test_settings_change_how_it_is_drawn(ask: Ask, desk: Desk) -> None:
     ask("text", *EIGHT)
-    shown = ask("settings", 2, True, 1)
-    assert shown["strip"].count("<img") == 3
-    assert "residual = true" in shown["recipe"]
-    assert "refine = 1" in shown["recipe"]
-    told = ask("settings", 1_000, False, 0)["message"]
-    assert "from 1 to 8" in told
+    displayed = ask("settings", 2, True, 1)
+    assert displayed["strip"].count("<img") == 3
+    assert "residual = true" in displayed["recipe"]
+    assert "refine = 1" in displayed["recipe"]
+    text = ask("settings", 1_000, False, 0)["message"]
+    assert "from 1 to 8" in text
     assert desk.visits.of("page").settings.steps == 2
 
 
 def test_axes_are_walked_from_the_start(ask: Ask) -> None:
-    shown = ask("axes", "sefa")["axes"]
-    assert shown.count("<li>") == 6
-    assert "minus 3 sigmas" in shown
+    displayed = ask("axes", "sefa")["axes"]
+    assert displayed.count("<li>") == 6
+    assert "minus 3 sigmas" in displayed
     ask("image", files("a.png"))
     other = ask("axes", "pca")["axes"]
     assert "Add axis 1" in other
@@ -298,11 +300,11 @@ def test_axes_are_walked_from_the_start(ask: Ask) -> None:
 
 def test_images_are_forgotten_with_what_was_drawn_of_them(ask: Ask, desk: Desk) -> None:
     ask("image", files("a.png"))
-    shown = ask("forget")
-    assert shown["expression"] == "seed(7)"
+    displayed = ask("forget")
+    assert displayed["expression"] == "seed(7)"
     visit = desk.visits.of("page")
     assert not visit.images
-    assert not any(one.images for one in visit.past)
+    assert not any(item.images for item in visit.past)
 
 
 @pytest.mark.parametrize("kind", ["cycle-mlp", "flow"])
@@ -312,8 +314,8 @@ def test_many_answers(kind: str, line: Any, tmp_path: Path, controlgen: Any) -> 
         quick = {"kind": kind, "width": 32, "depth": 1, "match_steps": 60, "cycle_steps": 0}
         folder = line.refitted(tmp_path / "many", map=quick)
     limits = Limits()
-    work = Work(limits)
-    served = {"many": Served("many", Editor.load(folder), "", 4)}
+    work = JobQueue(limits)
+    served = {"many": ServedModel("many", Editor.load(folder), "", 4)}
     desk = Desk(Asking(Service(served, limits), work), Visits("many"))
 
     async def page() -> dict[str, Any]:
@@ -321,19 +323,19 @@ def test_many_answers(kind: str, line: Any, tmp_path: Path, controlgen: Any) -> 
         await desk.answer(desk.text, "page", *EIGHT)
         return await desk.answer(desk.variants, "page", 3)
 
-    shown = asyncio.run(page())
-    assert shown["variants"].count("<figure>") == 3
+    displayed = asyncio.run(page())
+    assert displayed["variants"].count("<figure>") == 3
     # Each says how far it is believed, where the map knows.
-    assert "believed" not in shown["variants"]
-    drawing = desk.visits.of("page").drawn
+    assert "believed" not in displayed["variants"]
+    drawing = desk.visits.of("page").current
     assert drawing is not None and drawing.variants is not None
     doubted = drawing.variants.pictures[0].model_copy(
         update={"reachability": 0.1, "warning": "too <far> out"}
     )
-    told = showing.variants(
+    text = showing.variants(
         replace(drawing, variants=drawing.variants.model_copy(update={"pictures": [doubted]}))
     )
-    assert "doubtful 0.10" in told and "too &lt;far&gt; out" in told
+    assert "doubtful 0.10" in text and "too &lt;far&gt; out" in text
     content = entries(desk)
     unpack(content, tmp_path)
     out = tmp_path / "sheet.png"
@@ -345,7 +347,7 @@ def test_many_answers(kind: str, line: Any, tmp_path: Path, controlgen: Any) -> 
 
 def test_what_is_believed_and_measured_is_told_in_words(ask: Ask, desk: Desk) -> None:
     ask("text", *EIGHT)
-    drawing = desk.visits.of("page").drawn
+    drawing = desk.visits.of("page").current
     assert drawing is not None
     result = drawing.answer.pictures[-1]
     assert showing.believed_in_words(result) == ""
@@ -355,13 +357,15 @@ def test_what_is_believed_and_measured_is_told_in_words(ask: Ask, desk: Desk) ->
     assert showing.believed_in_words(doubted) == "Doubtful, 0.10: too <far> out."
 
     measured = {"nuclear_area": Measurement(before=0.2, after=0.35, sigmas=1.26, held=True)}
-    pictures = [one.model_copy(update={"measured": measured}) for one in drawing.answer.pictures]
+    pictures = [
+        picture.model_copy(update={"measured": measured}) for picture in drawing.answer.pictures
+    ]
     pictures[-1] = doubted.model_copy(update={"measured": measured})
-    told = showing.strip(
+    text = showing.strip(
         type(drawing)(**{**vars(drawing), "answer": drawing.answer.model_copy(
             update={"pictures": pictures}
         )})
     )  # fmt: skip
-    assert "nuclear area (held)" in told
-    assert "0.35 <small>(+1.3 σ)</small>" in told
-    assert "too &lt;far&gt; out" in told
+    assert "nuclear area (held)" in text
+    assert "0.35 <small>(+1.3 σ)</small>" in text
+    assert "too &lt;far&gt; out" in text

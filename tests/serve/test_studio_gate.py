@@ -16,7 +16,7 @@ import pytest
 
 from controlgen.errors import ConfigError
 from controlgen.serve.app import create_app
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 from controlgen.serve.studio import gate
 
 pytestmark = pytest.mark.skipif(
@@ -46,26 +46,26 @@ class Ear:
 
 @pytest.fixture
 def ear() -> Iterator[Ear]:
-    found = Ear()
-    yield found
-    found.bound.close()
+    actual = Ear()
+    yield actual
+    actual.bound.close()
 
 
 @pytest.fixture(scope="module")
-def page(served: Served) -> Iterator[Any]:
+def page(served: ServedModel) -> Iterator[Any]:
     """The application with its page, and a session for its requests."""
     from tests.serve.conftest import running
 
-    with running(create_app({"tiny": served}, studio=True), served) as found:
-        yield found
+    with running(create_app({"tiny": served}, studio=True), served) as actual:
+        yield actual
 
 
 def config(page: Any) -> dict[str, Any]:
-    whole = httpx.get(f"{page.url}/").text
-    found = re.search(r"window\.gradio_config = (.*?);</script>", whole)
-    assert found is not None
-    told: dict[str, Any] = json.loads(found[1])
-    return told
+    full = httpx.get(f"{page.url}/").text
+    actual = re.search(r"window\.gradio_config = (.*?);</script>", full)
+    assert actual is not None
+    text: dict[str, Any] = json.loads(actual[1])
+    return text
 
 
 def event(page: Any, data: list[Any], fn_index: int = 0, **more: Any) -> httpx.Response:
@@ -77,26 +77,26 @@ def event(page: Any, data: list[Any], fn_index: int = 0, **more: Any) -> httpx.R
 def listening(page: Any, kind: str) -> list[tuple[int, int]]:
     """Events of the page of this kind (number, inputs)."""
     return [
-        (one["id"], len(one["inputs"]))
-        for one in config(page)["dependencies"]
-        if any(target[1] == kind for target in one["targets"])
+        (dependency["id"], len(dependency["inputs"]))
+        for dependency in config(page)["dependencies"]
+        if any(target[1] == kind for target in dependency["targets"])
     ]
 
 
 def test_the_page_and_its_own_files_are_there(page: Any) -> None:
-    whole = httpx.get(f"{page.url}/")
-    assert whole.status_code == 200
-    assert "default-src 'self'" in whole.headers["content-security-policy"]
-    assert whole.headers["referrer-policy"] == "no-referrer"
-    told = config(page)
-    assert not told.get("footer_links")
-    assert told["analytics_enabled"] is False
-    assert not told["connect_heartbeat"]
+    full = httpx.get(f"{page.url}/")
+    assert full.status_code == 200
+    assert "default-src 'self'" in full.headers["content-security-policy"]
+    assert full.headers["referrer-policy"] == "no-referrer"
+    text = config(page)
+    assert not text.get("footer_links")
+    assert text["analytics_enabled"] is False
+    assert not text["connect_heartbeat"]
     # The strip alone says that something is under way.
-    asked = [one for one in told["dependencies"] if one["backend_fn"]]
-    assert len({tuple(one["show_progress_on"] or ()) for one in asked}) == 1
-    assert all(len(one["show_progress_on"]) == 1 for one in asked)
-    asset = re.search(r'src="\./(assets/[^"]+)"', whole.text)
+    asked = [dependency for dependency in text["dependencies"] if dependency["backend_fn"]]
+    assert len({tuple(dependency["show_progress_on"] or ()) for dependency in asked}) == 1
+    assert all(len(dependency["show_progress_on"]) == 1 for dependency in asked)
+    asset = re.search(r'src="\./(assets/[^"]+)"', full.text)
     assert asset is not None
     assert httpx.get(f"{page.url}/{asset[1]}").status_code == 200
     assert httpx.get(f"{page.url}/theme.css").status_code == 200
@@ -106,7 +106,7 @@ def test_the_page_and_its_own_files_are_there(page: Any) -> None:
     assert httpx.get(f"{page.url}/v1/nothing").headers["content-type"] == "application/problem+json"
 
 
-def test_a_page_that_nobody_uses_does_not_keep_the_server_busy(served: Served) -> None:
+def test_a_page_that_nobody_uses_does_not_keep_the_server_busy(served: ServedModel) -> None:
     app = create_app({"tiny": served}, studio=True)
 
     async def timers() -> int:
@@ -131,7 +131,7 @@ def test_an_event_of_the_page_is_answered(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "data", "told"),
+    ("label", "data", "message"),
     [
         ("Seed of a sample", [-1], "whole number"),
         ("Seed of a sample", [1.5], "whole number"),
@@ -142,20 +142,28 @@ def test_an_event_of_the_page_is_answered(page: Any) -> None:
     ],
 )
 def test_a_mistake_reaches_the_desk_and_is_a_sentence(
-    page: Any, label: str, data: list[Any], told: str
+    page: Any, label: str, data: list[Any], message: str
 ) -> None:
     opening = listening(page, "load")[0]
     event(page, [None] * opening[1], opening[0])
-    whole = config(page)
-    [part] = [one["id"] for one in whole["components"] if one["props"].get("label") == label]
-    [number] = [one["id"] for one in whole["dependencies"] if [part, "input"] in one["targets"]]
+    full = config(page)
+    [part] = [
+        component["id"]
+        for component in full["components"]
+        if component["props"].get("label") == label
+    ]
+    [number] = [
+        component["id"]
+        for component in full["dependencies"]
+        if [part, "input"] in component["targets"]
+    ]
     answer = event(page, data, number)
     assert answer.status_code == 200
-    assert told in answer.text
+    assert message in answer.text
     # So it does from a page that this server does not know; there everything begins anew.
     unknown = event(page, data, number, session_hash="unknown" + str(number))
     assert unknown.status_code == 200
-    assert "begins anew" in unknown.text or told in unknown.text
+    assert "begins anew" in unknown.text or message in unknown.text
 
 
 def test_a_page_can_ask_whether_its_server_is_there(page: Any) -> None:
@@ -251,8 +259,8 @@ def test_what_is_no_event_is_refused(page: Any, body: bytes, status: int) -> Non
 def test_an_event_keeps_only_what_the_page_sends() -> None:
     more = {"batched": True, "simple_format": True, "oauth_token": "x", "event_id": "1"}
     body = {"data": [1], "fn_index": 2, "session_hash": "a", "trigger_id": 3, **more}
-    kept = json.loads(gate._checked(json.dumps(body).encode()))
-    assert kept == {"data": [1], "fn_index": 2, "session_hash": "a", "trigger_id": 3}
+    saved = json.loads(gate._checked(json.dumps(body).encode()))
+    assert saved == {"data": [1], "fn_index": 2, "session_hash": "a", "trigger_id": 3}
 
 
 @pytest.mark.parametrize(
@@ -274,19 +282,19 @@ def test_a_page_elsewhere_cannot_speak_to_it(
 
 def test_downloads_are_known_by_their_token_alone(page: Any) -> None:
     [(number, inputs)] = listening(page, "load")[:1]
-    told = event(page, [None] * inputs, number).text
-    found = re.search(r"studio/[\w-]+/\d+\.zip", told)
-    assert found is not None
-    answer = httpx.get(f"{page.url}/{found[0]}")
+    text = event(page, [None] * inputs, number).text
+    actual = re.search(r"studio/[\w-]+/\d+\.zip", text)
+    assert actual is not None
+    answer = httpx.get(f"{page.url}/{actual[0]}")
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.content[:2] == b"PK"
-    other = re.sub(r"\d+\.zip", "99.zip", found[0])
+    other = re.sub(r"\d+\.zip", "99.zip", actual[0])
     assert httpx.get(f"{page.url}/{other}").status_code == 422
     assert httpx.get(f"{page.url}/studio/guessed/1.zip").status_code == 404
 
 
-def test_a_token_and_the_host_name_guard_the_page_too(served: Served) -> None:
+def test_a_token_and_the_host_name_guard_the_page_too(served: ServedModel) -> None:
     from tests.serve.conftest import running
 
     app = create_app({"tiny": served}, token=HUSH, hosts=("127.0.0.1",), studio=True)
@@ -301,7 +309,7 @@ def test_a_token_and_the_host_name_guard_the_page_too(served: Served) -> None:
 
 
 def test_building_the_page_speaks_to_nobody(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any) -> None:
         raise AssertionError("a connection was opened")
@@ -312,9 +320,9 @@ def test_building_the_page_speaks_to_nobody(
 
 
 def test_without_gradio_the_studio_says_what_it_needs(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [one for one in sys.modules if one.startswith("controlgen.serve.studio")]:
+    for name in [module for module in sys.modules if module.startswith("controlgen.serve.studio")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ConfigError, match="--no-studio"):
@@ -324,5 +332,7 @@ def test_without_gradio_the_studio_says_what_it_needs(
 
 def test_gradio_is_imported_for_its_page_alone() -> None:
     code = "import sys, controlgen.serve.app, controlgen.cli.app; print('gradio' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "False"

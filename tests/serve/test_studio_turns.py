@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from controlgen.errors import DataError
-from controlgen.serve.job_queue import Work
+from controlgen.serve.job_queue import JobQueue
 from controlgen.serve.limits import Limits
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 from controlgen.serve.service import Service
 from controlgen.serve.studio import showing, visits
 from controlgen.serve.studio.asking import Asking
@@ -24,10 +24,10 @@ Ask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def desk(served: Served) -> Iterator[Desk]:
+def desk(served: ServedModel) -> Iterator[Desk]:
     limits = Limits()
-    work = Work(limits)
-    models = {"tiny": Served("tiny", served.editor, "", 4)}
+    work = JobQueue(limits)
+    models = {"tiny": ServedModel("tiny", served.editor, "", 4)}
     yield Desk(Asking(Service(models, limits), work), Visits("tiny"))
     work.close()
 
@@ -67,41 +67,41 @@ def test_a_slider_and_a_button_mean_what_was_seen_when_they_were_used(desk: Desk
 
 
 def test_a_page_cannot_wait_without_end(desk: Desk, ask: Ask) -> None:
-    shown = together(desk, *[("another",)] * (visits.TURNS + 1))
-    told = [one for one in shown if "wait already" in one["message"]]
-    assert len(told) == 1
+    displayed = together(desk, *[("another",)] * (visits.TURNS + 1))
+    text = [item for item in displayed if "wait already" in item["message"]]
+    assert len(text) == 1
     assert desk.visits.of("page").wish.seed == 7 + visits.TURNS
 
 
 def test_sliders_are_never_moved_by_what_was_asked_with_them(ask: Ask) -> None:
     ask("axis", {"family": "sefa", "axis": 1})
     # A late answer would take a slider out of the hand that has moved it on.
-    shown = ask("moved", 10, *[0] * 7)
-    assert shown["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
-    assert not [name for name in shown if name.startswith("slider")]
+    displayed = ask("moved", 10, *[0] * 7)
+    assert displayed["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
+    assert not [name for name in displayed if name.startswith("slider")]
     # An emptied box is about to be written in: its direction stays as it was.
-    shown = ask("moved", None, *[0] * 7)
-    assert "alert" not in shown["message"]
-    assert shown["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
+    displayed = ask("moved", None, *[0] * 7)
+    assert "alert" not in displayed["message"]
+    assert displayed["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
     assert set(ask("left", None, *[0] * 7)) == {"message"}
     # What the browser makes of a number as its box is left is drawn; the same is not drawn again.
-    shown = ask("left", 3, *[0] * 7)
-    assert shown["expression"] == 'seed(7) + 3 * axis("sefa", 1)'
-    assert not [name for name in shown if name.startswith("slider")]
+    displayed = ask("left", 3, *[0] * 7)
+    assert displayed["expression"] == 'seed(7) + 3 * axis("sefa", 1)'
+    assert not [name for name in displayed if name.startswith("slider")]
     assert set(ask("left", 3, *[0] * 7)) == {"message"}
 
 
 def test_a_mistake_leaves_the_box_that_is_typed_in(ask: Ask) -> None:
     for seed in (-1, 1.5, None):
-        shown = ask("seed", seed)
-        assert "whole number" in shown["message"]
-        assert "seed" not in shown
+        displayed = ask("seed", seed)
+        assert "whole number" in displayed["message"]
+        assert "seed" not in displayed
     assert ask("hold", ["nothing"])["seed"] == 7
 
 
 def test_axes_are_those_of_their_pictures_and_go_with_their_start(ask: Ask, desk: Desk) -> None:
-    shown = ask("axes", "sefa")["axes"]
-    assert re.findall(r"family&quot;: &quot;(\w+)&quot;, &quot;axis&quot;: (\d)", shown) == [
+    displayed = ask("axes", "sefa")["axes"]
+    assert re.findall(r"family&quot;: &quot;(\w+)&quot;, &quot;axis&quot;: (\d)", displayed) == [
         ("sefa", str(place)) for place in range(1, 7)
     ]
     added = ask("axis", {"family": "sefa", "axis": 2})
@@ -128,19 +128,19 @@ def test_images_are_kept_all_or_none(ask: Ask, desk: Desk, monkeypatch: pytest.M
         desk.visits.of("page").take("c.png", "x")
 
 
-def test_a_page_opened_at_a_busy_time_says_what_it_is(served: Served) -> None:
+def test_a_page_opened_at_a_busy_time_says_what_it_is(served: ServedModel) -> None:
     limits = Limits(waiting=1)
-    work, go = Work(limits), threading.Event()
-    models = {"tiny": Served("tiny", served.editor, "", 4)}
+    work, go = JobQueue(limits), threading.Event()
+    models = {"tiny": ServedModel("tiny", served.editor, "", 4)}
     desk = Desk(Asking(Service(models, limits), work), Visits("tiny"))
     work.submit(lambda deadline: go.wait(30))
-    shown = asyncio.run(desk.answer(desk.opened, "page"))
-    assert "requests wait already" in shown["message"]
-    assert "Synthetic" in shown["about"]
-    assert {"attribute", "hold", "seed"} <= set(shown)
+    displayed = asyncio.run(desk.answer(desk.opened, "page"))
+    assert "requests wait already" in displayed["message"]
+    assert "Synthetic" in displayed["about"]
+    assert {"attribute", "hold", "seed"} <= set(displayed)
     assert "alert" not in asyncio.run(desk.answer(desk.forget, "page"))["message"]
     go.set()
-    while work.admitted:
+    while work.pending:
         threading.Event().wait(0.01)
     # It was known all the time, so the next event is done and not put off.
     assert asyncio.run(desk.answer(desk.another, "page"))["expression"] == "seed(8)"
@@ -148,23 +148,23 @@ def test_a_page_opened_at_a_busy_time_says_what_it_is(served: Served) -> None:
 
 
 def test_downloads_are_looked_for_while_pages_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Visits("tiny")
+    reference = Visits("tiny")
     for name in ("a", "b"):
-        known.of(name)
+        reference.of(name)
 
-    def compared(one: bytes, other: bytes) -> bool:
-        known.of("another")
-        return one == other
+    def compared(left: bytes, other: bytes) -> bool:
+        reference.of("another")
+        return left == other
 
     monkeypatch.setattr(secrets, "compare_digest", compared)
-    assert known.by_token("nobody's") is None
-    assert known.by_token(known.of("b").token) is known.of("b")
+    assert reference.by_token("nobody's") is None
+    assert reference.by_token(reference.of("b").token) is reference.of("b")
 
 
 def test_steps_and_the_past_are_told_apart(ask: Ask, desk: Desk) -> None:
     ask("text", *EIGHT)
-    shown = ask("settings", 8, False, 0)
-    heads = re.findall(r"<span>([\d.]+)</span>", shown["strip"])
+    displayed = ask("settings", 8, False, 0)
+    heads = re.findall(r"<span>([\d.]+)</span>", displayed["strip"])
     assert heads == ["0.125", "0.25", "0.375", "0.5", "0.625", "0.75", "0.875"]
     # Drawings that begin alike end differently, and the whole of each is in its title.
     ask("settings", 2, False, 0)
@@ -176,6 +176,6 @@ def test_steps_and_the_past_are_told_apart(ask: Ask, desk: Desk) -> None:
     assert len(set(captions)) == 4
     assert captions[0].startswith("seed(8) + 1 * ")
     assert captions[0].endswith("axis(&quot;sefa&quot;, 2)")
-    drawn = desk.visits.of("page").drawn
-    assert drawn is not None
-    assert f'title="{showing.escape(f"tiny: {drawn.text}")}"' in past
+    samples = desk.visits.of("page").current
+    assert samples is not None
+    assert f'title="{showing.escape(f"tiny: {samples.text}")}"' in past

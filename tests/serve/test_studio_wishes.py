@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlgen.editing.expressions.parser import parse, quoted
+from controlgen.editing.expressions.parser import parse, quote
 from controlgen.errors import ConfigError, DataError
-from controlgen.serve.schemas import Answer
+from controlgen.serve.schemas import EditResponse
 from controlgen.serve.studio import visits
 from controlgen.serve.studio.visits import Drawing, Settings, Visit, Visits, safe_name
-from controlgen.serve.studio.wishes import MOST, Part, Wish, named, read
+from controlgen.serve.studio.wishes import MOST, Part, Wish, names_in, read
 
 EIGHT = 'text("a digit eight") - text("a digit three")'
 CHANGES = st.sampled_from(
@@ -31,7 +31,7 @@ def wishes(draw: st.DrawFn) -> Wish:
     start = draw(st.sampled_from(["seed(7)", "seed(7, 3)", 'image("a.png")', "bank(12)"]))
     changes = draw(st.lists(CHANGES, unique=True, max_size=MOST))
     hold = draw(st.lists(st.sampled_from(["ink", "slant"]), unique=True))
-    return Wish(start, tuple(Part(one, draw(AMOUNTS)) for one in changes), tuple(hold))
+    return Wish(start, tuple(Part(change, draw(AMOUNTS)) for change in changes), tuple(hold))
 
 
 @given(wishes())
@@ -105,17 +105,17 @@ def test_labels_are_short_words() -> None:
     assert Part(EIGHT).label == "“a digit eight”, less “a digit three”"
     assert Part('attribute("nuclear_area")').label == "measured nuclear area (in sigmas)"
     assert Part('mean("more-2/*") - mean("less-2/*")').label == "pictures more-2, less less-2"
-    assert len(Part(f"text({quoted('x' * 300)})").label) <= 90
+    assert len(Part(f"text({quote('x' * 300)})").label) <= 90
 
 
 def test_only_files_that_are_named_go_with_a_request() -> None:
     names = ["a.png", "b.png", "more-1/a.png", "more-1/b.png", "less-1/c.png"]
-    assert named('image("b.png") + mean("more-1/*") - mean("less-1")', names) == names[1:]
-    assert named("seed(1)", names) == []
+    assert names_in('image("b.png") + mean("more-1/*") - mean("less-1")', names) == names[1:]
+    assert names_in("seed(1)", names) == []
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "safe"),
     [
         ("a b.PNG", "a-b.png"),
         ("../../etc/passwd.png", "passwd.png"),
@@ -125,8 +125,8 @@ def test_only_files_that_are_named_go_with_a_request() -> None:
         ("x" * 300 + ".png", "x" * 40 + ".png"),
     ],
 )
-def test_names_of_uploads_are_made_safe(given: str, kept: str) -> None:
-    assert safe_name(given) == kept
+def test_names_of_uploads_are_made_safe(given: str, safe: str) -> None:
+    assert safe_name(given) == safe
 
 
 @pytest.mark.parametrize("given", ["a.svg", "a", ".png", "recipe.toml", "x.png.exe"])
@@ -137,8 +137,8 @@ def test_what_is_no_image_by_its_name_is_refused(given: str) -> None:
 
 def test_uploads_never_take_each_others_names() -> None:
     visit = Visit("mnist")
-    names = [visit.take(one, "abcd") for one in ("a.png", "A.png", "a.png", "b/a.png")]
-    assert len({one.lower() for one in names}) == 4
+    names = [visit.take(item, "abcd") for item in ("a.png", "A.png", "a.png", "b/a.png")]
+    assert len({item.lower() for item in names}) == 4
     assert visit.take("a.png", "abcd", visit.folder("more")) == "more-1/a.png"
     assert visit.group("more") == ["more-1/a.png"]
 
@@ -153,27 +153,29 @@ def test_uploads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_visits_are_bounded_and_the_silent_ones_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visits, "VISITS", 3)
-    kept = Visits("mnist")
-    first = kept.of("a")
+    saved = Visits("mnist")
+    first = saved.of("a")
     for name in ("b", "c", "a", "d"):
-        kept.of(name)
-    assert kept.of("a") is first
-    assert len(kept) == 3
-    assert kept.by_token(first.token) is first
-    assert kept.by_token("no") is None
-    assert kept.by_token("nö") is None
+        saved.of(name)
+    assert saved.of("a") is first
+    assert len(saved) == 3
+    assert saved.by_token(first.token) is first
+    assert saved.by_token("no") is None
+    assert saved.by_token("nö") is None
 
     monkeypatch.setattr(visits, "ALL_UPLOADED", 12)
     first.take("a.png", "12345678")
-    kept.of("d").take("a.png", "12345678")
-    assert kept.of("d").images
-    assert not kept.of("a").images
+    saved.of("d").take("a.png", "12345678")
+    assert saved.of("d").images
+    assert not saved.of("a").images
 
 
 def drawing(
     number: int, wish: Wish, settings: Settings | None = None, live: bool = True
 ) -> Drawing:
-    answer = Answer(model="m", expression=None, start=None, share=None, sources=[], pictures=[])
+    answer = EditResponse(
+        model="m", expression=None, start=None, share=None, sources=[], pictures=[]
+    )
     return Drawing(number, "m", wish, settings or Settings(), str(wish), answer, live=live)
 
 
@@ -183,7 +185,7 @@ def test_a_slider_that_moves_leaves_one_place_in_the_history() -> None:
     for number in range(10):
         now += 0.1
         visit.keep(drawing(number, Wish(parts=(Part(EIGHT, number / 10),))))
-    assert [one.number for one in visit.past] == [9]
+    assert [item.number for item in visit.past] == [9]
     now += 10
     visit.keep(drawing(10, Wish(parts=(Part(EIGHT, 2.0),))))
     now += 0.1
@@ -191,7 +193,7 @@ def test_a_slider_that_moves_leaves_one_place_in_the_history() -> None:
     now += 0.1
     other = Settings(residual=True)
     visit.keep(drawing(12, Wish(parts=(Part('axis("sefa", 1)', 2.0),)), other))
-    assert [one.number for one in visit.past] == [9, 10, 11, 12]
+    assert [item.number for item in visit.past] == [9, 10, 11, 12]
     visit.keep(drawing(13, Wish("seed(1)"), live=False))
     visit.keep(drawing(14, Wish("seed(2)"), live=False))
     assert len(visit.past) == 6
@@ -199,6 +201,6 @@ def test_a_slider_that_moves_leaves_one_place_in_the_history() -> None:
         now += 10
         visit.keep(drawing(number, Wish(f"seed({number})")))
     assert len(visit.past) == visits.PAST
-    assert visit.find(99) is visit.drawn
+    assert visit.find(99) is visit.current
     with pytest.raises(DataError, match="no longer kept"):
         visit.find(9)

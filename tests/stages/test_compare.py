@@ -19,13 +19,18 @@ from controlgen.config import CompareConfig
 from controlgen.editing.checkpoint import load_generator
 from controlgen.errors import ConfigError, DataError
 from controlgen.evaluation.convergence import Verdict
-from controlgen.evaluation.objective_table import Outcome, csv_of, over_seeds, table_of
+from controlgen.evaluation.objective_table import (
+    RunOutcome,
+    mean_over_seeds,
+    scores_csv,
+    scores_table,
+)
 from controlgen.evaluation.scores import Score
 from controlgen.metrics.bootstrap import Interval
-from controlgen.stages import Attempt
+from controlgen.stages import TrainingAttempt
 from controlgen.stages.training_monitor import HISTORY
 from controlgen.training.history import read_history
-from flows.cli import run_and_ship
+from flows.cli import run_with_export
 from flows.compare import main
 from training_curves import GIVEN_UP, history
 
@@ -87,9 +92,9 @@ def test_a_member_changes_what_it_names_and_nothing_else() -> None:
 def test_the_budget_tells_how_often_each_generator_is_updated(
     compared: tuple[Store, Path],
 ) -> None:
-    config, told = CompareConfig.parse(SETTINGS), (compared[1] / "report.md").read_text()
+    config, text = CompareConfig.parse(SETTINGS), (compared[1] / "report.md").read_text()
     # 240 images in batches of 8, and two batches an update of wgan-gp's generator.
-    assert "240 real images shown to each critic" in config.budget and config.budget in told
+    assert "240 real images per critic" in config.budget and config.budget in text
     assert config.budget.endswith(": 30 (r3gan, wild); 15 (wgan-gp)")
 
 
@@ -99,7 +104,7 @@ def test_the_budget_tells_how_often_each_generator_is_updated(
         ({"members": {"a": {}, "b": {"objektive": {}}}}, "members.b: unknown key objektive"),
         ({"members": {"a": {}, "b": {"total_images": 5}}}, "members.b.total_images: is shared"),
         ({"members": {"a": {}}}, "members"),
-        ({"seeds": [1, 1]}, "seeds: give each one once"),
+        ({"seeds": [1, 1]}, "seeds: must differ"),
         (
             {"train": {key: value for key, value in SETTINGS["train"].items() if key != "watch"}},
             "train.watch is missing",
@@ -114,22 +119,22 @@ def test_a_mistake_is_named(changes: dict[str, Any], says: str) -> None:
 def test_one_member_that_fails_loses_no_other(compared: tuple[Store, Path]) -> None:
     store, folder = compared
     assert len([ref for ref in store.refs() if ref.kind == "gan"]) == 4
-    found = json.loads((folder / "report.json").read_text())["outcomes"]
-    assert [(one["member"], one["seed"]) for one in found] == [
+    actual = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert [(item["member"], item["seed"]) for item in actual] == [
         (member, seed) for seed in (0, 1) for member in ("r3gan", "wgan-gp", "wild")
     ]
-    for one in found:
-        if one["member"] == "wild":
-            assert one["scores"] == []
-            assert "became" in one["failure"]
-            assert one["verdict"]["name"] == "diverged"
+    for item in actual:
+        if item["member"] == "wild":
+            assert item["scores"] == []
+            assert "became" in item["failure"]
+            assert item["verdict"]["name"] == "diverged"
         else:
-            assert one["failure"] is None
-            names = [score["name"] for score in one["scores"]]
+            assert item["failure"] is None
+            names = [score["name"] for score in item["scores"]]
             for measure in ("FD", "KD", "IS"):
                 assert f"{measure}-efficientnet-lite0-32" in names
             assert any(name.startswith("PPL-") for name in names)
-            assert all(np.isfinite(score["value"]["mean"]) for score in one["scores"])
+            assert all(np.isfinite(score["value"]["mean"]) for score in item["scores"])
     assert "| wild | 0 | - |" in (folder / "table1.md").read_text()
     assert "diverged 2/2" in (folder / "table1.md").read_text()
     for name in ("samples.png", "convergence.png"):
@@ -139,26 +144,26 @@ def test_one_member_that_fails_loses_no_other(compared: tuple[Store, Path]) -> N
 
 def test_the_tables_hold_the_means_over_seeds(compared: tuple[Store, Path]) -> None:
     folder = compared[1]
-    found = json.loads((folder / "report.json").read_text())["outcomes"]
+    actual = json.loads((folder / "report.json").read_text())["outcomes"]
     lines = list(csv.DictReader(io.StringIO((folder / "table1.csv").read_text())))
     name = "FD-efficientnet-lite0-32"
     values = [
         score["value"]["mean"]
-        for one in found
-        for score in one["scores"]
-        if one["member"] == "wgan-gp" and score["name"] == name
+        for item in actual
+        for score in item["scores"]
+        if item["member"] == "wgan-gp" and score["name"] == name
     ]
-    told = [
+    text = [
         float(line["value"])
         for line in lines
         if line["member"] == "wgan-gp" and line["measure"] == name
     ]
-    assert told == pytest.approx(values, rel=1e-5)
+    assert text == pytest.approx(values, rel=1e-5)
     head, _, *rows = (folder / "table1.md").read_text().splitlines()
     column = [cell.strip() for cell in head.split("|")].index(f"{name} ↓")
     (row,) = [row for row in rows if row.startswith("| wgan-gp |")]
-    shown = float(row.split("|")[column].split()[0])
-    assert shown == pytest.approx(np.mean(values), rel=0.01)
+    displayed = float(row.split("|")[column].split()[0])
+    assert displayed == pytest.approx(np.mean(values), rel=0.01)
     assert len([line for line in lines if line["member"] == "wild"]) == 2
 
 
@@ -192,15 +197,15 @@ def test_whatever_breaks_in_a_training_is_that_members_own(
     assert attempt.failure.startswith(f"{kind.__name__}: ") and "no way" in attempt.failure
 
 
-def finished(store: Store, **changes: Any) -> tuple[CompareConfig, list[Attempt]]:
+def finished(store: Store, **changes: Any) -> tuple[CompareConfig, list[TrainingAttempt]]:
     """The trainings of `compared` that came to an end, to be compared with other settings."""
     config = CompareConfig.parse(changed(**changes))
-    tried = [
+    attempts = [
         stages.train_member(config, member, seed, store)
         for seed in config.seeds
         for member in ("r3gan", "wgan-gp")
     ]
-    return config, tried
+    return config, attempts
 
 
 def test_a_comparison_that_was_stopped_goes_on_after_the_last_score(
@@ -222,9 +227,9 @@ def test_a_comparison_that_was_stopped_goes_on_after_the_last_score(
         stages.compare(config, attempts, store)
     going_on = True
     folder = store.path(stages.compare(config, attempts, store))
-    assert scored == [one.gan.name for one in attempts]
-    found = json.loads((folder / "report.json").read_text())["outcomes"]
-    assert [one["scores"][0]["value"]["mean"] for one in found] == [1, 2, 3, 4]
+    assert scored == [attempt.gan.name for attempt in attempts]
+    actual = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert [attempt["scores"][0]["value"]["mean"] for attempt in actual] == [1, 2, 3, 4]
 
 
 def test_a_gan_that_cannot_be_scored_is_a_failed_row_and_loses_no_other(
@@ -317,26 +322,26 @@ def test_another_outcome_makes_another_report(compared: tuple[Store, Path]) -> N
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [0.5, 0.25]])
 def test_over_seeds_is_student_s_interval(values: list[float]) -> None:
-    found = over_seeds(values)
+    actual = mean_over_seeds(values)
     low, high = student.interval(
         0.95, len(values) - 1, np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
     )
-    assert found == pytest.approx((np.mean(values), low, high, len(values)))
-    assert over_seeds([3.0]) == Interval(3.0, 3.0, 3.0, 1)
+    assert actual == pytest.approx((np.mean(values), low, high, len(values)))
+    assert mean_over_seeds([3.0]) == Interval(3.0, 3.0, 3.0, 1)
 
 
 def test_the_table_of_known_scores() -> None:
-    def run(member: str, seed: int, value: float, verdict: str) -> Outcome:
+    def run(member: str, seed: int, value: float, verdict: str) -> RunOutcome:
         score = Score("FD-x", Interval(value, value, value, 9), Interval(0.1, 0, 0.2, 9), "lower")
-        return Outcome(member, seed, (score,), (), Verdict(verdict, ()), None, 60.0)  # type: ignore[arg-type]
+        return RunOutcome(member, seed, (score,), (), Verdict(verdict, ()), None, 60.0)  # type: ignore[arg-type]
 
     runs = [
         run("a", 0, 1.0, "converged"),
         run("a", 1, 3.0, "oscillating"),
         run("b", 0, 0.5, "converged"),
-        Outcome("b", 1, failure="no memory"),
+        RunOutcome("b", 1, failure="no memory"),
     ]
-    head, _, *rows = table_of(runs).splitlines()
+    head, _, *rows = scores_table(runs).splitlines()
     spread = f"({2 - 12.706:.3f} to {2 + 12.706:.3f})"
     assert head == "| objective | seeds | FD-x ↓ | verdict |"
     assert rows == [
@@ -345,7 +350,7 @@ def test_the_table_of_known_scores() -> None:
         "| real images | - | 0.100 (0.000 to 0.200) | - |",
         "| n of a run | - | 9 | - |",
     ]
-    assert csv_of(runs).splitlines()[-1] == "b,1,,,,,,,failed,"
+    assert scores_csv(runs).splitlines()[-1] == "b,1,,,,,,,failed,"
 
 
 def test_the_flow_compares_and_ships(tmp_path: Path, command_line: Callable[..., Any]) -> None:
@@ -353,7 +358,7 @@ def test_the_flow_compares_and_ships(tmp_path: Path, command_line: Callable[...,
     path = tmp_path / "compare.toml"
     path.write_text(toml_of(small))
     answer = command_line(
-        partial(run_and_ship, main, CompareConfig),
+        partial(run_with_export, main, CompareConfig),
         "flows.compare",
         str(path),
         "--store",

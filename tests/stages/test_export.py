@@ -8,11 +8,11 @@ import pytest
 from controlgen import stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.store import verify
-from controlgen.utils.files import read_json, write_json
 from controlgen.config import ClipConfig, RunConfig, SpacesConfig
 from controlgen.datasets import MNIST, AnyDataset
 from controlgen.stages.export import FREE
-from controlgen.synthetic import Tissue
+from controlgen.synthetic import SyntheticTissue
+from controlgen.utils.files import read_json, write_json
 
 
 def test_a_clip_of_another_world_is_shipped_without_scores_of_digits(
@@ -27,7 +27,7 @@ def test_a_clip_of_another_world_is_shipped_without_scores_of_digits(
         write_json(folder / "open_clip_config.json", {})
         (folder / "open_clip_model.safetensors").write_bytes(b"weights")
     target = tmp_path / "pretrained" / "clip-tissue"
-    stages.ship_clip(ClipConfig(name="clip-tissue", world=Tissue()), ref, store, target)
+    stages.export_clip(ClipConfig(name="clip-tissue", world=SyntheticTissue()), ref, store, target)
     assert set(verify(target).files) == {
         "README.md",
         "open_clip_config.json",
@@ -50,23 +50,23 @@ def test_pictures_and_places_of_other_peoples_images_are_not_passed_on(
         {"name": "toy", "train": {"dataset": dataset}, "about": "toy tiles", "limits": ["A toy."]}
     )
     store = Store(tmp_path / "store")
-    refs = [ArtifactRef(one, "toy-0123456789ab") for one in ("gan", "map", "report")]
+    refs = [ArtifactRef(item, "toy-0123456789ab") for item in ("gan", "map", "report")]
     with store.create(refs[0], {}) as folder:
         (folder / "losses.png").write_bytes(b"losses")
     with store.create(refs[1], {"gan": refs[0]}) as folder:
         (folder / "map.safetensors").write_bytes(b"map")
     with store.create(refs[2], {"map": refs[1]}) as folder:
-        shown = ["inversion-real.png", "closest-pairs.png"]
-        found = {"verdict": "no sign", "share": {"mean": 0.01, "low": 0, "high": 0.02}}
-        copies = {"found": {**found, "samples": 100}} if audited else None
-        told = {"shows_real": shown, "targets": [], "copies": copies, "quality": {}}
-        write_json(folder / "report.json", told)
-        for name in (*shown, "samples.png"):
+        displayed = ["inversion-real.png", "closest-pairs.png"]
+        actual = {"verdict": "no sign", "share": {"mean": 0.01, "low": 0, "high": 0.02}}
+        copies = {"found": {**actual, "samples": 100}} if audited else None
+        text = {"shows_real": displayed, "targets": [], "copies": copies, "quality": {}}
+        write_json(folder / "report.json", text)
+        for name in (*displayed, "samples.png"):
             (folder / name).write_bytes(b"picture")
-        links = "\n\n".join(f"![{name}]({name})" for name in (*shown, "samples.png"))
+        links = "\n\n".join(f"![{name}]({name})" for name in (*displayed, "samples.png"))
         (folder / "report.md").write_text(f"# Report\n\n{links}\n")
     target = tmp_path / "pretrained" / "toy"
-    stages.ship(run, *refs, store, target)
+    stages.export_model(run, *refs, store, target)
 
     # What is linked to is there, and real images are only where they may be shown.
     files, report = set(verify(target).files), (target / "report.md").read_text()
@@ -93,10 +93,10 @@ def test_a_comparison_is_shipped_without_where_the_data_lay(tmp_path: Path) -> N
     config = SpacesConfig.parse({**settings, "spaces": {"a": {"kind": "efficientnet-lite0"}}})
     store, ref = Store(tmp_path / "store"), ArtifactRef("spaces", "toy-0123456789ab")
     with store.create(ref, {}) as folder:
-        write_json(folder / "config.json", config.effective())
+        write_json(folder / "config.json", config.to_dict())
         write_json(folder / "report.json", {"spaces": []})
     target = tmp_path / "pretrained" / "toy"
-    stages.ship_comparison(config, ref, store, target)
+    stages.export_comparison(config, ref, store, target)
     assert set(verify(target).files) == {"config.json", "report.json"}
     assert read_json(target / "config.json")["dataset"]["root"] == "t"
     assert read_json(target / "report.json") == {"spaces": []}

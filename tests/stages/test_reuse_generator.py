@@ -23,9 +23,9 @@ def taking(line: Any, folder: Path, **change: Any) -> RunConfig:
 def test_the_line_goes_on_from_it(line: Any, tmp_path: Path, kind: str) -> None:
     source = line.store.path(getattr(line, kind))
     run, store = taking(line, source), Store(tmp_path)
-    stages.check_fit(run)
-    gan = stages.train_run(run, store)
-    assert stages.train_run(run, store) == gan
+    stages.preflight_fit(run)
+    gan = stages.train_all_phases(run, store)
+    assert stages.train_all_phases(run, store) == gan
     assert [ref.kind for ref in store.refs()] == ["gan"]
 
     # Same weights, so the same pictures; the map is fitted anew and answers alike.
@@ -38,11 +38,11 @@ def test_the_line_goes_on_from_it(line: Any, tmp_path: Path, kind: str) -> None:
         mine.invert(mine.embed(mine.sample(4, seed=3).pixels)),
         theirs.invert(theirs.embed(theirs.sample(4, seed=3).pixels)),
     )
-    told = json.loads((store.path(gan) / "config.json").read_text("utf-8"))
-    assert told["taken from"].split()[0] == kind
+    text = json.loads((store.path(gan) / "config.json").read_text("utf-8"))
+    assert text["taken from"].split()[0] == kind
     assert "taken, not trained" in (store.path(gan) / "README.md").read_text("utf-8")
     assert read_manifest(store.path(gan)).parents == {
-        "generator weights": told["generator weights"]
+        "generator weights": text["generator weights"]
     }
 
 
@@ -50,7 +50,7 @@ def test_its_name_follows_its_weights_and_not_its_place(line: Any, tmp_path: Pat
     elsewhere = tmp_path / "moved"
     shutil.copytree(line.store.path(line.gan), elsewhere)
     refs = {
-        stages.train_run(taking(line, folder), Store(tmp_path / "store"))
+        stages.train_all_phases(taking(line, folder), Store(tmp_path / "store"))
         for folder in (elsewhere, line.store.path(line.gan), line.store.path(line.map))
     }
     assert len(refs) == 1
@@ -71,9 +71,9 @@ def test_what_is_missing_or_damaged_is_refused(
     damage(folder)
     store = Store(tmp_path / "store")
     with pytest.raises(error):
-        stages.check_fit(taking(line, folder))
+        stages.preflight_fit(taking(line, folder))
     with pytest.raises(error):
-        stages.train_run(taking(line, folder), store)
+        stages.train_all_phases(taking(line, folder), store)
     assert store.refs() == []
 
 
@@ -81,7 +81,7 @@ def test_images_of_another_size_are_refused_in_one_line(
     line: Any, pretrained_histology: Path
 ) -> None:
     with pytest.raises(Incompatible) as caught:
-        stages.check_fit(taking(line, pretrained_histology))
+        stages.preflight_fit(taking(line, pretrained_histology))
     assert "64x64 with 3 channels, the data's are of 32x32 with 1 channel;" in str(caught.value)
 
 
@@ -92,15 +92,15 @@ def pretrained_histology() -> Path:
 
 def test_what_is_shipped_of_it_says_where_it_is_from(line: Any, tmp_path: Path) -> None:
     run, store = taking(line, line.store.path(line.map)), Store(tmp_path)
-    gan = stages.train_run(run, store)
+    gan = stages.train_all_phases(run, store)
     bank = stages.draw_samples(run, gan, store)
     features = stages.embed_images(run.name, run.embed, bank, store)
     fitted = stages.fit_map(run, gan, bank, features, store)
     report = stages.evaluate(run, fitted, bank, features, store)
     target = tmp_path / "pretrained" / "mine"
-    stages.ship(run, gan, fitted, report, store, target)
+    stages.export_model(run, gan, fitted, report, store, target)
     card = (target / "README.md").read_text("utf-8")
     assert f"taken from map {line.map.name}" in card
     assert "real images shown" not in card
-    shown = json.loads((target / "config.json").read_text("utf-8"))["generator"]
-    assert shown == line.store.path(line.map).name
+    displayed = json.loads((target / "config.json").read_text("utf-8"))["generator"]
+    assert displayed == line.store.path(line.map).name

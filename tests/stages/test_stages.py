@@ -20,9 +20,9 @@ from controlgen.artifacts import ArtifactRef, Store, read_manifest
 from controlgen.config import EmbedConfig, FitConfig, RunConfig, SampleConfig, TrainConfig
 from controlgen.editing.checkpoint import load_generator
 from controlgen.errors import ArtifactCorrupt, ArtifactMissing, ConfigError, Diverged
-from controlgen.features import OpenClip
+from controlgen.features import OpenClipConfig
 from controlgen.images import to_pixels
-from controlgen.stages.artifact_refs import name_of
+from controlgen.stages.artifact_refs import artifact_ref
 
 ROOT = Path(__file__).parents[2]
 STATE = "state.safetensors"
@@ -46,20 +46,20 @@ def stage_calls(line: Any, store: Store) -> list[tuple[Callable[[], ArtifactRef]
 
 def test_a_second_run_returns_the_same_refs_and_touches_nothing(line: Any) -> None:
     before = times(line.store.root)
-    for call, wanted in stage_calls(line, line.store):
-        assert call() == wanted
+    for call, expected in stage_calls(line, line.store):
+        assert call() == expected
     assert times(line.store.root) == before
 
 
 def test_every_artifact_verifies_and_names_its_parents(line: Any) -> None:
-    wanted = {
+    expected = {
         line.gan: {},
         line.bank: {"gan": line.gan},
         line.features: {"bank": line.bank},
         line.map: {"gan": line.gan, "bank": line.bank, "features": line.features},
     }
-    assert set(line.store.refs()) == set(wanted)
-    for ref, parents in wanted.items():
+    assert set(line.store.refs()) == set(expected)
+    for ref, parents in expected.items():
         manifest = read_manifest(line.store.open(ref))
         assert manifest.parents == {role: str(parent) for role, parent in parents.items()}
         assert manifest.versions["torch"] == importlib.metadata.version("torch")
@@ -81,7 +81,7 @@ def test_a_changed_setting_makes_another_artifact_and_a_runtime_setting_does_not
     ]
 
     def ref(**change: Any) -> ArtifactRef:
-        return name_of("gan", "tiny", train.model_copy(update=change))
+        return artifact_ref("gan", "tiny", train.model_copy(update=change))
 
     assert len({line.gan, *(ref(**change) for change in changed)}) == len(changed) + 1
     assert ref(checkpoint_images=7, device="auto") == line.gan
@@ -93,7 +93,7 @@ def test_a_changed_setting_makes_another_artifact_and_a_runtime_setting_does_not
 
 def test_a_parents_fingerprint_is_in_the_childs_name(line: Any) -> None:
     names = {
-        name_of("bank", "tiny", line.run.sample, parent)
+        artifact_ref("bank", "tiny", line.run.sample, parent)
         for parent in (line.gan.fingerprint, "0" * 12)
     }
     assert line.bank in names
@@ -133,8 +133,8 @@ def test_a_longer_bank_begins_like_a_shorter_one(line: Any, tmp_path: Path) -> N
     finally:
         torch.set_num_threads(threads)
     assert again == line.bank
-    kept, made = (one.path(again) / "pixels.npy" for one in (line.store, others))
-    assert made.read_bytes() == kept.read_bytes()
+    saved, result = (item.path(again) / "pixels.npy" for item in (line.store, others))
+    assert result.read_bytes() == saved.read_bytes()
 
 
 def sampling(line: Any, **settings: Any) -> RunConfig:
@@ -172,11 +172,11 @@ def test_a_damaged_parent_is_refused_and_stays(line: Any, tmp_path: Path) -> Non
             "pixels|features",
         ),
     ]
-    kept = set(store.root.rglob("*"))
+    saved = set(store.root.rglob("*"))
     for attempt, where in attempts:
         with pytest.raises(ArtifactCorrupt, match=f"({where}).*differs"):
             attempt()
-    assert set(store.root.rglob("*")) == kept
+    assert set(store.root.rglob("*")) == saved
 
 
 def test_a_damaged_result_is_set_aside_and_made_again_bit_by_bit(line: Any, tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_other_weights_of_a_feature_space_make_other_features(
     from safetensors.torch import save_file
 
     save_file(weights, other / "open_clip_model.safetensors")
-    made = [OpenClip(model=str(folder)).open().fingerprint for folder in (toy_clip, other)]
-    names = {name_of("features", "t", line.run.embed, "0" * 12, one) for one in made}
+    result = [OpenClipConfig(model=str(folder)).open().fingerprint for folder in (toy_clip, other)]
+    names = {artifact_ref("features", "t", line.run.embed, "0" * 12, item) for item in result}
     assert len(names) == 2
 
 
@@ -245,10 +245,10 @@ ref = name_of("gan", "killed", config)
 state = Store(root).path(ref).with_name(ref.name + ".partial") / "state.safetensors"
 
 class Silent:
-    def meter(self, *args, **settings): return self
+    def start(self, *args, **settings): return self
     def __enter__(self): return self
     def __exit__(self, *error): pass
-    def to(self, done, note=""): pass
+    def update_to(self, done, note=""): pass
 
 kills = 0
 while True:
@@ -275,10 +275,10 @@ def test_killed_and_run_again_the_generator_is_bit_equal(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     config = tiny_config(total_images=8 * 40, checkpoint_images=80)
-    whole = Store(tmp_path / "whole")
-    uninterrupted = whole.path(stages.train_gan("killed", config, whole))
+    full = Store(tmp_path / "whole")
+    uninterrupted = full.path(stages.train_gan("killed", config, full))
     ended = subprocess.run(
-        [sys.executable, "-c", KILLER, json.dumps(config.effective()), str(tmp_path / "store")],
+        [sys.executable, "-c", KILLER, json.dumps(config.to_dict()), str(tmp_path / "store")],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -290,10 +290,10 @@ def test_killed_and_run_again_the_generator_is_bit_equal(
     assert resumed.name == uninterrupted.name
     for name in ("generator.safetensors", "critic.safetensors"):
         assert (resumed / name).read_bytes() == (uninterrupted / name).read_bytes()
-    rows = [json.loads(one) for one in (resumed / "history.jsonl").read_text().splitlines()]
-    seen = [row["images_seen"] for row in rows]
-    assert seen == sorted(set(seen))
-    assert seen[-1] == 8 * 40
+    rows = [json.loads(line) for line in (resumed / "history.jsonl").read_text().splitlines()]
+    recorded = [row["images_seen"] for row in rows]
+    assert recorded == sorted(set(recorded))
+    assert recorded[-1] == 8 * 40
     assert not (resumed / STATE).exists()
 
 
@@ -350,20 +350,20 @@ def test_cards_name_limits_and_a_command(line: Any) -> None:
         card = (line.store.path(ref) / "README.md").read_text()
         for part in ("## Limits", "## Made with", "python -m flows."):
             assert part in card
-        shown = {name for name in os.listdir(line.store.path(ref)) if f"({name})" in card}
-        assert shown
+        displayed = {name for name in os.listdir(line.store.path(ref)) if f"({name})" in card}
+        assert displayed
 
 
 def test_real_images_take_part_in_a_map_that_asks_for_them(line: Any, tmp_path: Path) -> None:
-    plain = FitConfig.parse({**line.run.fit.effective(), "real": 0})
+    plain = FitConfig.parse({**line.run.fit.to_dict(), "real": 0})
     assert plain.fingerprint() == line.run.fit.fingerprint()
     folder = line.refitted(tmp_path / "store", real=64)
     assert folder.name != line.map.name
     # The cycle comes nearer to those images than one that never saw any.
     pixels = line.run.train.dataset.open().pixels(np.arange(64))
     agreements = []
-    for one in (folder, line.map_folder):
-        editor = Editor.load(one)
+    for item in (folder, line.map_folder):
+        editor = Editor.load(item)
         features = editor.embed(pixels)
         answers = editor.embed(editor.generate(editor.invert(features)))
         agreements.append(float((answers * features).sum(1).mean()))

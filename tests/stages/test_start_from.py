@@ -10,7 +10,7 @@ import torch
 from controlgen import stages
 from controlgen.artifacts import Store, read_manifest
 from controlgen.config import RunConfig, TrainConfig
-from controlgen.editing.checkpoint import load_generator, open_critic, open_generator
+from controlgen.editing.checkpoint import load_critic, load_generator, load_verified_generator
 from controlgen.errors import ArtifactMissing, ConfigError, Incompatible
 from controlgen.objectives import WGANSN
 from controlgen.training import TrainState
@@ -53,11 +53,11 @@ def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path
         return float((a.basis - b.basis).detach().abs().mean())
 
     assert 0 < apart(before, after) < 0.1 * apart(before, scratch)
-    kept = open_critic(folder)
-    assert kept is not None
+    saved = load_critic(folder)
+    assert saved is not None
     assert read_manifest(store.open(ref)).parents == {
-        "generator weights": open_generator(folder)[1],
-        "critic weights": kept[1],
+        "generator weights": load_verified_generator(folder)[1],
+        "critic weights": saved[1],
     }
     assert "trained on" in (store.open(ref) / "README.md").read_text()
     assert stages.train_gan("more", more(line, folder), store) == ref
@@ -66,17 +66,17 @@ def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path
 def test_the_critic_goes_on_where_it_fits(line: Any) -> None:
     config, folder = line.run.train, line.store.path(line.gan)
     trained, _ = load_generator(folder)
-    kept = open_critic(folder)
-    assert kept is not None
+    saved = load_critic(folder)
+    assert saved is not None
     begun, fresh = TrainState(config, SHAPE), TrainState(config, SHAPE)
-    assert begun.start_from(trained, kept[0])
-    for name, value in kept[0].items():
+    assert begun.start_from(trained, saved[0])
+    for name, value in saved[0].items():
         assert torch.equal(begun.critic.state_dict()[name], value)
 
     # Under spectral norm a critic is of another make: it stays as it was drawn.
     normed = config.model_copy(update={"objective": WGANSN()})
     begun, fresh = TrainState(normed, SHAPE), TrainState(normed, SHAPE)
-    assert not begun.start_from(trained, kept[0])
+    assert not begun.start_from(trained, saved[0])
     for name, value in fresh.critic.state_dict().items():
         assert torch.equal(begun.critic.state_dict()[name], value)
 
@@ -85,7 +85,7 @@ def test_a_map_holds_no_critic_and_its_training_begins_with_a_new_one(
     line: Any, tmp_path: Path
 ) -> None:
     fitted = line.store.path(line.map)
-    assert open_critic(fitted) is None
+    assert load_critic(fitted) is None
     ref = stages.train_gan("more", more(line, fitted), Store(tmp_path))
     assert "| critic | new |" in (Store(tmp_path).open(ref) / "README.md").read_text()
 
@@ -98,9 +98,9 @@ def test_the_weights_found_are_part_of_the_name_and_the_path_is_not(
     ref = stages.train_gan("more", more(line, gan), store)
     # A map's folder holds the same generator as the GAN it was fitted to, but no critic.
     assert stages.train_gan("more", more(line, fitted), store) != ref
-    moved = tmp_path / "moved"
-    shutil.copytree(gan, moved)
-    assert stages.train_gan("more", more(line, moved), store) == ref
+    shifted = tmp_path / "moved"
+    shutil.copytree(gan, shifted)
+    assert stages.train_gan("more", more(line, shifted), store) == ref
     further = stages.train_gan("more", more(line, store.path(ref)), store)
     from_scratch = stages.train_gan("more", more(line, gan, start_from=None), store)
     assert len({ref, further, from_scratch}) == 3
@@ -119,8 +119,8 @@ def test_a_generator_that_does_not_fit_is_refused_and_nothing_is_made(
 
 def test_a_start_that_holds_no_generator_is_named(line: Any, tmp_path: Path) -> None:
     bank = line.store.path(line.bank)
-    for start, said in ((tmp_path / "nowhere", "no artifact there"), (bank, "no generator")):
-        with pytest.raises(ArtifactMissing, match=said):
+    for start, message in ((tmp_path / "nowhere", "no artifact there"), (bank, "no generator")):
+        with pytest.raises(ArtifactMissing, match=message):
             stages.train_gan("more", more(line, start), Store(tmp_path / "store"))
 
 
@@ -133,45 +133,48 @@ def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) 
         }
     )
     store = Store(tmp_path)
-    ref = stages.train_run(run, store)
-    (first,) = (one for one in store.refs() if one != ref)
-    warm, last = run.trainings()
+    ref = stages.train_all_phases(run, store)
+    (first,) = (item for item in store.refs() if item != ref)
+    warm, last = run.training_phases()
     assert last == run.train
     assert warm.objective.kind == "hinge"
     assert warm.model_copy(update={"objective": train.objective}) == more(line, None)  # type: ignore[arg-type]
     assert stages.train_gan(run.name, warm, Store(tmp_path)) == first
-    kept = open_critic(store.path(first))
-    assert kept is not None
+    saved = load_critic(store.path(first))
+    assert saved is not None
     assert read_manifest(store.open(ref)).parents == {
-        "generator weights": open_generator(store.path(first))[1],
-        "critic weights": kept[1],
+        "generator weights": load_verified_generator(store.path(first))[1],
+        "critic weights": saved[1],
     }
-    assert stages.train_run(run, store) == ref
+    assert stages.train_all_phases(run, store) == ref
     plain = run.model_copy(update={"warm_up": ()})
-    assert plain.trainings() == (plain.train,)
-    assert stages.train_run(plain, store) not in (first, ref)
+    assert plain.training_phases() == (plain.train,)
+    assert stages.train_all_phases(plain, store) not in (first, ref)
 
 
 def test_several_warm_ups_follow_one_another(line: Any, tmp_path: Path) -> None:
-    settings, store = line.run.effective(), Store(tmp_path)
+    settings, store = line.run.to_dict(), Store(tmp_path)
     step = line.run.train.batch_size
     settings["train"]["total_images"] = step
     run = RunConfig.parse({**settings, "warm_up": [{"objective": {"kind": "hinge"}}, {}]})
-    assert [one.objective.kind for one in run.trainings()] == [
+    assert [training_phase.objective.kind for training_phase in run.training_phases()] == [
         "hinge",
         *2 * [run.train.objective.kind],
     ]
-    ref = stages.train_run(run, store)
+    ref = stages.train_all_phases(run, store)
     # The same by hand, one after the other.
     start = None
-    for training in run.trainings():
+    for training in run.training_phases():
         start = stages.train_gan(run.name, training.model_copy(update={"start_from": start}), store)
         start = store.path(start)
     assert start == store.path(ref)
     assert len(store.refs()) == 3
     # One of them may stand as a table of its own.
-    one = RunConfig.parse({**settings, "warm_up": {"total_images": 2 * step}})
-    assert [training.total_images for training in one.trainings()] == [2 * step, step]
+    training_phase = RunConfig.parse({**settings, "warm_up": {"total_images": 2 * step}})
+    assert [training.total_images for training in training_phase.training_phases()] == [
+        2 * step,
+        step,
+    ]
     with pytest.raises(ConfigError, match="warm_up 2: unknown key objektive"):
         RunConfig.parse({**settings, "warm_up": [{}, {"objektive": {}}]})
 
@@ -185,13 +188,13 @@ def test_several_warm_ups_follow_one_another(line: Any, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_a_warm_up_is_named(line: Any, warm_up: Any, says: str) -> None:
-    settings = line.run.effective()
+    settings = line.run.to_dict()
     with pytest.raises(ConfigError, match=says):
         RunConfig.parse({**settings, "warm_up": warm_up})
 
 
 def test_a_run_starts_from_one_thing(line: Any) -> None:
-    settings = line.run.effective()
+    settings = line.run.to_dict()
     settings["train"]["start_from"] = "somewhere"
     with pytest.raises(ConfigError, match="warm_up: train.start_from says already"):
         RunConfig.parse({**settings, "warm_up": {"total_images": 16}})

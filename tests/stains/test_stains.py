@@ -34,10 +34,10 @@ REDDER = unit((0.50, 0.78, 0.38), (0.15, 0.85, 0.45))
 def concentrations(seed: int = 0) -> Floats:
     """(4096 2): a tenth of each stain alone, the rest mixed, at most 1.6 and 1.2."""
     rng = np.random.default_rng(seed)
-    drawn = rng.uniform(0.15, 1, (4096, 2)) * (1.6, 1.2)
-    drawn[:400, 1] = 0
-    drawn[400:800, 0] = 0
-    return drawn
+    samples = rng.uniform(0.15, 1, (4096, 2)) * (1.6, 1.2)
+    samples[:400, 1] = 0
+    samples[400:800, 0] = 0
+    return samples
 
 
 def tile(amounts: Floats, vectors: Floats) -> Pixels:
@@ -65,75 +65,75 @@ def test_macenko_recovers_what_was_drawn(vectors: Floats) -> None:
 
 def test_scikit_image_finds_the_amounts_with_the_recovered_matrix() -> None:
     amounts = concentrations()
-    drawn = tile(amounts, REDDER)
-    first, second = Macenko().measure(drawn).vectors
+    samples = tile(amounts, REDDER)
+    first, second = Macenko().measure(samples).vectors
     third = np.cross(first, second)
     matrix = np.linalg.inv(np.array([first, second, third / np.linalg.norm(third)]))
-    light = drawn[0].transpose(1, 2, 0) / WHITE
+    light = samples[0].transpose(1, 2, 0) / WHITE
     # scikit-image divides by log(1e-6), so that its densities are relative to the darkest.
-    found = color.separate_stains(light, matrix).reshape(-1, 3)[:, :2] * -np.log(1e-6)
-    assert np.abs(found - amounts).mean() < 0.03
+    actual = color.separate_stains(light, matrix).reshape(-1, 3)[:, :2] * -np.log(1e-6)
+    assert np.abs(actual - amounts).mean() < 0.03
 
 
 def test_macenko_paints_the_amounts_in_the_reference() -> None:
     amounts = concentrations()
-    drawn = tile(amounts, REDDER)
+    samples = tile(amounts, REDDER)
     stain = Macenko()
     scale = np.array(REFERENCE.levels) / np.percentile(amounts, 99, axis=0)
-    wanted = tile(amounts * scale, np.array(REFERENCE.vectors))
-    assert apart(drawn, wanted) > 12
-    assert apart(stain.apply(drawn, stain.measure(drawn)), wanted) < 3
+    expected = tile(amounts * scale, np.array(REFERENCE.vectors))
+    assert apart(samples, expected) > 12
+    assert apart(stain.apply(samples, stain.measure(samples)), expected) < 3
 
 
 @pytest.mark.parametrize(("stain", "share"), [(Macenko(), 0.25), (Reinhard(), 0.5)])
 def test_two_stainings_of_one_tissue_come_out_alike(stain: Any, share: float) -> None:
     # Reinhard's axes are moved one by one, so that it cannot undo a turn of the stain vectors.
     amounts = concentrations()
-    one, other = tile(amounts, USUAL), tile(amounts * 0.7, REDDER)
-    before = apart(one, other)
-    after = apart(*(stain.apply(each, stain.measure(each)) for each in (one, other)))
+    single, other = tile(amounts, USUAL), tile(amounts * 0.7, REDDER)
+    before = apart(single, other)
+    after = apart(*(stain.apply(each, stain.measure(each)) for each in (single, other)))
     assert before > 20
     assert after < share * before
 
 
 def gentle(path: Path) -> Path:
     """A reference without bright or saturated pixels, so that nothing is clipped."""
-    drawn = tile(0.3 + concentrations(2) / 2, REDDER)
-    Image.fromarray(drawn[0].transpose(1, 2, 0)).save(path)
+    samples = tile(0.3 + concentrations(2) / 2, REDDER)
+    Image.fromarray(samples[0].transpose(1, 2, 0)).save(path)
     return path
 
 
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
 def test_a_second_time_changes_nothing_more(member: type[Any], tmp_path: Path) -> None:
     stain = member(reference=gentle(tmp_path / "reference.png"))
-    drawn = tile(0.3 + concentrations() / 2, USUAL)
-    once = stain.apply(drawn, stain.measure(drawn))
+    samples = tile(0.3 + concentrations() / 2, USUAL)
+    once = stain.apply(samples, stain.measure(samples))
     twice = stain.apply(once, stain.measure(once))
-    assert apart(once, drawn) > 5
+    assert apart(once, samples) > 5
     assert apart(twice, once) < 1
 
 
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
 def test_the_reference_itself_comes_back(member: type[Any], tmp_path: Path) -> None:
-    drawn, other = tile(concentrations(), USUAL), tile(concentrations(1), REDDER)
+    samples, other = tile(concentrations(), USUAL), tile(concentrations(1), REDDER)
     path = tmp_path / "reference.png"
-    Image.fromarray(drawn[0].transpose(1, 2, 0)).save(path)
+    Image.fromarray(samples[0].transpose(1, 2, 0)).save(path)
     stain = member(reference=path)
-    assert apart(stain.apply(drawn, stain.measure(drawn)), drawn) < 1
+    assert apart(stain.apply(samples, stain.measure(samples)), samples) < 1
     # Other tissue takes on its profile.
-    moved = stain.measure(stain.apply(other, stain.measure(other)))
-    wanted = stain.measure(drawn)
-    np.testing.assert_allclose(moved.vectors, wanted.vectors, atol=0.06)
-    np.testing.assert_allclose(moved.levels, wanted.levels, rtol=0.06)
+    shifted = stain.measure(stain.apply(other, stain.measure(other)))
+    expected = stain.measure(samples)
+    np.testing.assert_allclose(shifted.vectors, expected.vectors, atol=0.06)
+    np.testing.assert_allclose(shifted.levels, expected.levels, rtol=0.06)
 
 
 def test_one_stain_alone_is_left_as_it_is() -> None:
     amounts = concentrations() * (1, 0)
-    drawn = tile(amounts[amounts[:, 0] > 0][:3600].repeat(2, 0)[:4096], USUAL)
+    samples = tile(amounts[amounts[:, 0] > 0][:3600].repeat(2, 0)[:4096], USUAL)
     stain = Macenko()
-    profile = stain.measure(drawn)
+    profile = stain.measure(samples)
     assert not profile.usable
-    np.testing.assert_array_equal(stain.apply(drawn, profile), drawn)
+    np.testing.assert_array_equal(stain.apply(samples, profile), samples)
 
 
 def test_macenko_finds_haematoxylin_and_dab_in_real_tissue() -> None:
@@ -151,13 +151,13 @@ def test_lab_is_the_papers() -> None:
     long = np.log10(0.3811 * red + 0.5783 * green + 0.0402 * blue)
     middle = np.log10(0.1967 * red + 0.7244 * green + 0.0782 * blue)
     short = np.log10(0.0241 * red + 0.1288 * green + 0.8444 * blue)
-    wanted = [
+    expected = [
         (long + middle + short) / np.sqrt(3),
         (long + middle - 2 * short) / np.sqrt(6),
         (long - middle) / np.sqrt(2),
     ]
-    found = to_lab(np.array([[red, green, blue]]))[0] / np.log(10)
-    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    actual = to_lab(np.array([[red, green, blue]]))[0] / np.log(10)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 @given(st.lists(st.floats(1, 255), min_size=3, max_size=3))
@@ -167,13 +167,13 @@ def test_lab_goes_back(colour: list[float]) -> None:
 
 def test_reinhard_gives_tissue_the_references_statistics(tmp_path: Path) -> None:
     path = gentle(tmp_path / "reference.png")
-    wanted = to_lab(np.asarray(Image.open(path)).reshape(-1, 3).astype(float))
-    drawn = tile(0.3 + concentrations() / 2, USUAL)
+    expected = to_lab(np.asarray(Image.open(path)).reshape(-1, 3).astype(float))
+    samples = tile(0.3 + concentrations() / 2, USUAL)
     stain = Reinhard(reference=path)
-    after = stain.apply(drawn, stain.measure(drawn))
-    found = to_lab(after[0].reshape(3, -1).T.astype(float))
-    assert np.abs(found.mean(0) - wanted.mean(0)).max() < 0.01
-    np.testing.assert_allclose(found.std(0), wanted.std(0), rtol=0.03)
+    after = stain.apply(samples, stain.measure(samples))
+    actual = to_lab(after[0].reshape(3, -1).T.astype(float))
+    assert np.abs(actual.mean(0) - expected.mean(0)).max() < 0.01
+    np.testing.assert_allclose(actual.std(0), expected.std(0), rtol=0.03)
 
 
 def test_reinhards_own_reference_looks_like_haematoxylin_and_eosin() -> None:
@@ -184,12 +184,12 @@ def test_reinhards_own_reference_looks_like_haematoxylin_and_eosin() -> None:
 
 
 def test_glass_around_tissue_is_not_measured() -> None:
-    drawn = tile(concentrations(), USUAL)
+    samples = tile(concentrations(), USUAL)
     framed = np.full((1, 3, 96, 96), 253, np.uint8)
-    framed[..., 16:80, 16:80] = drawn
+    framed[..., 16:80, 16:80] = samples
     for stain in (Macenko(), Reinhard()):
         np.testing.assert_allclose(
-            stain.measure(framed).vectors, stain.measure(drawn).vectors, atol=1e-9
+            stain.measure(framed).vectors, stain.measure(samples).vectors, atol=1e-9
         )
 
 
@@ -198,7 +198,7 @@ def blank(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "cannot be read"),
         (lambda path: path.write_text("no image"), "text, not an image"),
@@ -208,14 +208,14 @@ def blank(path: Path) -> None:
 )
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
 def test_an_unfit_reference_is_one_line(
-    member: type[Any], make: Any, said: str, tmp_path: Path
+    member: type[Any], make: Any, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.png"
     make(path)
-    drawn = tile(concentrations(), USUAL)
+    samples = tile(concentrations(), USUAL)
     stain = member(reference=path)
-    with pytest.raises(DataError, match=said) as caught:
-        stain.apply(drawn, stain.measure(drawn))
+    with pytest.raises(DataError, match=message) as caught:
+        stain.apply(samples, stain.measure(samples))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -223,6 +223,6 @@ def test_a_cache_knows_the_reference_by_its_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     for path, seed in zip(paths, (0, 0, 1), strict=True):
         Image.fromarray(tile(concentrations(seed), USUAL)[0].transpose(1, 2, 0)).save(path)
-    first, same, other = (Macenko(reference=path).content() for path in paths)
+    first, same, other = (Macenko(reference=path).cache_identity() for path in paths)
     assert first == same != other
     assert str(tmp_path) not in str(first)

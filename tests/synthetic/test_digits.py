@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlgen.errors import ConfigError
-from controlgen.synthetic import Glyphs
-from controlgen.synthetic.base import Draws
+from controlgen.synthetic import SyntheticDigits
+from controlgen.synthetic.base import RandomColumns
 from controlgen.synthetic.digits._captions import NAMES, SCALES
 from controlgen.synthetic.digits._fonts import FONTS
-from controlgen.synthetic.digits._rasterize import MEASURED, draw_strokes, measure
+from controlgen.synthetic.digits._rasterize import ATTRIBUTES, draw_strokes, measure_digits
 from controlgen.synthetic.digits._stroke_templates import WAYS
-from controlgen.synthetic.digits._strokes import skeletons
+from controlgen.synthetic.digits._strokes import build_stroke_basis
 from controlgen.types import Pixels
 
-WORLD = Glyphs()
+WORLD = SyntheticDigits()
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def many() -> tuple[Pixels, list[str], np.ndarray]:
 @settings(max_examples=6, deadline=None)
 @given(start=st.integers(1000, 1030), count=st.integers(1, 20), shift=st.integers(0, 19))
 def test_an_item_depends_on_seed_and_index_alone(start: int, count: int, shift: int) -> None:
-    whole = WORLD.draw(3, start, start + count + shift)
+    full = WORLD.draw(3, start, start + count + shift)
     part = WORLD.draw(3, start + shift, start + shift + count)
-    np.testing.assert_array_equal(whole.pixels[shift:], part.pixels)
-    assert whole.captions[shift:] == part.captions
-    np.testing.assert_array_equal(whole.attributes[shift:], part.attributes)
+    np.testing.assert_array_equal(full.pixels[shift:], part.pixels)
+    assert full.captions[shift:] == part.captions
+    np.testing.assert_array_equal(full.attributes[shift:], part.attributes)
 
 
 def test_seeds_and_items_differ() -> None:
@@ -65,13 +65,13 @@ def test_centre_of_mass_is_the_middle(many: tuple[Pixels, list[str], np.ndarray]
 
 
 def test_captions_name_the_digit(many: tuple[Pixels, list[str], np.ndarray]) -> None:
-    named = 0
+    by_name = 0
     for text, digit in zip(many[1], many[2][:, 0].astype(int), strict=True):
         words = set(re.findall(r"\w+", text))
-        said = {k for k in range(10) if NAMES[k] in words or str(k) in words}
-        assert said <= {digit}, text
-        named += bool(said)
-    assert 0.85 < named / 600 < 1
+        message = {k for k in range(10) if NAMES[k] in words or str(k) in words}
+        assert message <= {digit}, text
+        by_name += bool(message)
+    assert 0.85 < by_name / 600 < 1
 
 
 def test_described_words_are_true(many: tuple[Pixels, list[str], np.ndarray]) -> None:
@@ -101,13 +101,15 @@ def test_measure_on_shapes_with_known_answers() -> None:
     for row in range(6, 26):
         left = 18 - (row - 6) // 2
         leaning[row, left : left + 4] = 255
-    values = dict(zip(MEASURED, measure(np.stack([upright, leaning])[:, None]).T, strict=True))
+    values = dict(
+        zip(ATTRIBUTES, measure_digits(np.stack([upright, leaning])[:, None]).T, strict=True)
+    )
     np.testing.assert_allclose(values["ink"], 80)
     np.testing.assert_allclose(values["height"], 20)
     np.testing.assert_allclose(values["width"], [4, 13])
     np.testing.assert_allclose(values["slant"], [0, 0.5], atol=0.01)
     assert abs(values["stroke"][0] - 80 / 22) < 0.35
-    np.testing.assert_array_equal(measure(np.zeros((1, 1, 32, 32), np.uint8)), 0)
+    np.testing.assert_array_equal(measure_digits(np.zeros((1, 1, 32, 32), np.uint8)), 0)
 
 
 @pytest.mark.parametrize("radius", [0.8, 1.3, 2.2])
@@ -115,14 +117,14 @@ def test_a_straight_stroke_is_as_wide_as_its_pen(radius: float) -> None:
     ends = np.linspace(-9, 9, 80, dtype=np.float32)
     points = np.stack([np.full(80, 0.25, np.float32), ends], 1)[None]
     lengths = np.full((1, 80), 18 / 79, np.float32)
-    one = np.ones(1, np.float32)
-    ink = draw_strokes(points, lengths, radius * one, one)
+    single = np.ones(1, np.float32)
+    ink = draw_strokes(points, lengths, radius * single, single)
     middle = ink[0, 10:18].sum(1)
     np.testing.assert_allclose(middle, 2 * radius, rtol=0.12)
 
 
 def test_curves_pass_through_their_controls_and_have_their_length() -> None:
-    ways = skeletons(64)
+    ways = build_stroke_basis(64)
     assert len(ways.digits) == sum(len(options) for options in WAYS.values())
     # Weights of a point add up to one, of a piece to nothing, so that shifts do not distort.
     np.testing.assert_allclose(ways.basis.sum(2), 1, atol=1e-5)
@@ -137,13 +139,16 @@ def test_curves_pass_through_their_controls_and_have_their_length() -> None:
 
 
 def test_every_way_stays_near_its_box() -> None:
-    ways = skeletons(64)
+    ways = build_stroke_basis(64)
     points = np.matmul(ways.basis, ways.controls)
     assert points.min() > -0.15 and points.max() < 1.15
 
 
 def test_printed_digits_come_out_when_asked_for() -> None:
-    printed, hand = Glyphs(printed=1.0).draw(0, 0, 30), Glyphs(printed=0.0).draw(0, 0, 30)
+    printed, hand = (
+        SyntheticDigits(printed=1.0).draw(0, 0, 30),
+        SyntheticDigits(printed=0.0).draw(0, 0, 30),
+    )
     np.testing.assert_array_equal(printed.attributes[:, 0], hand.attributes[:, 0])
     assert not any(np.array_equal(a, b) for a, b in zip(printed.pixels, hand.pixels, strict=True))
     assert printed.attributes[:, 1].min() > 15
@@ -170,7 +175,7 @@ def test_prompts_name_every_class_and_no_other() -> None:
 
 
 def test_draws_refuse_more_columns_than_they_have() -> None:
-    draws = Draws(0, "test", 0, 3, 4)
+    draws = RandomColumns(0, "test", 0, 3, 4)
     draws.normal(3)
     with pytest.raises(IndexError, match="4 columns"):
         draws.normal(2)
@@ -178,4 +183,4 @@ def test_draws_refuse_more_columns_than_they_have() -> None:
 
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="printed"):
-        Glyphs.parse({"printed": 1.5})
+        SyntheticDigits.parse({"printed": 1.5})

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from controlgen.attributes import tissue as oracle
 from controlgen.config import ClipConfig
 from controlgen.errors import ConfigError
-from controlgen.synthetic import Captioned, Tissue
-from controlgen.synthetic.tissue._captions import MEASURED, SCALES, Scale
-from controlgen.synthetic.tissue._cells import Table
+from controlgen.synthetic import CaptionedBatch, SyntheticTissue
+from controlgen.synthetic.tissue._captions import ATTRIBUTES, SCALES, Scale
+from controlgen.synthetic.tissue._cells import RandomTable
 from controlgen.synthetic.tissue._parameters import HABITS, RANGES, SHARES
 from controlgen.synthetic.tissue._shapes import (
     SIDE,
@@ -20,39 +20,39 @@ from controlgen.synthetic.tissue._shapes import (
     Glands,
     grain,
     nearest_gland,
-    stamp,
+    rasterize_depth,
 )
 
-WORLD = Tissue()
+WORLD = SyntheticTissue()
 NAMES = WORLD.attribute_names
 
 
 @pytest.fixture(scope="module")
-def many() -> Captioned:
+def many() -> CaptionedBatch:
     return WORLD.draw(5, 0, 500)
 
 
-def column(drawn: Captioned, name: str) -> np.ndarray:
-    return drawn.attributes[:, NAMES.index(name)]
+def column(batch: CaptionedBatch, name: str) -> np.ndarray:
+    return batch.attributes[:, NAMES.index(name)]
 
 
-def says(drawn: Captioned, pattern: str) -> np.ndarray:
+def says(batch: CaptionedBatch, pattern: str) -> np.ndarray:
     # NUCLEI stands for the rest of the words about nuclei, which no other thing interrupts.
     pattern = pattern.replace("NUCLEI", r"( (?!and\b|glands\b|no\b)\w+)* nuclei")
-    return np.array([bool(re.search(rf"\b({pattern})\b", text)) for text in drawn.captions])
+    return np.array([bool(re.search(rf"\b({pattern})\b", text)) for text in batch.captions])
 
 
 @settings(max_examples=5, deadline=None)
 @given(start=st.integers(1000, 1040), count=st.integers(1, 6), shift=st.integers(0, 35))
 def test_an_item_depends_on_seed_and_index_alone(start: int, count: int, shift: int) -> None:
-    whole = WORLD.draw(3, start, start + count + shift)
+    full = WORLD.draw(3, start, start + count + shift)
     part = WORLD.draw(3, start + shift, start + shift + count)
-    np.testing.assert_array_equal(whole.pixels[shift:], part.pixels)
-    assert whole.captions[shift:] == part.captions
-    np.testing.assert_array_equal(whole.attributes[shift:], part.attributes)
+    np.testing.assert_array_equal(full.pixels[shift:], part.pixels)
+    assert full.captions[shift:] == part.captions
+    np.testing.assert_array_equal(full.attributes[shift:], part.attributes)
 
 
-def test_shapes_and_that_no_two_items_are_alike(many: Captioned) -> None:
+def test_shapes_and_that_no_two_items_are_alike(many: CaptionedBatch) -> None:
     assert many.pixels.shape == (500, *WORLD.image_shape) and many.pixels.dtype == np.uint8
     assert many.attributes.shape == (500, len(NAMES)) and np.isfinite(many.attributes).all()
     assert len({image.tobytes() for image in many.pixels}) == 500
@@ -60,31 +60,31 @@ def test_shapes_and_that_no_two_items_are_alike(many: Captioned) -> None:
     assert not np.array_equal(WORLD.draw(6, 0, 1).pixels, many.pixels[:1])
 
 
-def test_a_small_tile_is_the_large_one_averaged(many: Captioned) -> None:
-    small = Tissue(size=32)
-    drawn = small.draw(5, 0, 8)
-    assert small.image_shape == (3, 32, 32) and drawn.captions == many.captions[:8]
+def test_a_small_tile_is_the_large_one_averaged(many: CaptionedBatch) -> None:
+    small = SyntheticTissue(size=32)
+    samples = small.draw(5, 0, 8)
+    assert small.image_shape == (3, 32, 32) and samples.captions == many.captions[:8]
     blocks = many.pixels[:8].reshape(8, 3, 32, 2, 32, 2).mean((3, 5))
-    assert np.abs(drawn.pixels - blocks).max() <= 0.5
+    assert np.abs(samples.pixels - blocks).max() <= 0.5
 
 
-def test_architectures_come_in_their_shares(many: Captioned) -> None:
+def test_architectures_come_in_their_shares(many: CaptionedBatch) -> None:
     architecture = column(many, "architecture")
     shares = [(architecture == k).mean() for k in (0, 1, 2, 3, 4, -1)]
     np.testing.assert_allclose(shares, SHARES, atol=0.06)
 
 
-def test_stain_measured_on_pixels_follows_stain_drawn(many: Captioned) -> None:
+def test_stain_measured_on_pixels_follows_stain_drawn(many: CaptionedBatch) -> None:
     # The oracle's stain vectors are fixed and those drawn vary, so it follows without being equal.
-    found = oracle.attributes(many.pixels)
+    actual = oracle.measure_tissue(many.pixels)
     for name, least in (("haematoxylin", 0.9), ("eosin", 0.8)):
-        seen = found[:, oracle.NAMES.index(name)]
-        assert np.corrcoef(seen, column(many, name))[0, 1] > least
-    middle = np.median(found, axis=0)
+        recorded = actual[:, oracle.NAMES.index(name)]
+        assert np.corrcoef(recorded, column(many, name))[0, 1] > least
+    middle = np.median(actual, axis=0)
     assert 0.05 < middle[0] < 0.25 and 0.03 < middle[1] < 0.2
 
 
-def test_malignant_and_benign_glands_differ_as_textbooks_say(many: Captioned) -> None:
+def test_malignant_and_benign_glands_differ_as_textbooks_say(many: CaptionedBatch) -> None:
     benign, malignant = (column(many, "architecture") == k for k in (0, 1))
     for name in ("nucleus_size", "pleomorphism", "irregularity", "nuclear_area"):
         assert np.median(column(many, name)[malignant]) > np.median(column(many, name)[benign])
@@ -113,7 +113,7 @@ def test_malignant_and_benign_glands_differ_as_textbooks_say(many: Captioned) ->
         ("blurred|poor focus", "sharp", "blur"),
     ],
 )
-def test_words_are_true(many: Captioned, more: str, less: str, name: str) -> None:
+def test_words_are_true(many: CaptionedBatch, more: str, less: str, name: str) -> None:
     high, low = says(many, more), says(many, less)
     assert high.sum() >= 3 and low.sum() >= 3
     values = column(many, name)
@@ -122,7 +122,7 @@ def test_words_are_true(many: Captioned, more: str, less: str, name: str) -> Non
     assert values[high].min() > values[low].max()
 
 
-def test_absence_is_said_only_where_it_is_so(many: Captioned) -> None:
+def test_absence_is_said_only_where_it_is_so(many: CaptionedBatch) -> None:
     assert column(many, "gland_area")[says(many, "no glands")].max() < 0.02
     assert column(many, "lymphocytes")[says(many, "no lymphocytes")].max() < 2
     goblet = column(many, "goblet") / np.maximum(column(many, "gland_area"), 1e-6)
@@ -131,7 +131,7 @@ def test_absence_is_said_only_where_it_is_so(many: Captioned) -> None:
     assert set(column(many, "architecture")[says(many, "benign|crypts|mucosa")]) == {0}
 
 
-def test_about_a_quarter_name_one_thing_and_none_is_too_long(many: Captioned) -> None:
+def test_about_a_quarter_name_one_thing_and_none_is_too_long(many: CaptionedBatch) -> None:
     from controlgen.features._torchvision import ensure_torchvision
 
     ensure_torchvision()
@@ -155,7 +155,7 @@ def test_prompts_name_their_class_and_no_other() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_word_scale_is_ordered_and_complete(scale: Scale) -> None:
     assert list(scale.cuts) == sorted(scale.cuts) and len(scale.words) == len(scale.cuts) + 1
-    assert not isinstance(scale.of, str) or scale.of in MEASURED
+    assert not isinstance(scale.of, str) or scale.of in ATTRIBUTES
 
 
 def test_every_habit_has_a_range_for_every_architecture() -> None:
@@ -171,7 +171,7 @@ def test_a_stamped_ellipse_has_its_area_place_and_direction(
 ) -> None:
     values = (20.3, 40.8, *axes, np.cos(angle), np.sin(angle), 1.0, 0.0)
     blobs = Blobs(np.array([1]), *(np.array([value], np.float32) for value in values))
-    planes = stamp(2, blobs)
+    planes = rasterize_depth(2, blobs)
     assert planes.shape == (2, SIDE, SIDE) and not planes[0].any()
     plane = planes[1].astype(float)
     assert plane.sum() == pytest.approx(np.pi * axes[0] * axes[1], rel=0.12)
@@ -188,7 +188,7 @@ def test_a_stamped_ellipse_has_its_area_place_and_direction(
 def test_a_blob_at_the_corner_is_cut_and_the_deepest_of_two_is_seen() -> None:
     two = [(0, 0, 6, 6, 1, 0, 0.4, 0), (3, 3, 3, 3, 1, 0, 0.7, 0)]
     columns = [np.array(values, np.float32) for values in zip(*two, strict=True)]
-    plane = stamp(1, Blobs(np.zeros(2, np.intp), *columns))[0]
+    plane = rasterize_depth(1, Blobs(np.zeros(2, np.intp), *columns))[0]
     assert plane[3, 3] == pytest.approx(0.7) and plane[0, 0] == pytest.approx(0.4)
     assert plane.max() == pytest.approx(0.7) and not plane[12:].any()
 
@@ -222,16 +222,16 @@ def test_grain_is_standard_and_smooth_over_its_scale(scale: float) -> None:
 
 
 def test_a_table_refuses_more_columns_than_it_has() -> None:
-    table = Table(np.zeros((2, 5), np.float32))
-    assert table.take(2, 2).shape == (2, 2, 2)
+    table = RandomTable(np.zeros((2, 5), np.float32))
+    assert table.next(2, 2).shape == (2, 2, 2)
     with pytest.raises(IndexError, match="5 columns"):
-        table.take(2)
+        table.next(2)
 
 
 def test_settings_out_of_range_are_refused_and_the_shipped_config_is_read() -> None:
     with pytest.raises(ConfigError, match="size"):
-        Tissue.parse({"size": 48})
+        SyntheticTissue.parse({"size": 48})
     config = ClipConfig.load("configs/clip-tissue.toml")
-    assert config.world == Tissue() and config.image_size == WORLD.size
+    assert config.world == SyntheticTissue() and config.image_size == WORLD.size
     with pytest.raises(ConfigError, match="kind"):
         ClipConfig.parse({"world": {"kind": "tissues"}})

@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from controlgen.augmentations import Adaptive, Scheduled
+from controlgen.augmentations import AdaptiveAugment, ScheduledAugment
 from controlgen.config import RunConfig, TrainConfig
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.rng import torch_stream
-from controlgen.stages.artifact_refs import name_of
+from controlgen.stages.artifact_refs import artifact_ref
 from controlgen.training import TrainState, train
 
 pytestmark = pytest.mark.usefixtures("global_randomness_untouched")
@@ -31,21 +31,21 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_adaptive_p_moves_at_its_speed_and_stays_within_its_limits() -> None:
-    augment = Adaptive(target=0.6, images_to_one=1000, most_p=0.8)
-    assert augment.adjusted(0.5, 1.0, 64) == pytest.approx(0.564)
-    assert augment.adjusted(0.5, 0.8, 64) == pytest.approx(0.532)
-    assert augment.adjusted(0.5, 0.6, 64) == 0.5
-    assert augment.adjusted(0.5, 0.4, 64) == pytest.approx(0.468)
-    assert augment.adjusted(0.78, 1.0, 64) == 0.8
-    assert augment.adjusted(0.03, -1.0, 64) == 0.0
+    augment = AdaptiveAugment(target=0.6, images_to_one=1000, most_p=0.8)
+    assert augment.updated_probability(0.5, 1.0, 64) == pytest.approx(0.564)
+    assert augment.updated_probability(0.5, 0.8, 64) == pytest.approx(0.532)
+    assert augment.updated_probability(0.5, 0.6, 64) == 0.5
+    assert augment.updated_probability(0.5, 0.4, 64) == pytest.approx(0.468)
+    assert augment.updated_probability(0.78, 1.0, 64) == 0.8
+    assert augment.updated_probability(0.03, -1.0, 64) == 0.0
 
 
 def test_adaptive_p_settles_where_the_critic_orders_as_well_as_the_target() -> None:
     """Against a critic that augmentation makes worse: 2 share - 1 = 0.9 - 0.6 p, so p = 0.5."""
-    augment, numbers, p, path = Adaptive(images_to_one=20_000), np.random.default_rng(1), 0.0, []
+    augment, numbers, p, path = AdaptiveAugment(images_to_one=20_000), np.random.default_rng(1), 0.0, []
     for _ in range(10_000):
         rightly = numbers.random(16) < 0.95 - 0.3 * p
-        p = augment.adjusted(p, float(2 * rightly.mean() - 1), 16)
+        p = augment.updated_probability(p, float(2 * rightly.mean() - 1), 16)
         path.append(p)
     assert np.mean(path[5000:]) == pytest.approx(0.5, abs=0.02)
 
@@ -73,8 +73,8 @@ def test_one_step_shows_augmented_reals_and_fakes_to_the_critic_and_the_generato
     def pair() -> tuple[Tensor, Tensor]:
         indices = torch.randint(len(dataset), (8,), generator=rng)
         latents = torch.randn(8, 8, generator=rng)
-        real = config.augment.real(to_unit(dataset.pixels(indices.numpy())), p, rng)
-        return real, config.augment.fake(generator(latents), p, rng)
+        real = config.augment.augment_real(to_signed_float(dataset.pixels(indices.numpy())), p, rng)
+        return real, config.augment.augment_fake(generator(latents), p, rng)
 
     playing = config.objective.at(0.0)
     real, fake = pair()
@@ -82,10 +82,10 @@ def test_one_step_shows_augmented_reals_and_fakes_to_the_critic_and_the_generato
     assert progress.critic_loss == pytest.approx(terms.loss.mean().item(), rel=1e-5)
     # The generator plays against the critic of after its step, which is the one in the state.
     real, fake = pair()
-    wanted = playing.generator_loss(state.critic, real, fake).mean().item()
-    assert progress.generator_loss == pytest.approx(wanted, rel=1e-5)
+    expected = playing.generator_loss(state.critic, real, fake).mean().item()
+    assert progress.generator_loss == pytest.approx(expected, rel=1e-5)
     ordering = (terms.gap > 0).float().mean().item() * 2 - 1
-    assert state.augment_p == config.augment.adjusted(p, ordering, 8) != p
+    assert state.augment_p == config.augment.updated_probability(p, ordering, 8) != p
 
 
 def test_scheduled_p_follows_the_burn_in(tiny_config: Callable[..., TrainConfig]) -> None:
@@ -94,11 +94,11 @@ def test_scheduled_p_follows_the_burn_in(tiny_config: Callable[..., TrainConfig]
     )
     dataset = config.dataset.open()
     state = TrainState(config, dataset.image_shape)
-    found = [progress.augment_p for progress in train(config, dataset, state)]
-    wanted = [0.2 * (1 - math.cos(math.pi * min(seen / 48, 1))) for seen in range(0, 64, 8)]
-    assert found == pytest.approx(wanted)
+    actual = [progress.augment_p for progress in train(config, dataset, state)]
+    expected = [0.2 * (1 - math.cos(math.pi * min(item / 48, 1))) for item in range(0, 64, 8)]
+    assert actual == pytest.approx(expected)
     assert "augment_p" not in state.tensors()
-    fixed = Scheduled.model_validate({"p": 0.3})
+    fixed = ScheduledAugment.model_validate({"p": 0.3})
     assert fixed.probability(0.0, 0.9) == fixed.probability(2.0, 0.1) == 0.3
 
 
@@ -150,7 +150,7 @@ def test_resume_after_sigkill_is_bit_exact_and_carries_p(
     path = tmp_path / "state.safetensors"
     root = str(Path(__file__).parents[2])
     ran = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), json.dumps(config.effective())],
+        [sys.executable, "-c", KILLED, str(path), json.dumps(config.to_dict())],
         check=True,
         capture_output=True,
         text=True,
@@ -166,9 +166,9 @@ def test_resume_after_sigkill_is_bit_exact_and_carries_p(
     state = TrainState(config, dataset.image_shape)
     path_of_p = [progress.augment_p for progress in train(config, dataset, state)]
     assert max(path_of_p) > 0.02
-    found, wanted = load_file(path), state.tensors()
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+    actual, expected = load_file(path), state.tensors()
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
 
 
 def test_a_state_without_its_p_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
@@ -181,10 +181,10 @@ def test_no_augmentation_leaves_names_as_they_were(
     tiny_config: Callable[..., TrainConfig],
 ) -> None:
     # The name of a model that was made before there was a choice of either.
-    shown = ["train.total_images=600000", "train.burn_in_images=600000"]
-    learned = ["train.network.latent_map=learned", *shown]
+    displayed = ["train.total_images=600000", "train.burn_in_images=600000"]
+    learned = ["train.network.latent_map=learned", *displayed]
     mnist = RunConfig.load(CONFIGS / "mnist.toml", learned).train
-    assert str(name_of("gan", "mnist", mnist)) == "gan/mnist-cc782537dbd2"
+    assert str(artifact_ref("gan", "mnist", mnist)) == "gan/mnist-cc782537dbd2"
     assert "augment" not in mnist.identity()
     assert tiny_config(augment={"kind": "none"}).fingerprint() == tiny_config().fingerprint()
     chosen = [
@@ -198,7 +198,7 @@ def test_no_augmentation_leaves_names_as_they_were(
     assert len(names | {tiny_config().fingerprint()}) == 6
     for augment in chosen:
         config = tiny_config(augment=augment)
-        assert TrainConfig.parse(config.effective()).fingerprint() == config.fingerprint()
+        assert TrainConfig.parse(config.to_dict()).fingerprint() == config.fingerprint()
 
 
 def test_stain_jitter_of_grey_images_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
@@ -209,7 +209,7 @@ def test_stain_jitter_of_grey_images_is_refused(tiny_config: Callable[..., Train
 
 
 @pytest.mark.parametrize(
-    ("augment", "named"),
+    ("augment", "message"),
     [
         ({"kind": "mirror"}, "none.*dihedral.*scheduled.*adaptive"),
         ({"kind": "scheduled", "p": 1.5}, "p is a probability"),
@@ -219,9 +219,9 @@ def test_stain_jitter_of_grey_images_is_refused(tiny_config: Callable[..., Train
     ],
 )
 def test_mistakes_are_named(
-    augment: dict[str, Any], named: str, tiny_config: Callable[..., TrainConfig]
+    augment: dict[str, Any], message: str, tiny_config: Callable[..., TrainConfig]
 ) -> None:
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError, match=message):
         tiny_config(augment=augment)
     with pytest.raises(ValidationError):
-        Scheduled(translate=0.6)
+        ScheduledAugment(translate=0.6)

@@ -11,15 +11,15 @@ from safetensors.torch import load, save
 
 from controlgen.config import ClipConfig
 from controlgen.errors import ArtifactCorrupt, ConfigError, Diverged
-from controlgen.features import OpenClip
+from controlgen.features import OpenClipConfig
 from controlgen.metrics.zero_shot import linear_r2, zero_shot_accuracy, zero_shot_predictions
-from controlgen.synthetic import Glyphs
+from controlgen.synthetic import SyntheticDigits
 from controlgen.training.clip import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     ClipState,
-    contrast,
     export,
+    info_nce_loss,
     learning_rate,
     train_clip,
 )
@@ -27,28 +27,28 @@ from controlgen.training.clip import (
 TINY = ClipConfig(
     images=64, batch_size=16, embed_dim=16, tower="test_resnet", text_width=16, text_layers=1
 )
-WORLD = Glyphs(printed=0.0)
+WORLD = SyntheticDigits(printed=0.0)
 
 
 def test_contrast_is_the_loss_of_clip_where_all_sentences_differ() -> None:
     similarities = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
     answers = torch.arange(6)
-    wanted = functional.cross_entropy(similarities, answers)
-    wanted = (wanted + functional.cross_entropy(similarities.T, answers)) / 2
-    torch.testing.assert_close(contrast(similarities, answers), wanted)
+    expected = functional.cross_entropy(similarities, answers)
+    expected = (expected + functional.cross_entropy(similarities.T, answers)) / 2
+    torch.testing.assert_close(info_nce_loss(similarities, answers), expected)
 
 
 def test_contrast_shares_the_answer_among_equal_sentences() -> None:
     # Two pairs of equal sentences, told apart without doubt: what is left is the choice of two.
     owner = torch.tensor([0, 1, 0, 1])
     sure = 100.0 * (owner[:, None] == owner[None, :])
-    torch.testing.assert_close(contrast(sure, owner), torch.tensor(2.0).log())
-    assert contrast(-sure, owner) > 50
+    torch.testing.assert_close(info_nce_loss(sure, owner), torch.tensor(2.0).log())
+    assert info_nce_loss(-sure, owner) > 50
 
 
 def test_learning_rate_rises_and_falls() -> None:
     config = ClipConfig(images=1000, learning_rate=1.0)
-    rates = [learning_rate(config, seen) for seen in range(0, 1001, 10)]
+    rates = [learning_rate(config, item) for item in range(0, 1001, 10)]
     assert 0 < rates[0] < 0.01 and abs(max(rates) - 1) < 1e-6
     assert rates.index(max(rates)) == 5 and abs(rates[-1] - 0.01) < 1e-6
     assert rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
@@ -60,14 +60,14 @@ def run(state: ClipState, steps: int) -> list[float]:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one() -> None:
-    whole = ClipState(TINY)
-    losses = run(whole, 4)
+    full = ClipState(TINY)
+    losses = run(full, 4)
     first, second = ClipState(TINY), ClipState(TINY)
     begun = run(first, 2)
     second.restore(load(save(first.tensors())))
     assert second.images_seen == 32
     assert begun + run(second, 2) == losses
-    for name, value in whole.tensors().items():
+    for name, value in full.tensors().items():
         assert torch.equal(value, second.tensors()[name]), name
     assert list(train_clip(TINY, WORLD, second)) == []
 
@@ -108,23 +108,23 @@ def test_learns_a_world_of_two_and_exports_what_open_clip_loads(tmp_path: Path) 
     # Two images with a sentence each: a few steps must tell them apart, through the export as well.
     config = TINY.model_copy(update={"images": 16 * 60, "learning_rate": 3e-3})
     state = ClipState(config)
-    drawn = WORLD.draw(0, 0, 400)
-    zeros = drawn.pixels[drawn.attributes[:, 0] == 0]
-    ones = drawn.pixels[drawn.attributes[:, 0] == 1]
+    samples = WORLD.draw(0, 0, 400)
+    zeros = samples.pixels[samples.attributes[:, 0] == 0]
+    ones = samples.pixels[samples.attributes[:, 0] == 1]
 
-    class TwoDigits(Glyphs):
+    class TwoDigits(SyntheticDigits):
         def draw(self, seed: int, start: int, stop: int):  # type: ignore[no-untyped-def]
             half = (stop - start) // 2
             first = start % (len(zeros) - half)
             pixels = np.concatenate([zeros[first : first + half], ones[first : first + half]])
-            return drawn._replace(pixels=pixels, captions=["zero"] * half + ["one"] * half)
+            return samples._replace(pixels=pixels, captions=["zero"] * half + ["one"] * half)
 
     losses = [step.loss for step in train_clip(config, TwoDigits(), state)]
     assert losses[-1] < losses[0] / 1.2
 
     export(state, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
-    space = OpenClip(model=str(tmp_path)).open()
+    space = OpenClipConfig(model=str(tmp_path)).open()
     pixels, labels = np.concatenate([zeros, ones]), np.repeat([0, 1], [len(zeros), len(ones)])
     accuracy = zero_shot_accuracy(space, [["zero"], ["one"]], pixels, labels)
     predictions = zero_shot_predictions(space, [["zero"], ["one"]], pixels)
@@ -136,10 +136,10 @@ def test_learns_a_world_of_two_and_exports_what_open_clip_loads(tmp_path: Path) 
 
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     with torch.no_grad():
-        wanted = network.eval().encode_image(
+        expected = network.eval().encode_image(
             preprocess(Image.fromarray(zeros[0, 0]))[None], normalize=True
         )
-    assert space.embed(zeros[:1])[0] @ wanted[0].numpy() > 0.999
+    assert space.embed(zeros[:1])[0] @ expected[0].numpy() > 0.999
     assert json.loads((tmp_path / CONFIG_FILE).read_text())["model_cfg"]["embed_dim"] == 16
 
 

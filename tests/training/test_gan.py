@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from controlgen.config import TrainConfig
 from controlgen.errors import ArtifactCorrupt, Diverged, Incompatible
-from controlgen.images import to_unit
+from controlgen.images import to_signed_float
 from controlgen.rng import torch_stream
 from controlgen.training import Progress, TrainState, train
 from training_runs import WGAN_GP, assert_same_bits, snapshot, uninterrupted
@@ -67,11 +67,11 @@ def by_hand(config: TrainConfig, state: TrainState, steps: int) -> list[Progress
     generator, critic, objective = state.generator, state.critic, config.objective
     optimisers = Adam(critic), Adam(generator)
     micro = config.batch_size // config.accumulate
-    made = []
+    result = []
     for step in range(steps):
-        seen = step * config.batch_size * objective.critic_steps
-        draws = torch_stream(config.seed, "train", seen)
-        half = (1 + math.cos(math.pi * min(seen / config.burn_in_images, 1))) / 2
+        recorded = step * config.batch_size * objective.critic_steps
+        draws = torch_stream(config.seed, "train", recorded)
+        half = (1 + math.cos(math.pi * min(recorded / config.burn_in_images, 1))) / 2
 
         def at(schedule: Any, half: float = half) -> float:
             return float(half * schedule.start + (1 - half) * schedule.end)
@@ -82,7 +82,7 @@ def by_hand(config: TrainConfig, state: TrainState, steps: int) -> list[Progress
         def batch(draws: torch.Generator = draws) -> tuple[Tensor, Tensor]:
             indices = torch.randint(len(dataset), (micro,), generator=draws)
             latents = torch.randn(micro, config.network.latent_size, generator=draws)
-            return to_unit(dataset.pixels(indices.numpy())), latents
+            return to_signed_float(dataset.pixels(indices.numpy())), latents
 
         for _ in range(objective.critic_steps):
             critic_loss, gap, penalty = torch.zeros(()), 0.0, 0.0
@@ -112,10 +112,10 @@ def by_hand(config: TrainConfig, state: TrainState, steps: int) -> list[Progress
         with torch.no_grad():
             for slow, fast in zip(state.average.parameters(), generator.parameters(), strict=True):
                 slow.copy_(keep * slow + (1 - keep) * fast)
-        made.append(
-            Progress(seen + images, critic_loss.item(), generator_loss.item(), gap, penalty)
+        result.append(
+            Progress(recorded + images, critic_loss.item(), generator_loss.item(), gap, penalty)
         )
-    return made
+    return result
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -129,17 +129,17 @@ def test_steps_against_an_independent_recomputation(
     config = tiny_config(accumulate=accumulate, total_images=steps * per_step, **changes)
     state, progress = uninterrupted(config)
     reference = TrainState(config, (1, 32, 32))
-    wanted = by_hand(config, reference, steps)
-    for found, expected in zip(progress, wanted, strict=True):
-        assert tuple(found) == pytest.approx(tuple(expected), rel=1e-3, abs=1e-5)
+    target = by_hand(config, reference, steps)
+    for actual, expected in zip(progress, target, strict=True):
+        assert tuple(actual) == pytest.approx(tuple(expected), rel=1e-3, abs=1e-5)
     # Adam divides by the gradient's size: compare weights by how far they have moved in all.
     for part in ("generator", "critic", "average"):
         fresh = getattr(TrainState(config, (1, 32, 32)), part).state_dict()
-        found, expected = (getattr(s, part).state_dict() for s in (state, reference))
-        moved = math.sqrt(sum((expected[n] - fresh[n]).square().sum().item() for n in fresh))
-        apart = math.sqrt(sum((found[n] - expected[n]).square().sum().item() for n in fresh))
-        assert moved > 0.01
-        assert apart < 0.01 * moved
+        actual, expected = (getattr(s, part).state_dict() for s in (state, reference))
+        shifted = math.sqrt(sum((expected[n] - fresh[n]).square().sum().item() for n in fresh))
+        apart = math.sqrt(sum((actual[n] - expected[n]).square().sum().item() for n in fresh))
+        assert shifted > 0.01
+        assert apart < 0.01 * shifted
 
 
 def test_half_life_zero_makes_the_average_the_network(
@@ -164,24 +164,24 @@ def test_stopping_is_not_asking_again(tiny_config: Callable[..., TrainConfig]) -
     rest = list(train(config, dataset, state))
     assert [progress.images_seen for progress in rest] == [16, 24, 32]
     assert list(train(config, dataset, state)) == []
-    whole, progress = uninterrupted(config)
-    assert_same_bits(state.tensors(), whole.tensors())
+    full, progress = uninterrupted(config)
+    assert_same_bits(state.tensors(), full.tensors())
     assert progress == [first, *rest]
 
 
 def test_a_fixed_latent_map_stays_as_it_was_drawn(tiny_config: Callable[..., TrainConfig]) -> None:
     network = tiny_config().network.model_copy(update={"latent_map": "fixed"})
-    config = tiny_config(network=network.effective(), total_images=32)
+    config = tiny_config(network=network.to_dict(), total_images=32)
     fresh = TrainState(config, (1, 32, 32))
     state, _ = uninterrupted(config)
     for part in ("generator", "average"):
-        before, after = (getattr(one, part).state_dict() for one in (fresh, state))
+        before, after = (getattr(item, part).state_dict() for item in (fresh, state))
         still = {name for name in before if torch.equal(before[name], after[name])}
         assert still == {"linear.weight"}
     # Learned, the same network moves it; and a fixed one goes on from where it stopped.
     learned, _ = uninterrupted(tiny_config(total_images=32))
-    drawn = fresh.generator.state_dict()["linear.weight"]
-    assert not torch.equal(learned.generator.state_dict()["linear.weight"], drawn)
+    samples = fresh.generator.state_dict()["linear.weight"]
+    assert not torch.equal(learned.generator.state_dict()["linear.weight"], samples)
     dataset, again = config.dataset.open(), TrainState(config, (1, 32, 32))
     halfway = TrainState(config, (1, 32, 32))
     for progress in train(config, dataset, halfway):
@@ -241,23 +241,23 @@ def test_a_non_finite_gradient_of_a_finite_loss_does_not_reach_the_weights(
     before = snapshot(state)
     with pytest.raises(Diverged, match=f"{part} loss became [-0-9.]+ .*gradient nan"):
         next(train(config, dataset, state))
-    found = state.tensors()
+    actual = state.tensors()
     for name in before:
-        assert found[name].isfinite().all(), name
+        assert actual[name].isfinite().all(), name
         if name.startswith((part, "average")):
-            assert torch.equal(found[name], before[name]), name
+            assert torch.equal(actual[name], before[name]), name
 
 
 def test_a_state_that_does_not_fit_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
     config = tiny_config()
-    named = TrainState(config, (1, 32, 32)).tensors()
+    by_name = TrainState(config, (1, 32, 32)).tensors()
     other = TrainState(
         tiny_config(network={"kind": "r3gan", "widths": [24, 24], "patch": 4}), (1, 32, 32)
     )
     with pytest.raises(ArtifactCorrupt, match="does not fit"):
-        other.restore(named)
+        other.restore(by_name)
     for missing in ("images_seen", "critic/linear.weight"):
-        part = {name: value for name, value in named.items() if name != missing}
+        part = {name: value for name, value in by_name.items() if name != missing}
         with pytest.raises(ArtifactCorrupt, match=missing.split("/")[-1]):
             TrainState(config, (1, 32, 32)).restore(part)
 

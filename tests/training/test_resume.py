@@ -95,7 +95,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., P
 
     def run(configs: dict[str, TrainConfig]) -> Path:
         if not (folder / "killed_at.json").exists():
-            settings = {name: config.effective() for name, config in configs.items()}
+            settings = {name: config.to_dict() for name, config in configs.items()}
             (folder / "runs.json").write_text(json.dumps(settings))
             script = folder / "supervisor.py"
             script.write_text(SUPERVISOR)
@@ -128,8 +128,8 @@ def test_resume_after_sigkill_is_bit_exact(
 
 def test_another_seed_gives_other_weights(tiny_config: Callable[..., TrainConfig]) -> None:
     """The bits above would also agree if nothing depended on anything."""
-    (one, _), (other, _) = (
+    (single, _), (other, _) = (
         uninterrupted(tiny_config(seed=seed, total_images=8)) for seed in (1, 2)
     )
     for name in ("generator/to_image.weight", "critic/from_image.weight", "average/basis"):
-        assert not torch.equal(one.tensors()[name], other.tensors()[name])
+        assert not torch.equal(single.tensors()[name], other.tensors()[name])

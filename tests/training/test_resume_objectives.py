@@ -124,7 +124,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 ) -> None:
     # The first to come kills and resumes them all, in one process.
     if not (folder / "runs.json").exists():
-        settings = {name: configured(name).effective() for name in RUNS}
+        settings = {name: configured(name).to_dict() for name in RUNS}
         (folder / "runs.json").write_text(json.dumps(settings))
         (folder / "supervisor.py").write_text(SUPERVISOR)
         root = str(Path(__file__).parents[2])
@@ -134,12 +134,12 @@ def test_killed_and_resumed_equals_uninterrupted(
     config = configured(run)
     killed_at, ended_at = json.loads((folder / f"{run}.json").read_text())
     assert 0 < killed_at < ended_at == config.total_images
-    found, wanted = load_file(folder / f"{run}.safetensors"), finished(config).tensors()
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+    actual, expected = load_file(folder / f"{run}.safetensors"), finished(config).tensors()
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
     # What the optimiser and the norm carry from step to step is in the file, and both nets moved.
     objective, fresh = config.objective, TrainState(config, (1, 32, 32)).tensors()
-    assert {name.split("/")[0] for name in wanted if "_" in name.split("/")[0]} == {
+    assert {name.split("/")[0] for name in expected if "_" in name.split("/")[0]} == {
         "images_seen",
         f"generator_{objective.optimiser}",
         f"critic_{objective.optimiser}",
@@ -148,12 +148,12 @@ def test_killed_and_resumed_equals_uninterrupted(
         ("critic", objective.spectral_norm != "none"),
         ("generator", objective.spectral_norm == "both"),
     ):
-        vectors = [name for name in wanted if name.startswith(f"{part}/left/")]
+        vectors = [name for name in expected if name.startswith(f"{part}/left/")]
         assert bool(vectors) == normed
-        moved = [name for name in fresh if not torch.equal(fresh[name], wanted[name])]
+        shifted = [name for name in fresh if not torch.equal(fresh[name], expected[name])]
         # The vector of a layer with one output is 1 or -1, and stays.
-        assert {name for name in vectors if wanted[name].numel() > 1} <= set(moved)
-        assert any(name.startswith(f"{part}/") and "weight" in name for name in moved)
+        assert {name for name in vectors if expected[name].numel() > 1} <= set(shifted)
+        assert any(name.startswith(f"{part}/") and "weight" in name for name in shifted)
 
 
 def test_clipping_holds_in_a_training(configured: Callable[[str], TrainConfig]) -> None:
@@ -168,15 +168,15 @@ def test_rmsprop_is_as_published(configured: Callable[[str], TrainConfig]) -> No
     config = configured(next(name for name in RUNS if name.startswith("wgan, ")))
     state = TrainState(config, (1, 32, 32))
     weight = next(iter(state.generator.parameters()))
-    wanted, square = weight.detach().clone(), torch.zeros_like(weight)
+    expected, square = weight.detach().clone(), torch.zeros_like(weight)
     for step, (rate, beta2) in enumerate([(1e-3, 0.9), (5e-4, 0.95)]):
         gradient = torch.full_like(weight, 0.5 + step)
         weight.grad = gradient
         state.schedule(rate, beta2)
         state.generator_optimiser.step()
         square = beta2 * square + (1 - beta2) * gradient**2
-        wanted = wanted - rate * gradient / (square.sqrt() + 1e-8)
-    torch.testing.assert_close(weight.detach(), wanted)
+        expected = expected - rate * gradient / (square.sqrt() + 1e-8)
+    torch.testing.assert_close(weight.detach(), expected)
 
 
 @pytest.mark.parametrize("network", [0, 1])
@@ -207,8 +207,8 @@ def test_a_checkpoint_without_its_second_moments_is_refused(
     configured: Callable[[str], TrainConfig],
 ) -> None:
     state = finished(configured(next(name for name in RUNS if name.startswith("wgan, "))))
-    named = state.tensors()
-    missing = next(name for name in named if name.startswith("critic_rmsprop/square_avg/"))
-    del named[missing]
+    by_name = state.tensors()
+    missing = next(name for name in by_name if name.startswith("critic_rmsprop/square_avg/"))
+    del by_name[missing]
     with pytest.raises(ArtifactCorrupt, match="square_avg"):
-        state.restore(named)
+        state.restore(by_name)

@@ -18,9 +18,9 @@ from controlgen.errors import (
     Diverged,
     Incompatible,
 )
-from controlgen.features import SelfSupervised
+from controlgen.features import SelfSupervisedConfig
 from controlgen.features.self_supervised import ENCODER, WEIGHTS
-from controlgen.images import to_pixels, to_unit
+from controlgen.images import to_pixels, to_signed_float
 from controlgen.training.vicreg import (
     EncoderState,
     covariance,
@@ -121,24 +121,24 @@ def run(state: EncoderState, steps: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[EncoderState, list[float]]:
+def full_run() -> tuple[EncoderState, list[float]]:
     state = EncoderState(TINY, DATA.image_shape)
     return state, run(state, 6)
 
 
 @settings(max_examples=4)
 @given(stops=st.lists(st.integers(0, 6), min_size=1, max_size=3))
-def test_a_run_stopped_anywhere_goes_on_bit_by_bit(whole: Any, stops: list[int]) -> None:
-    state, losses, told = whole[0], whole[1], []
+def test_a_run_stopped_anywhere_goes_on_bit_by_bit(full_run: Any, stops: list[int]) -> None:
+    state, losses, text = full_run[0], full_run[1], []
     current = EncoderState(TINY, DATA.image_shape)
     for stop in sorted(stops):
-        told += run(current, stop - len(told))
+        text += run(current, stop - len(text))
         saved = save(current.tensors())
         current = EncoderState(TINY, DATA.image_shape)
         current.restore(load(saved))
         assert current.images_seen == 8 * stop
-    told += run(current, 6 - len(told))
-    assert told == losses
+    text += run(current, 6 - len(text))
+    assert text == losses
     for name, value in state.tensors().items():
         assert torch.equal(value, current.tensors()[name]), name
     assert list(train_encoder(TINY, DATA, current)) == []
@@ -214,19 +214,19 @@ def write(folder: Path, channels: int = 1, side: int = 32, **changes: Any) -> Pa
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 32), (3, 32), (3, 64)])
 def test_features_are_the_networks_own_made_unit(tmp_path: Path, channels: int, side: int) -> None:
-    space = SelfSupervised(path=write(tmp_path / "it", channels, side)).open()
+    space = SelfSupervisedConfig(path=write(tmp_path / "it", channels, side)).open()
     assert space.size == 16 and space.preprocessing.size == (side, side)
     pixels = Unlabelled(channels, side=side).images[:5]
     with torch.no_grad():
-        wanted = space.network(to_unit(pixels)).numpy()
-    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    np.testing.assert_allclose(space.embed(pixels), wanted, atol=1e-4)
+        expected = space.network(to_signed_float(pixels)).numpy()
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(space.embed(pixels), expected, atol=1e-4)
     # Other sizes and other channels are brought to what the encoder was taught on.
     assert space.embed(Unlabelled(4 - channels, side=40).images[:2]).shape == (2, 16)
 
 
 def test_a_grey_encoder_sees_luma(tmp_path: Path) -> None:
-    space = SelfSupervised(path=write(tmp_path / "it")).open()
+    space = SelfSupervisedConfig(path=write(tmp_path / "it")).open()
     colours = Unlabelled(3).images[:4]
     luma = np.tensordot(colours, [0.299, 0.587, 0.114], axes=([1], [0]))[:, None]
     grey = space.embed(np.rint(luma).astype(np.uint8))
@@ -234,30 +234,30 @@ def test_a_grey_encoder_sees_luma(tmp_path: Path) -> None:
 
 
 def test_it_is_known_by_its_weights_and_not_by_where_it_lies(tmp_path: Path) -> None:
-    first = SelfSupervised(path=write(tmp_path / "a"))
-    again = SelfSupervised(path=write(tmp_path / "deeper" / "b"))
-    other = SelfSupervised(path=write(tmp_path / "c", seed=1))
+    first = SelfSupervisedConfig(path=write(tmp_path / "a"))
+    again = SelfSupervisedConfig(path=write(tmp_path / "deeper" / "b"))
+    other = SelfSupervisedConfig(path=write(tmp_path / "c", seed=1))
     assert first.identity() == again.identity() != other.identity()
     assert first.open().fingerprint == again.open().fingerprint != other.open().fingerprint
     assert first.name == "a" and set(first.identity()) == {"kind", "weights"}
     # What is not there has an identity too, which is no other's.
-    assert SelfSupervised(path=tmp_path / "gone").identity()["weights"] is None
+    assert SelfSupervisedConfig(path=tmp_path / "gone").identity()["weights"] is None
 
 
 def test_it_is_found_by_name_beside_a_map_and_in_its_store(tmp_path: Path) -> None:
     weights = write(tmp_path / "store" / "encoder" / "mine")
     maps, gone = tmp_path / "store" / "map", Path("elsewhere/encoder/mine")
-    assert SelfSupervised(path=gone).folder([maps]) == weights
-    assert SelfSupervised(path=Path("mine")).folder([maps]) == weights
-    assert SelfSupervised(path=Path("mine")).folder([weights.parent]) == weights
-    assert SelfSupervised(path=gone).folder() is None
-    assert SelfSupervised(path=gone).open([maps]).size == 16
+    assert SelfSupervisedConfig(path=gone).folder([maps]) == weights
+    assert SelfSupervisedConfig(path=Path("mine")).folder([maps]) == weights
+    assert SelfSupervisedConfig(path=Path("mine")).folder([weights.parent]) == weights
+    assert SelfSupervisedConfig(path=gone).folder() is None
+    assert SelfSupervisedConfig(path=gone).open([maps]).size == 16
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     def refusal(folder: Path, error: type[Exception]) -> str:
         with pytest.raises(error) as caught:
-            SelfSupervised(path=folder).open()
+            SelfSupervisedConfig(path=folder).open()
         assert "\n" not in str(caught.value) and folder.name in str(caught.value)
         return str(caught.value)
 

@@ -50,9 +50,9 @@ def test_what_cannot_be_written_is_refused_before_any_work(
     monkeypatch.setattr(Editor, "load", load)
     monkeypatch.chdir(tmp_path)
     words = [line.map_folder if word == "MAP" else word for word in REFUSED[name]]
-    told = controlgen(*words)
-    assert (told.code, told.out) == (2, ""), told
-    assert told.err.startswith("controlgen: ") and told.err.count("\n") == 1, told.err
+    answer = controlgen(*words)
+    assert (answer.code, answer.out) == (2, ""), answer
+    assert answer.err.startswith("controlgen: ") and answer.err.count("\n") == 1, answer.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,9 +66,9 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     monkeypatch.setattr(Path, "replace", replace)
-    told = controlgen("edit", line.map_folder, "seed(1)", "-o", tmp_path / "x.png", "--plain")
-    assert (told.code, told.out) == (2, ""), told
-    assert told.err == f"controlgen: {tmp_path / 'x.png'}: No space left on device\n"
+    answer = controlgen("edit", line.map_folder, "seed(1)", "-o", tmp_path / "x.png", "--plain")
+    assert (answer.code, answer.out) == (2, ""), answer
+    assert answer.err == f"controlgen: {tmp_path / 'x.png'}: No space left on device\n"
     assert list(tmp_path.iterdir()) == []
 
 

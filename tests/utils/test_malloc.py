@@ -37,14 +37,14 @@ def faults(how: str) -> int:
     back = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     back["MALLOC_MMAP_THRESHOLD_"] = "131072"
     command = [sys.executable, "-c", FAULTS, how]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=back)
-    return int(told.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=back)
+    return int(process.stdout)
 
 
 @pytest.mark.skipif(not GLIBC, reason="glibc's allocator alone is told")
 def test_what_is_freed_is_not_mapped_anew() -> None:
-    kept, given_back = faults("kept"), faults("back")
-    assert kept < STEP  # of twenty steps
+    saved, given_back = faults("kept"), faults("back")
+    assert saved < STEP  # of twenty steps
     assert given_back > 10 * STEP
 
 

@@ -26,17 +26,17 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_rows_go_through_in_their_order_a_few_at_a_time(n: int, threads: int) -> None:
     torch.set_num_threads(threads)
-    seen: list[tuple[int, int]] = []
+    recorded: list[tuple[int, int]] = []
 
     def doubled(rows: np.ndarray) -> np.ndarray:
-        seen.append((len(rows), torch.get_num_threads()))
+        recorded.append((len(rows), torch.get_num_threads()))
         return 2 * rows
 
     rows = np.arange(3 * n).reshape(n, 3)
     np.testing.assert_array_equal(map_rows_deterministic(doubled, rows), 2 * rows)
-    assert sum(taken for taken, _ in seen) == n
-    assert max(taken for taken, _ in seen) <= CHUNK_ROWS
-    assert {used for _, used in seen} == {1}
+    assert sum(taken for taken, _ in recorded) == n
+    assert max(taken for taken, _ in recorded) <= CHUNK_ROWS
+    assert {used for _, used in recorded} == {1}
     assert torch.get_num_threads() == threads
 
 
@@ -89,12 +89,12 @@ def test_a_shipped_models_edit_has_the_same_bits_with_any_number_of_threads() ->
     editor = Editor.load(SHIPPED / "mnist")
     asked = "seed(7) + text('a digit eight') - text('a digit three') + axis('sefa', 2)"
 
-    def drawn(threads: int) -> list[np.ndarray]:
+    def edit_pixels(threads: int) -> list[np.ndarray]:
         torch.set_num_threads(threads)
         editor.__dict__.pop("axes", None)  # found anew
-        edit = editor.answer(asked, 1.5, refine=2)
+        edit = editor.apply(asked, 1.5, refine=2)
         many = editor.sample(40, seed=3)
-        return [edit.pixels, edit.latents, edit.obtained, many.pixels, editor.embed(many.pixels)]
+        return [edit.pixels, edit.latents, edit.features, many.pixels, editor.embed(many.pixels)]
 
-    for one, other in zip(drawn(1), drawn(4), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for item, other in zip(edit_pixels(1), edit_pixels(4), strict=True):
+        np.testing.assert_array_equal(item, other)

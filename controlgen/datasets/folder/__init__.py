@@ -1,1 +1,5 @@
-"""A folder of image files at any depth, brought to one size; what is wrong with a file is told."""
+"""A folder of image files at any depth, brought to one size; problem files are reported."""
+
+from controlgen.datasets.folder.dataset import ImageFolder
+
+__all__ = ["ImageFolder"]

@@ -1,4 +1,4 @@
-"""Which source an image was cut from, and how splits go by source."""
+"""The sources that images were cut from, and splits that keep each source together."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,21 +12,21 @@ from controlgen import rng
 from controlgen.errors import DataError
 
 GROUPS = "groups.csv"
-NAMED = 3  # so many names are told in an error; the rest is a number
+MAX_LISTED = 3  # names in an error message; the rest is a count
 
 
-class Source(NamedTuple):
-    """What groups.csv says of a file."""
+class FileGroup(NamedTuple):
+    """The class and the source of a file, as in groups.csv."""
 
     label: str
     group: str
 
 
-def read_groups(root: Path, files: Iterable[str]) -> dict[str, Source] | None:
-    """The lines of `groups.csv` in `root` by file (relative to root); None where there is none.
+def read_groups(root: Path, files: Iterable[str]) -> dict[str, FileGroup] | None:
+    """The rows of `groups.csv` in `root` by file (relative to root); None without that table.
 
-    Columns `file` and `source_tile`, and `class` where classes are told. Raises DataError where it
-    is no such table, names a file twice, leaves a cell empty, or names a file that is not there.
+    Columns `file` and `source_tile`, and optionally `class`. Raises DataError if it is not such a
+    table, names a file twice, leaves a cell empty, or names a file that does not exist.
     """
     path = root / GROUPS
     if not path.exists():
@@ -41,42 +41,42 @@ def read_groups(root: Path, files: Iterable[str]) -> dict[str, Source] | None:
                     "line is file,class,source_tile"
                 )
             rows = ((table.line_num, row) for row in table)
-            found = _lines(path, rows, "class" in columns)
+            groups = _parse_rows(path, rows, "class" in columns)
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: cannot be read as comma-separated UTF-8 ({error}); write it again or remove "
             "it"
         ) from None
-    if absent := sorted(set(found) - set(files)):
+    if absent := sorted(set(groups) - set(files)):
         raise DataError(
-            f"{path}: names {in_short(absent)}, not to be found below {root}; "
+            f"{path}: names {ellipsize(absent)}, which do not exist below {root}; "
             "correct the table or bring the files back"
         )
-    return found
+    return groups
 
 
-def _lines(
+def _parse_rows(
     path: Path, rows: Iterable[tuple[int, dict[Any, Any]]], classes: bool
-) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+) -> dict[str, FileGroup]:
+    groups: dict[str, FileGroup] = {}
     for number, row in rows:
         name, group = row["file"], row["source_tile"]
         label = row["class"] if classes else ""
         if not name or not group or (classes and not label) or None in row:
             raise DataError(
-                f"{path} line {number}: a cell is empty or one too many; give every file "
+                f"{path} line {number}: an empty cell or a cell too many; give every file "
                 "its class and source_tile"
             )
-        if name in found:
+        if name in groups:
             raise DataError(f"{path} line {number}: {name} comes twice; keep one line")
-        found[name] = Source(label, group)
-    return found
+        groups[name] = FileGroup(label, group)
+    return groups
 
 
-def joined(groups: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
-    """Groups by file, those that share a file's bytes (SHA-256 by file) made one group.
+def merge_duplicates(groups: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
+    """Groups by file, where groups that share a file's bytes (SHA-256 by file) are merged.
 
-    A joined group bears the name that sorts first.
+    A merged group has the name that sorts first.
     """
     parent = {group: group for group in groups.values()}
 
@@ -85,30 +85,32 @@ def joined(groups: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, s
             group = parent[group]
         return group
 
-    holder: dict[str, str] = {}
+    first_group: dict[str, str] = {}
     for name, group in groups.items():
-        first, other = sorted((root_of(holder.setdefault(digests[name], group)), root_of(group)))
+        holder = first_group.setdefault(digests[name], group)
+        first, other = sorted((root_of(holder), root_of(group)))
         parent[other] = first
     return {name: root_of(group) for name, group in groups.items()}
 
 
-def in_test(groups: Sequence[str], share: float) -> NDArray[np.bool_]:
-    """Which items (one group name each) are of the test split: whole groups, close to `share`.
+def assign_test_groups(groups: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Which items (one group name each) are in the test split: whole groups, close to `share`.
 
-    Groups stand in the order of a keyed hash of their names; the test split is the beginning of
-    that order whose number of items is closest to `share`, at least one group and never all. So
-    files that are added can move the groups at the border only. A single group is all train.
+    Groups are ordered by a keyed hash of their names; the test split is the start of that order
+    whose number of items is closest to `share`, at least one group and never all. So added files
+    move only groups at the border. A single group is all train.
     """
-    names, counts = np.unique(np.asarray(groups, object).astype(str), return_counts=True)
+    of_item = np.asarray(groups, object).astype(str)
+    names, counts = np.unique(of_item, return_counts=True)
     if len(names) < 2:
         return np.zeros(len(groups), bool)
-    order = sorted(range(len(names)), key=lambda place: rng.key(0, f"split {names[place]}"))
+    order = sorted(range(len(names)), key=lambda index: rng.key(0, f"split {names[index]}"))
     sizes = np.cumsum(counts[order])[:-1]
     border = int(np.abs(sizes - share * len(groups)).argmin()) + 1
-    return np.isin(np.asarray(groups, object).astype(str), names[order[:border]])
+    return np.isin(of_item, names[order[:border]])
 
 
-def in_short(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def ellipsize(names: Sequence[str]) -> str:
+    """The first few names, and the number of the others."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

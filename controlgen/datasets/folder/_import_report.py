@@ -1,4 +1,4 @@
-"""What was found in a folder of images: kept as JSON, and as a table to be read."""
+"""The report on an image folder: every file as JSON, files with remarks as a table."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from controlgen.base_config import BaseConfig
 from controlgen.errors import ConfigError
 
-JSON, TABLE = "report.json", "report.md"
+REPORT_JSON, REPORT_TABLE = "report.json", "report.md"
 
 
-class Seen(BaseConfig):
-    """One file: how many images it gives (0: left out, and `why`), and what was done to it."""
+class FileReport(BaseConfig):
+    """A file: its number of images (0: left out, and `why`), and the conversions applied to it."""
 
     file: str
     pieces: int = 0
@@ -21,55 +21,56 @@ class Seen(BaseConfig):
     notes: tuple[str, ...] = ()
 
 
-class Survey(BaseConfig):
-    """Every file below a root, sorted by name; `listing` is the digest of names, sizes, times.
+class ImportReport(BaseConfig):
+    """Every file below a root, sorted by name; `listing` is a hash of names, sizes and times.
 
-    `hidden` counts what was passed over because its name begins with a dot.
+    `hidden` counts entries that were skipped because their names begin with a dot.
     """
 
     root: str
     listing: str
-    files: tuple[Seen, ...]
+    files: tuple[FileReport, ...]
     hidden: int = 0
 
 
-def kept_survey(folder: Path, listing: str) -> Survey | None:
-    """The survey that was kept in `folder`; None where there is none or it is damaged."""
+def load_report(folder: Path, listing: str) -> ImportReport | None:
+    """The report in `folder`; None if it is absent, damaged or of another listing."""
     try:
-        survey = Survey.parse(json.loads((folder / JSON).read_text(encoding="utf-8")))
+        text = (folder / REPORT_JSON).read_text(encoding="utf-8")
+        report = ImportReport.parse(json.loads(text))
     except (OSError, ValueError, ConfigError):
         return None
-    return survey if survey.listing == listing else None
+    return report if report.listing == listing else None
 
 
-def reports(survey: Survey) -> dict[str, str]:
-    """Name and text of the two reports: all that is known as JSON, what is remarkable as table."""
-    told = [seen for seen in survey.files if seen.why or seen.notes]
-    used = sum(seen.pieces > 0 for seen in survey.files)
-    images = sum(seen.pieces for seen in survey.files)
+def render_reports(report: ImportReport) -> dict[str, str]:
+    """Name and text of the two report files."""
+    remarkable = [file for file in report.files if file.why or file.notes]
+    used = sum(file.pieces > 0 for file in report.files)
+    images = sum(file.pieces for file in report.files)
     lines = [
-        f"# Files of {_cell(survey.root)}",
+        f"# Files of {_cell(report.root)}",
         "",
-        f"{used} of {len(survey.files)} files are used and give {images} images. "
-        f"{'These' if told else 'None'} had something to be told:",
-        "",
-        "| file | what was found | what was done |",
-        "|---|---|---|",
+        f"{used} of {len(report.files)} files are used and give {images} images. "
+        f"{'Files with remarks:' if remarkable else 'No file has a remark.'}",
     ]
-    for seen in told:
-        done = "used" if seen.pieces else "left out"
-        found = "; ".join((seen.why, *seen.notes) if seen.why else seen.notes)
-        lines.append(f"| {_cell(seen.file)} | {_cell(found)} | {done} |")
-    lines = lines if told else lines[:3]
-    if survey.hidden:
-        passed = "entry" if survey.hidden == 1 else "entries"
+    if remarkable:
+        lines += ["", "| file | remark | result |", "|---|---|---|"]
+    for file in remarkable:
+        result = "used" if file.pieces else "left out"
+        remarks = "; ".join((file.why, *file.notes) if file.why else file.notes)
+        lines.append(f"| {_cell(file.file)} | {_cell(remarks)} | {result} |")
+    if report.hidden:
+        entries = "entry" if report.hidden == 1 else "entries"
         lines += [
             "",
-            f"{survey.hidden} hidden {passed} (an image file or a folder whose name begins with a "
-            "dot) not looked at.",
+            f"{report.hidden} hidden {entries} (an image file or a folder whose name begins with a "
+            "dot) skipped.",
         ]
-    table = "\n".join(lines) + "\n"
-    return {JSON: json.dumps(survey.effective(), indent=1) + "\n", TABLE: table}
+    return {
+        REPORT_JSON: json.dumps(report.to_dict(), indent=1) + "\n",
+        REPORT_TABLE: "\n".join(lines) + "\n",
+    }
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Image files as they are found in the world: which there are."""
+"""Regular files below a folder, and entries that cannot be read."""
 
 import hashlib
 import os
@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlgen.errors import DataError
-from controlgen.image_io import USUAL
+from controlgen.image_io import IMAGE_SUFFIXES
 
-BLOCK, BLOCKS = 1 << 20, 64  # bytes of a sample, and samples of a large file
+SAMPLE_BYTES, MAX_SAMPLES = 1 << 20, 64  # a larger file is hashed by MAX_SAMPLES samples
 
 
-class Listed(NamedTuple):
-    """A regular file below a root: name relative to it with forward slashes, bytes, mtime in ns."""
+class FileEntry(NamedTuple):
+    """A regular file: POSIX path relative to the root, size in bytes, mtime in ns."""
 
     name: str
     size: int
-    changed: int
+    modified_ns: int
 
 
-def listed(root: Path) -> tuple[list[Listed], dict[str, str], int]:
-    """Every regular file below `root` at any depth by name, and what cannot be looked at and why.
+def list_files(root: Path) -> tuple[list[FileEntry], dict[str, str], int]:
+    """Regular files below `root` at any depth by name; unusable entries with the reason; hidden.
 
-    Hidden files and folders are ignored; last comes how many of them could have held images. Links
-    are followed, but a folder is read once only: one that is reached again (a loop, a second link)
-    is named among the unusable. Raises DataError where the root is no folder.
+    Hidden files and folders are ignored; the last value counts those that could hold images. Links
+    are followed, but each folder is read once: a second path to it (a loop, another link) is
+    unusable. Raises DataError if the root is not a folder.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; name the one that holds the images")
-    files: list[Listed] = []
+        raise DataError(f"{root}: no such folder; name the folder that holds the images")
+    files: list[FileEntry] = []
     unusable: dict[str, str] = {}
     hidden = 0
-    read = {_identity(root.stat())}
+    visited = {_inode(root.stat())}
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -44,39 +44,40 @@ def listed(root: Path) -> tuple[list[Listed], dict[str, str], int]:
             continue
         for path in paths:
             if path.name.startswith("."):
-                hidden += path.suffix.lower() in USUAL or path.is_dir()
+                hidden += path.suffix.lower() in IMAGE_SUFFIXES or path.is_dir()
                 continue
-            name, state, why = _look(path, root)
+            name, state, why = _inspect(path, root)
             if state is None:
                 unusable[name] = why
             elif not stat.S_ISDIR(state.st_mode):
-                files.append(Listed(name, state.st_size, state.st_mtime_ns))
-            elif _identity(state) in read:
+                files.append(FileEntry(name, state.st_size, state.st_mtime_ns))
+            elif _inode(state) in visited:
                 unusable[name] = "leads back to a folder that is read already"
             else:
-                read.add(_identity(state))
+                visited.add(_inode(state))
                 pending.append(path)
     return sorted(files), unusable, hidden
 
 
-def sampled_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a large file's, BLOCKS samples of them. Raises DataError."""
+def sampled_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a large file, of MAX_SAMPLES samples. Raises DataError."""
     running = hashlib.sha256()
     try:
         with path.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            places = list(range(0, size, BLOCK))
-            if len(places) > BLOCKS:
-                places = [(size - BLOCK) * step // (BLOCKS - 1) for step in range(BLOCKS)]
-            for place in places:
-                opened.seek(place)
-                running.update(opened.read(BLOCK))
+            offsets = list(range(0, size, SAMPLE_BYTES))
+            if len(offsets) > MAX_SAMPLES:
+                last = size - SAMPLE_BYTES
+                offsets = [last * step // (MAX_SAMPLES - 1) for step in range(MAX_SAMPLES)]
+            for offset in offsets:
+                opened.seek(offset)
+                running.update(opened.read(SAMPLE_BYTES))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     return running.hexdigest()
 
 
-def _look(path: Path, root: Path) -> tuple[str, os.stat_result | None, str]:
+def _inspect(path: Path, root: Path) -> tuple[str, os.stat_result | None, str]:
     name = path.relative_to(root).as_posix()
     try:
         name.encode()
@@ -91,5 +92,5 @@ def _look(path: Path, root: Path) -> tuple[str, os.stat_result | None, str]:
     return name, state, ""
 
 
-def _identity(state: os.stat_result) -> tuple[int, int]:
+def _inode(state: os.stat_result) -> tuple[int, int]:
     return (state.st_dev, state.st_ino)

@@ -1,4 +1,4 @@
-"""A folder of image files at any depth, brought to one size; what is wrong with a file is told."""
+"""A folder of image files at any depth, brought to one size; problem files are reported."""
 
 import hashlib
 import sys
@@ -9,42 +9,54 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from controlgen.base_config import BaseConfig, runtime_field
-from controlgen.datasets._content_hash import pinned_identity
-from controlgen.datasets._tiling import Cut, pieces, pieces_of
-from controlgen.datasets.arrays import ArrayImages
-from controlgen.datasets.cache import canonical, prepared, prepared_folder, write_whole
+from controlgen.base_config import runtime_field
+from controlgen.datasets._tiling import Cut, cut_tiles, tile_count
+from controlgen.datasets.arrays import ArrayDataset
+from controlgen.datasets.base import DatasetConfig, content_identity
+from controlgen.datasets.cache import (
+    cache_folder,
+    cached_pixels,
+    canonical_json,
+    default_cache,
+    explain_write_errors,
+)
 from controlgen.datasets.folder._groups import (
     GROUPS,
-    Source,
-    in_short,
-    in_test,
-    joined,
+    FileGroup,
+    assign_test_groups,
+    ellipsize,
+    merge_duplicates,
     read_groups,
 )
-from controlgen.datasets.folder._import_report import TABLE, Seen, Survey, kept_survey, reports
-from controlgen.datasets.folder._listing import listed
-from controlgen.datasets.mnist_files import default_cache
+from controlgen.datasets.folder._import_report import (
+    REPORT_TABLE,
+    FileReport,
+    ImportReport,
+    load_report,
+    render_reports,
+)
+from controlgen.datasets.folder._listing import list_files
 from controlgen.errors import DataError
 from controlgen.image_io import decode, read_bytes
 from controlgen.stains import AnyStain, NoStain
 from controlgen.types import Pixels
+from controlgen.utils.files import write_text
 from controlgen.utils.progress import TqdmReporter
 
 CLASSLESS = "lies in no class folder"
-RULE = 1  # to be raised when the same file gives other pixels than before
+RULE = 1  # raise it when the same file gives other pixels than before
 
 
-class ImageFolder(BaseConfig):
-    """PNG, JPEG, TIFF and WebP files below `root`, told by content and sorted by relative path.
+class ImageFolder(DatasetConfig):
+    """PNG, JPEG, TIFF and WebP files below `root`, recognised by content, sorted by relative path.
 
     `cut = "whole"` takes the centre square, resized with antialiasing (bicubic) to `size`;
     `"tiles"` takes non-overlapping squares of `tile` pixels from the upper left, each resized to
     `size`; the remainder is dropped. `classes = "folders"`: a file's class is the first folder
-    under the root, or what `groups.csv` says; it is for judges only. `groups.csv` in the root
-    (columns file, class, source_tile) tells which source a file was cut from, and a split never
-    separates a source; without it every file is its own source. Files of the same bytes stay
-    together in either case.
+    below the root, or the class in `groups.csv`; it is for judges only. `groups.csv` in the root
+    (columns file, class, source_tile) names the source that a file was cut from, and a split never
+    separates a source; without it each file is its own source. Files of the same bytes always stay
+    together.
     """
 
     kind: Literal["folder"] = "folder"
@@ -68,204 +80,195 @@ class ImageFolder(BaseConfig):
         if self.tile is not None and self.tile < self.size:
             raise ValueError(f"tiles of {self.tile} pixels would be enlarged to size {self.size}")
         if self.channels == 1 and self.stain.kind != "none":
-            raise ValueError("stain is a matter of colour; set channels = 3 or leave stain out")
+            raise ValueError("stain needs colour; set channels = 3 or leave stain out")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """See `pinned_identity`."""
-        return pinned_identity(super().identity(), "root", self.content, self.stain)
+        """See `content_identity`."""
+        return content_identity(super().identity(), "root", self.content, self.stain)
 
-    def pinned(self) -> "ImageFolder":
-        """The same with `content` set: a digest (12 hex) of the usable files' names and bytes,
-        their classes and sources. Its fingerprint names the data, wherever the folder lies.
+    def with_content_hash(self) -> "ImageFolder":
+        """The same with `content` set: a hash (12 hex) of the usable files' names and bytes, their
+        classes and sources. The fingerprint then identifies the data wherever the folder lies.
 
         Raises DataError as `open` does.
         """
-        return self.model_copy(update={"content": self._content(self._roll())})
+        return self.model_copy(update={"content": self._content(self._inspect())})
 
-    def open(self) -> ArrayImages:
+    def open(self) -> ArrayDataset:
         """Decode what is not in the cache yet. Raises DataError.
 
-        The report of what was wrong with which file lies beside the prepared pixels (report.json,
-        report.md); one line on standard error says where, when there is anything to tell.
+        A report on problem files is stored next to the prepared pixels (report.json, report.md);
+        one line on standard error names it if there is any remark.
         """
-        survey = self._roll()
-        if self.content is not None and (found := self._content(survey)) != self.content:
+        report = self._inspect()
+        if self.content is not None and (content := self._content(report)) != self.content:
             raise DataError(
-                f"{self.root}: holds other images (content {found}) than the ones asked for "
+                f"{self.root}: holds other images (content {content}) than expected "
                 f"({self.content}); bring those back or leave content out"
             )
-        used = [seen for seen in survey.files if seen.pieces]
-        identity = {**self._rule(survey.listing), "stain": self.stain.content()}
-        pixels = prepared(
+        used = [file for file in report.files if file.pieces]
+        identity = {**self._rule(report.listing), "stain": self.stain.cache_identity()}
+        pixels = cached_pixels(
             self._cache(),
             self.kind,
             identity,
-            sum(seen.pieces for seen in used),
+            sum(file.pieces for file in used),
             (self.channels, self.size, self.size),
             lambda start: self._produce(used, start),
         )
-        folder = prepared_folder(self._cache(), self.kind, identity)
-        for name, text in reports(survey).items():
+        folder = cache_folder(self._cache(), self.kind, identity)
+        for name, text in render_reports(report).items():
             path = folder / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                write_whole(path, text)
-        noted = sum(bool(seen.notes) for seen in used)
-        if noted or len(used) < len(survey.files):
-            said = f"{len(survey.files) - len(used)} of {len(survey.files)} files left out, {noted}"
-            print(f"{self.root}: {said} used with a note; see {folder / TABLE}", file=sys.stderr)
+                with explain_write_errors(path):
+                    write_text(path, text)
+        noted = sum(bool(file.notes) for file in used)
+        total, left_out = len(report.files), len(report.files) - len(used)
+        if noted or left_out:
+            print(
+                f"{self.root}: {left_out} of {total} files left out, {noted} used with a note; "
+                f"see {folder / REPORT_TABLE}",
+                file=sys.stderr,
+            )
         return self._split(pixels, used)
-
-    def judging(self, split: Literal["train", "test"]) -> "ImageFolder":
-        """The same source at the named split, for judges."""
-        return self.model_copy(update={"split": split})
 
     def _cache(self) -> Path:
         return self.cache or default_cache()
 
     def _rule(self, listing: str) -> dict[str, Any]:
-        kept = {"rule": RULE, "listing": listing}
-        for name in ("size", "channels", "cut", "tile", "classes"):
-            kept[name] = getattr(self, name)
-        return kept
+        names = ("size", "channels", "cut", "tile", "classes")
+        return {"rule": RULE, "listing": listing, **{name: getattr(self, name) for name in names}}
 
-    def _roll(self) -> Survey:
-        """Every file below the root and what becomes of it, from the cache where it is known."""
-        files, unusable, hidden = listed(self.root)
+    def _inspect(self) -> ImportReport:
+        """The report on every file below the root, from the cache if nothing has changed."""
+        files, unusable, hidden = list_files(self.root)
         names = [file.name for file in files if file.name != GROUPS]
-        table = read_groups(self.root, names)
+        groups = read_groups(self.root, names)
         listing = hashlib.sha256(
-            canonical({"files": files, "table": table, "unusable": unusable}).encode()
+            canonical_json({"files": files, "table": groups, "unusable": unusable}).encode()
         ).hexdigest()
-        folder = prepared_folder(self._cache(), "survey", self._rule(listing))
-        survey = kept_survey(folder, listing)
-        if survey is None:
-            seen = [Seen(file=name, why=why) for name, why in unusable.items()]
-            with TqdmReporter().meter(f"look at {self.root}", len(names), 0, "files") as meter:
-                for done, name in enumerate(names):
-                    seen.append(self._look(name, table))
-                    meter.to(done + 1)
-            survey = Survey(root=str(self.root), listing=listing, files=_twins(seen), hidden=hidden)
-            try:
+        folder = cache_folder(self._cache(), "survey", self._rule(listing))
+        report = load_report(folder, listing)
+        if report is None:
+            entries = [FileReport(file=name, why=why) for name, why in unusable.items()]
+            with TqdmReporter().start(f"inspect {self.root}", len(names), 0, "files") as bar:
+                for done, name in enumerate(names, 1):
+                    entries.append(self._inspect_file(name, groups))
+                    bar.update_to(done)
+            report = ImportReport(
+                root=str(self.root), listing=listing, files=_note_twins(entries), hidden=hidden
+            )
+            with explain_write_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(
-                    f"{folder}: cannot be written ({error.strerror}); set CONTROLGEN_DATA to a "
-                    "folder that can"
-                ) from None
-            for name, text in reports(survey).items():
-                write_whole(folder / name, text)
-        # What is hidden decides nothing, so it is counted anew and asks for nothing to be redone.
-        survey = survey.model_copy(update={"hidden": hidden})
-        self._refuse(survey, folder / TABLE)
-        return survey
+                for name, text in render_reports(report).items():
+                    write_text(folder / name, text)
+        # Hidden entries decide nothing, so a new number of them invalidates nothing.
+        report = report.model_copy(update={"hidden": hidden})
+        self._require_usable(report, folder / REPORT_TABLE)
+        return report
 
-    def _refuse(self, survey: Survey, report: Path) -> None:
-        """Raise DataError where nothing can be used, or where everything should be."""
-        bad = [f"{seen.file} ({seen.why})" for seen in survey.files if not seen.pieces]
-        if len(bad) == len(survey.files):
-            flat = any(seen.why == CLASSLESS for seen in survey.files)
+    def _require_usable(self, report: ImportReport, path: Path) -> None:
+        """Raise DataError if no file is usable, or any is not and `on_bad` is "refuse"."""
+        bad = [f"{file.file} ({file.why})" for file in report.files if not file.pieces]
+        if len(bad) == len(report.files):
+            classless = any(file.why == CLASSLESS for file in report.files)
             hint = '; without labels set classes = "none" (--set train.dataset.classes=none)'
             raise DataError(
                 f"{self.root}: none of {len(bad)} files is a usable image"
-                + (f", first {bad[0]}; all in {report}" if bad else "; name another folder")
-                + (hint if flat else "")
+                + (f", first {bad[0]}; all in {path}" if bad else "; name another folder")
+                + (hint if classless else "")
             )
         if bad and self.on_bad == "refuse":
             raise DataError(
-                f"{self.root}: {len(bad)} of {len(survey.files)} files cannot be used: "
-                f'{in_short(bad)}; all in {report}; remove them or set on_bad = "skip"'
+                f"{self.root}: {len(bad)} of {len(report.files)} files cannot be used: "
+                f'{ellipsize(bad)}; all in {path}; remove them or set on_bad = "skip"'
             )
 
-    def _look(self, name: str, table: dict[str, Source] | None) -> Seen:
-        """Decode one file for what can be wrong with it; its pixels are dropped again."""
+    def _inspect_file(self, name: str, groups: dict[str, FileGroup] | None) -> FileReport:
+        """Decode a file to report what is wrong with it; its pixels are discarded."""
         try:
-            source = self._source(name, table)
+            group = self._group(name, groups)
             content = read_bytes(self.root / name)
             picture, notes = decode(content, PurePosixPath(name).suffix, self.channels)
-            count = pieces_of(picture.shape[1:], self.cut, self.size, self.tile)
+            count = tile_count(picture.shape[1:], self.cut, self.size, self.tile)
         except DataError as error:
-            return Seen(file=name, why=str(error))
-        digest = hashlib.sha256(content).hexdigest()
-        return Seen(
+            return FileReport(file=name, why=str(error))
+        return FileReport(
             file=name,
             pieces=count,
-            sha256=digest,
-            label=source.label,
-            group=source.group,
+            sha256=hashlib.sha256(content).hexdigest(),
+            label=group.label,
+            group=group.group,
             notes=notes,
         )
 
-    def _source(self, name: str, table: dict[str, Source] | None) -> Source:
-        if table is not None and name not in table:
-            raise DataError(f"not in {GROUPS}, so its source is not known")
-        label, group = table[name] if table else ("", name)
+    def _group(self, name: str, groups: dict[str, FileGroup] | None) -> FileGroup:
+        if groups is not None and name not in groups:
+            raise DataError(f"not in {GROUPS}, so its source is unknown")
+        label, group = groups[name] if groups else ("", name)
         if self.classes == "none":
-            return Source("", group)
+            return FileGroup("", group)
         if not label and "/" not in name:
             raise DataError(CLASSLESS)
-        return Source(label or name.partition("/")[0], group)
+        return FileGroup(label or name.partition("/")[0], group)
 
-    def _content(self, survey: Survey) -> str:
+    def _content(self, report: ImportReport) -> str:
         used = [
-            (seen.file, seen.sha256, seen.label, seen.group) for seen in survey.files if seen.pieces
+            (file.file, file.sha256, file.label, file.group) for file in report.files if file.pieces
         ]
-        return hashlib.sha256(canonical({"files": used}).encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical_json({"files": used}).encode()).hexdigest()[:12]
 
-    def _produce(self, used: list[Seen], start: int) -> Iterator[Pixels]:
-        """Blocks (n c h w), one a file, from piece `start` on."""
-        before = 0
-        for seen in used:
-            before += seen.pieces
-            if before <= start:
+    def _produce(self, used: list[FileReport], start: int) -> Iterator[Pixels]:
+        """Blocks (n c h w), one per file, from image `start` on."""
+        end = 0
+        for file in used:
+            first, end = end, end + file.pieces
+            if end <= start:
                 continue
-            content = read_bytes(self.root / seen.file)
-            if hashlib.sha256(content).hexdigest() != seen.sha256:
+            content = read_bytes(self.root / file.file)
+            if hashlib.sha256(content).hexdigest() != file.sha256:
                 raise DataError(
-                    f"{self.root / seen.file}: changed while it was read; run again when the "
+                    f"{self.root / file.file}: changed while it was read; run again when the "
                     "folder is at rest"
                 )
-            picture, _ = decode(content, PurePosixPath(seen.file).suffix, self.channels)
-            block = pieces(picture, self.cut, self.size, self.tile)
+            picture, _ = decode(content, PurePosixPath(file.file).suffix, self.channels)
+            block = cut_tiles(picture, self.cut, self.size, self.tile)
             if self.stain.kind != "none":
                 block = self.stain.apply(block, self.stain.measure(picture[None]))
-            yield block[max(0, start - (before - seen.pieces)) :]
+            yield block[max(0, start - first) :]
 
-    def _split(self, pixels: Pixels, used: list[Seen]) -> ArrayImages:
+    def _split(self, pixels: Pixels, used: list[FileReport]) -> ArrayDataset:
         """The images of this split; class and group numbers are those of both splits together."""
-        groups = joined(
-            {seen.file: seen.group for seen in used}, {seen.file: seen.sha256 for seen in used}
+        groups = merge_duplicates(
+            {file.file: file.group for file in used}, {file.file: file.sha256 for file in used}
         )
-        repeats = np.array([seen.pieces for seen in used])
-        of_file = [groups[seen.file] for seen in used]
-        test = in_test(np.repeat(np.array(of_file, object), repeats).tolist(), self.test_share)
-        chosen = np.flatnonzero(test == (self.split == "test"))
-        if not len(chosen):
+        repeats = np.array([file.pieces for file in used])
+        of_file = [groups[file.file] for file in used]
+        of_image = np.repeat(np.array(of_file, object), repeats)
+        test = assign_test_groups(of_image.tolist(), self.test_share)
+        rows = np.flatnonzero(test == (self.split == "test"))
+        if not len(rows):
             raise DataError(
                 f"{self.root}: all images are of one source, so there is no {self.split} split; "
                 "add images of another source"
             )
         numbers = np.repeat(np.unique(of_file, return_inverse=True)[1], repeats)
         if self.classes == "none":
-            return ArrayImages(pixels, groups=numbers[chosen], rows=chosen)
-        names, labels = np.unique([seen.label for seen in used], return_inverse=True)
-        return ArrayImages(
-            pixels,
-            np.repeat(labels, repeats)[chosen],
-            names.tolist(),
-            numbers[chosen],
-            chosen,
-        )
+            return ArrayDataset(pixels, groups=numbers[rows], rows=rows)
+        names, labels = np.unique([file.label for file in used], return_inverse=True)
+        labels = np.repeat(labels, repeats)[rows]
+        return ArrayDataset(pixels, labels, names.tolist(), numbers[rows], rows)
 
 
-def _twins(seen: list[Seen]) -> tuple[Seen, ...]:
-    """Sorted by name, with a note where the bytes of an earlier file come again."""
+def _note_twins(files: list[FileReport]) -> tuple[FileReport, ...]:
+    """Sorted by name, with a note on files that repeat the bytes of an earlier file."""
     first: dict[str, str] = {}
-    told = []
-    for one in sorted(seen, key=lambda one: one.file):
-        twin = first.setdefault(one.sha256, one.file) if one.pieces else one.file
-        if twin != one.file:
+    noted = []
+    for file in sorted(files, key=lambda file: file.file):
+        twin = first.setdefault(file.sha256, file.file) if file.pieces else file.file
+        if twin != file.file:
             note = f"the same bytes as {twin}; both stay in one split"
-            one = one.model_copy(update={"notes": (*one.notes, note)})
-        told.append(one)
-    return tuple(told)
+            file = file.model_copy(update={"notes": (*file.notes, note)})
+        noted.append(file)
+    return tuple(noted)

@@ -1,4 +1,4 @@
-"""One whole slide: its levels, read piece by piece through openslide in bounded memory."""
+"""A whole slide: its pyramid levels, read region by region through openslide in bounded memory."""
 
 import math
 from pathlib import Path
@@ -11,12 +11,12 @@ from PIL import Image
 
 from controlgen.errors import DataError
 
-BLOCK = 1024  # pixels along the edge of what is decoded at a time for a thumbnail
+BLOCK_EDGE = 1024  # edge in pixels of the blocks decoded for a thumbnail
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
-class BadSlide(DataError):
-    """A slide's file is broken or no slide; `why` says it in a few words."""
+class SlideError(DataError):
+    """A file is damaged or not a slide; `why` is the reason in a few words."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
@@ -25,7 +25,7 @@ class BadSlide(DataError):
         self.path, self.why = path, why
 
 
-def _openslide() -> Any:
+def _import_openslide() -> Any:
     try:
         import openslide
     except (ImportError, OSError) as error:
@@ -36,20 +36,20 @@ def _openslide() -> Any:
     return openslide
 
 
-class Pyramid:
-    """An open slide. Raises BadSlide where it cannot be opened, and later where it is damaged."""
+class SlideReader:
+    """An open slide. Raises SlideError if it cannot be opened, and later if it is damaged."""
 
     def __init__(self, path: Path) -> None:
-        self._library = _openslide()
+        self._library = _import_openslide()
         self.path = path
         try:
             self._slide = self._library.OpenSlide(path)
         except self._library.OpenSlideError as error:
-            raise BadSlide(path, f"cannot be opened as a slide ({_said(error)})") from None
+            raise SlideError(path, f"cannot be opened as a slide ({_reason(error)})") from None
         self.levels: tuple[tuple[int, int], ...] = self._slide.level_dimensions
         self.downsamples: tuple[float, ...] = self._slide.level_downsamples
 
-    def __enter__(self) -> "Pyramid":
+    def __enter__(self) -> "SlideReader":
         return self
 
     def __exit__(
@@ -62,24 +62,24 @@ class Pyramid:
 
     @property
     def hash(self) -> str | None:
-        """openslide's quick hash of the slide's smallest level and properties, where it has one."""
-        found = self._slide.properties.get("openslide.quickhash-1")
-        return None if found is None else str(found)
+        """openslide's quick hash of the smallest level and the properties; None if absent."""
+        value = self._slide.properties.get("openslide.quickhash-1")
+        return None if value is None else str(value)
 
     def microns(self, assumed: float | None) -> tuple[float, float]:
-        """Microns per pixel of level 0 in x and y; `assumed` where the slide does not say.
+        """Microns per pixel of level 0 in x and y; `assumed` if the slide does not state them.
 
-        Raises DataError where nobody says.
+        Raises DataError if neither is available.
         """
         try:
-            found = [float(self._slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
+            stated = [float(self._slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
         except (KeyError, ValueError):
-            found = []
-        if found and all(0 < value < math.inf for value in found):
-            return found[0], found[1]
+            stated = []
+        if stated and all(0 < value < math.inf for value in stated):
+            return stated[0], stated[1]
         if assumed is None:
             raise DataError(
-                f"{self.path}: does not say how many microns a pixel is; set assume_mpp "
+                f"{self.path}: does not state its microns per pixel; set assume_mpp "
                 "(0.25 is usual for a scan at 40x, 0.5 at 20x)"
             )
         return assumed, assumed
@@ -93,34 +93,34 @@ class Pyramid:
         try:
             region = self._slide.read_region((x, y), level, (width, height))
         except self._library.OpenSlideError as error:
-            why = f"is damaged near x {x}, y {y} ({_said(error)})"
-            raise BadSlide(self.path, why) from None
+            why = f"is damaged near x {x}, y {y} ({_reason(error)})"
+            raise SlideError(self.path, why) from None
         colour, alpha = region.convert("RGB"), region.getchannel("A")
         if alpha.getextrema()[0] < 255:
             colour = Image.composite(colour, Image.new("RGB", region.size, "white"), alpha)
         return np.asarray(colour, np.uint8)
 
     def thumbnail(self, downsample: float) -> tuple[Picture, float]:
-        """The whole slide (h w 3), and how many pixels of level 0 one of its pixels is wide.
+        """The whole slide (h w 3), and the width of its pixels in pixels of level 0.
 
-        Means over whole pixels of the nearest finer level, at most `downsample` of level 0. Made
-        block by block, so a slide without small levels is read in bounded memory too.
+        Means over whole pixels of the nearest finer level, at most `downsample` of level 0.
+        Computed block by block, so that a slide without small levels needs bounded memory too.
         """
         level = self.level(downsample)
         fine = self.downsamples[level]
         factor = max(1, int(downsample * 1.01 / fine))
         width, height = self.levels[level]
-        block = max(1, BLOCK // factor) * factor
+        block = max(1, BLOCK_EDGE // factor) * factor
         picture = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
         for top in range(0, height, block):
             for left in range(0, width, block):
                 size = min(block, width - left), min(block, height - top)
-                piece = self.read(round(left * fine), round(top * fine), level, *size)
-                small = np.asarray(Image.fromarray(piece).reduce(factor))
+                region = self.read(round(left * fine), round(top * fine), level, *size)
+                small = np.asarray(Image.fromarray(region).reduce(factor))
                 row, column = top // factor, left // factor
                 picture[row : row + small.shape[0], column : column + small.shape[1]] = small
         return picture, factor * fine
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160]

@@ -1,4 +1,4 @@
-"""Which tiles are cut from which slide: found, split and sampled before a single one is read."""
+"""Which tiles are cut from which slide, decided before any tile is read."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from controlgen.datasets.slides._reader import BadSlide, Pyramid
+from controlgen.datasets.slides._reader import SlideError, SlideReader
 from controlgen.datasets.slides._tissue_mask import (
-    LONGEST,
     MASK_MICRONS,
+    MAX_MASK_EDGE,
     Mask,
     summed_areas,
     tissue_mask,
@@ -26,92 +26,94 @@ from controlgen.rng import key
 SUFFIXES = {
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
     *(".czi", ".dcm"),
-}  # what openslide reads, by name; files of other names in a folder are not looked at
-ENLARGED = 1.1  # a slide at most this much coarser than asked for is enlarged; else refused
-BAND = 64  # rows of the grid whose tissue is measured at a time
-NEIGHBOURS = 2048  # pixels of the level: tiles are read square by square of this edge
+}  # what openslide reads; other files in a folder are ignored
+MAX_ENLARGEMENT = 1.1  # a slide at most this much coarser than `mpp` is enlarged; else refused
+BAND_ROWS = 64  # rows of the grid whose tissue is measured at a time
+SQUARE_EDGE = 2048  # pixels of the level: tiles are read square by square of this edge
 
 Tiles = Int64[np.ndarray, "n 3"]  # number of the slide, x, y in pixels of level 0
 Shares = Float64[np.ndarray, "n"]  # of tissue in a tile, 0..1
-Bad = Callable[[BadSlide], None]  # notes a bad slide, or raises it
+ErrorHandler = Callable[[SlideError], None]  # records a bad slide, or raises the error
 
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide that opens: its number among all of them, file, microns per pixel, identity."""
+    """A slide that opens: its number among all slides, file, microns per pixel, identity."""
 
     number: int
     file: str
     microns: tuple[float, float]
-    content: tuple[int, int, str | None]  # bytes, time of change in ns, openslide's quick hash
+    content: tuple[int, int, str | None]  # bytes, mtime in ns, openslide's quick hash
 
 
 @dataclass(frozen=True)
-class Grid:
-    """How tiles lie on one slide; lengths in pixels of `level`, x before y."""
+class TileGrid:
+    """The grid of tiles on a slide; lengths in pixels of `level`, x before y."""
 
     number: int
     file: str
     level: int
-    downsample: float  # pixels of level 0 along one of the level
+    downsample: float  # pixels of level 0 per pixel of the level
     extent: tuple[float, float]  # exact size of a tile
-    span: tuple[int, int]  # whole pixels that are read for it
+    span: tuple[int, int]  # whole pixels that are read for a tile
     step: tuple[int, int]  # from a tile to the next
-    mask_downsample: float  # pixels of level 0 along one of the mask, at most
+    mask_downsample: float  # most pixels of level 0 per pixel of the mask
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every tile in the order it is read; slides without a tile are not among the grids."""
+class TilingPlan:
+    """Every tile in reading order; slides without a tile have no grid."""
 
-    grids: tuple[Grid, ...]
+    grids: tuple[TileGrid, ...]
     tiles: Tiles
     shares: Shares
     without: dict[str, str]  # slides that were left out, and why
 
-    def dumped(self) -> str:
-        """As JSON: `slides` with their geometry, `tiles` as rows of slide, x, y, tissue."""
+    def to_json(self) -> str:
+        """`slides` with their geometry, `tiles` as rows of slide, x, y, tissue."""
         rows = zip(self.tiles.tolist(), self.shares.tolist(), strict=True)
-        lines = ",\n".join(json.dumps([*place, share]) for place, share in rows)
+        lines = ",\n".join(json.dumps([*tile, share]) for tile, share in rows)
         slides = json.dumps([asdict(grid) for grid in self.grids], indent=1)
         without = json.dumps(self.without)
         return f'{{"slides": {slides},\n"without": {without},\n"tiles": [\n{lines}\n]}}\n'
 
     @classmethod
-    def loaded(cls, text: str) -> "Plan":
-        """What `dumped` wrote. Raises ValueError, KeyError or TypeError where it is not that."""
-        found = json.loads(text)
-        rows = np.array(found["tiles"], np.float64).reshape(-1, 4)
+    def from_json(cls, text: str) -> "TilingPlan":
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for other text."""
+        fields = json.loads(text)
+        rows = np.array(fields["tiles"], np.float64).reshape(-1, 4)
         pairs = ("extent", "span", "step")
         grids = [
-            Grid(**{**grid, **{name: tuple(grid[name]) for name in pairs}})
-            for grid in found["slides"]
+            TileGrid(**{**grid, **{name: tuple(grid[name]) for name in pairs}})
+            for grid in fields["slides"]
         ]
-        return cls(tuple(grids), rows[:, :3].astype(np.int64), rows[:, 3], found["without"])
+        return cls(tuple(grids), rows[:, :3].astype(np.int64), rows[:, 3], fields["without"])
 
 
-def find_slides(root: Path, base: Path, assumed: float | None, bad: Bad) -> list[Slide]:
+def find_slides(
+    root: Path, base: Path, assumed: float | None, on_error: ErrorHandler
+) -> list[Slide]:
     """Every slide under `root` that opens; files are named relative to `base`.
 
-    Sorted by name, hidden files left out. The same slide twice is one slide and a bad one.
-    Raises DataError where there is none, or one does not say its microns per pixel.
+    Sorted by name, hidden files left out. A second copy of a slide is an error for `on_error`.
+    Raises DataError if no slide opens, or one does not state its microns per pixel.
     """
     slides: list[Slide] = []
     hashes: dict[str, str] = {}
     for path in _candidates(root):
         file = path.relative_to(base).as_posix()
         try:
-            with Pyramid(path) as pyramid:
-                twin = hashes.get(pyramid.hash or "")
+            with SlideReader(path) as reader:
+                twin = hashes.get(reader.hash or "")
                 if twin is not None:
-                    raise BadSlide(path, f"is the same slide as {twin}")
-                if pyramid.hash is not None:
-                    hashes[pyramid.hash] = file
-                found = path.stat()
-                content = (found.st_size, found.st_mtime_ns, pyramid.hash)
-                slides.append(Slide(len(slides), file, pyramid.microns(assumed), content))
-        except BadSlide as error:
-            bad(error)
+                    raise SlideError(path, f"is the same slide as {twin}")
+                if reader.hash is not None:
+                    hashes[reader.hash] = file
+                state = path.stat()
+                content = (state.st_size, state.st_mtime_ns, reader.hash)
+                slides.append(Slide(len(slides), file, reader.microns(assumed), content))
+        except SlideError as error:
+            on_error(error)
     if not slides:
         raise DataError(
             f"{root}: no slide in it can be opened; name a slide or a folder of slides "
@@ -125,43 +127,44 @@ def _candidates(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise DataError(f"{root}: no such slide or folder of slides")
-    found = [
+    paths = [
         path
         for path in root.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and (path.is_file() or path.is_symlink())
     ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
-def chosen_for(split: str, slides: Sequence[Slide], test_share: float) -> list[Slide]:
+def slides_in_split(split: str, slides: Sequence[Slide], test_share: float) -> list[Slide]:
     """The slides of a split, by a keyed hash of their names; a single slide is in both.
 
-    The seed of a sample has no say, so that two samples of one folder never mix the splits.
+    Independent of the seed of a sample, so that two samples of a folder never mix the splits.
     """
     if len(slides) == 1:
         return list(slides)
-    drawn = sorted(slides, key=lambda slide: key(0, f"slides/split/{slide.file}"))
+    shuffled = sorted(slides, key=lambda slide: key(0, f"slides/split/{slide.file}"))
     held_out = min(max(round(test_share * len(slides)), 1), len(slides) - 1)
-    part = drawn[:held_out] if split == "test" else drawn[held_out:]
+    part = shuffled[:held_out] if split == "test" else shuffled[held_out:]
     return sorted(part, key=lambda slide: slide.number)
 
 
-def grid_on(
-    pyramid: Pyramid, slide: Slide, size: int, microns_per_pixel: float, overlap: float
-) -> Grid:
-    """How tiles of `size` pixels lie on a slide. Raises DataError where it is too coarse."""
-    wanted = [microns_per_pixel / microns for microns in slide.microns]
-    if min(wanted) * ENLARGED < 1:
+def make_grid(
+    reader: SlideReader, slide: Slide, size: int, microns_per_pixel: float, overlap: float
+) -> TileGrid:
+    """The grid of tiles of `size` pixels on a slide. Raises DataError if the slide is too coarse."""
+    scales = [microns_per_pixel / microns for microns in slide.microns]
+    if min(scales) * MAX_ENLARGEMENT < 1:
         raise DataError(
-            f"{pyramid.path}: its finest level has {max(slide.microns):g} microns per pixel, so "
+            f"{reader.path}: its finest level has {max(slide.microns):g} microns per pixel, so "
             f"{microns_per_pixel:g} would be invented; set mpp = {max(slide.microns):.4g} or more"
         )
-    level = pyramid.level(min(wanted))
-    downsample = pyramid.downsamples[level]
-    across, down = (size * share / downsample for share in wanted)
-    return Grid(
+    level = reader.level(min(scales))
+    downsample = reader.downsamples[level]
+    across, down = (size * scale / downsample for scale in scales)
+    mask_downsample = MASK_MICRONS / float(np.mean(slide.microns))
+    return TileGrid(
         slide.number,
         slide.file,
         level,
@@ -169,7 +172,7 @@ def grid_on(
         (across, down),
         (math.ceil(across - 1e-6), math.ceil(down - 1e-6)),
         (_step(across, overlap), _step(down, overlap)),
-        max(MASK_MICRONS / float(np.mean(slide.microns)), max(pyramid.levels[0]) / LONGEST, 1.0),
+        max(mask_downsample, max(reader.levels[0]) / MAX_MASK_EDGE, 1.0),
     )
 
 
@@ -178,74 +181,74 @@ def _step(extent: float, overlap: float) -> int:
     return math.ceil(extent - 1e-6) if overlap == 0 else max(1, round(extent * (1 - overlap)))
 
 
-def mask_of(pyramid: Pyramid, slide: Slide, grid: Grid) -> tuple[Mask, float]:
-    """The tissue mask, and how many pixels of level 0 one of its pixels is wide."""
-    thumbnail, scale = pyramid.thumbnail(grid.mask_downsample)
+def make_mask(reader: SlideReader, slide: Slide, grid: TileGrid) -> tuple[Mask, float]:
+    """The tissue mask, and the width of its pixels in pixels of level 0."""
+    thumbnail, scale = reader.thumbnail(grid.mask_downsample)
     return tissue_mask(thumbnail, float(np.mean(slide.microns)) * scale), scale
 
 
-def tiles_on(
-    pyramid: Pyramid,
-    grid: Grid,
+def select_tiles(
+    reader: SlideReader,
+    grid: TileGrid,
     mask: Mask,
     scale: float,
-    least: float,
+    min_share: float,
     half: tuple[Literal["train", "test"], float] | None,
 ) -> tuple[Tiles, Shares]:
-    """The tiles of a grid with at least the share `least` of tissue, in reading order.
+    """The tiles of a grid with at least `min_share` of tissue, in reading order.
 
-    `half` is a split and its test share where one slide serves both splits: a vertical line is
-    drawn that leaves this share of the tissue on its right, for test. A tile across it is dropped.
+    `half` is a split and its test share if one slide serves both splits: a vertical line leaves
+    this share of the tissue on its right, for test. Tiles across the line are dropped.
     """
-    spots = [
+    corners = [
         np.arange(0, edge - span + 1, step)
-        for edge, span, step in zip(pyramid.levels[grid.level], grid.span, grid.step, strict=True)
+        for edge, span, step in zip(reader.levels[grid.level], grid.span, grid.step, strict=True)
     ]
-    columns, rows = (np.rint(spot * grid.downsample).astype(np.int64) for spot in spots)
+    columns, rows = (np.rint(corner * grid.downsample).astype(np.int64) for corner in corners)
     across, down = (extent * grid.downsample for extent in grid.extent)
     if half is not None:
-        line = _line(mask, half[1]) * scale
+        line = _dividing_column(mask, half[1]) * scale
         reach = grid.span[0] * grid.downsample + 1
         columns = columns[columns + reach <= line if half[0] == "train" else columns >= line]
 
-    # A band of the grid at a time, so that memory goes with the tiles that are kept.
+    # A band of the grid at a time, so that memory grows with the selected tiles only.
     areas = summed_areas(mask)
-    found, kept = [np.empty((0, 3), np.int64)], [np.empty(0)]
-    for first in range(0, len(rows), BAND):
-        band = rows[first : first + BAND]
+    tile_parts, share_parts = [np.empty((0, 3), np.int64)], [np.empty(0)]
+    for first in range(0, len(rows), BAND_ROWS):
+        band = rows[first : first + BAND_ROWS]
         shares = tissue_shares(
             areas, columns / scale, band / scale, across / scale, down / scale
         ).round(4)
-        row, column = np.nonzero(shares >= least)
-        places = (np.full(len(row), grid.number), columns[column], band[row])
-        found.append(np.stack(places, 1))
-        kept.append(shares[row, column])
-    tiles, shares = np.concatenate(found), np.concatenate(kept)
+        row, column = np.nonzero(shares >= min_share)
+        numbers = np.full(len(row), grid.number)
+        tile_parts.append(np.stack((numbers, columns[column], band[row]), 1))
+        share_parts.append(shares[row, column])
+    tiles, shares = np.concatenate(tile_parts), np.concatenate(share_parts)
 
     # Neighbours are read together: what openslide decodes for one tile serves the next.
-    square = tiles[:, 1:] // int(NEIGHBOURS * grid.downsample)
+    square = tiles[:, 1:] // int(SQUARE_EDGE * grid.downsample)
     order = np.lexsort((tiles[:, 1], tiles[:, 2], square[:, 0], square[:, 1]))
     return tiles[order], shares[order]
 
 
-def _line(mask: Mask, test_share: float) -> int:
+def _dividing_column(mask: Mask, test_share: float) -> int:
     sums = (mask if mask.any() else ~mask).sum(0).cumsum()
     return int(np.searchsorted(sums, (1 - test_share) * sums[-1])) + 1
 
 
-def reading(tiles: Tiles) -> Iterator[tuple[int, int, int]]:
+def iter_runs(tiles: Tiles) -> Iterator[tuple[int, int, int]]:
     """Runs of tiles of one slide: its number, first and one past the last tile."""
     numbers, firsts = np.unique(tiles[:, 0], return_index=True)
     ends = [*firsts[1:].tolist(), len(tiles)]
     yield from zip(numbers.tolist(), firsts.tolist(), ends, strict=True)
 
 
-def described(slides: Sequence[Slide]) -> list[Any]:
-    """What identifies the slides for a cache."""
+def cache_key(slides: Sequence[Slide]) -> list[Any]:
+    """The identity of the slides for a cache."""
     return [[slide.file, list(slide.microns), list(slide.content)] for slide in slides]
 
 
-def digest(slides: Sequence[Slide]) -> str:
-    """What identifies the slides wherever they lie and whenever they were copied: 12 hex digits."""
-    told = [(slide.file, slide.microns, slide.content[0], slide.content[2]) for slide in slides]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+def content_hash(slides: Sequence[Slide]) -> str:
+    """Hash (12 hex) of the slides, independent of their folder and of when they were copied."""
+    entries = [(slide.file, slide.microns, slide.content[0], slide.content[2]) for slide in slides]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""How far an answer can be believed, learned from targets whose image is known, and judged."""
+"""Fit the confidence model on targets with a known image, and evaluate it on held-out sources."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,17 +11,17 @@ from pydantic import Field
 from controlgen.base_config import BaseConfig
 from controlgen.config import ReachabilityConfig
 from controlgen.editing import feature_math
-from controlgen.editing.confidence.probe_targets import NEAR, Trials
+from controlgen.editing.confidence.probe_targets import IN_DISTRIBUTION, ProbeTargets
 from controlgen.editing.confidence.score import (
-    FALLING,
     INPUTS,
-    USUAL,
-    Reachability,
+    LOW_SHARE,
+    MONOTONE_INPUTS,
+    BankDistances,
+    ConfidenceModel,
     Values,
-    Yardstick,
-    fitted,
+    fit_monotone_logistic,
 )
-from controlgen.editing.feature_pca import Statistics
+from controlgen.editing.feature_pca import FeaturePCA
 from controlgen.errors import ConfigError
 from controlgen.metrics.bootstrap import Interval
 from controlgen.metrics.calibration import (
@@ -36,23 +36,23 @@ from controlgen.metrics.calibration import (
 from controlgen.rng import stream
 from controlgen.types import Features, Indices, Pixels
 
-AS_NEAR = 0.9  # share of held-out bank answers that are near enough, by definition
+NEAR_SHARE = 0.9  # of the results for held-out bank images count as near, by definition
 BOOTSTRAPS = 1000
-FALL = np.isin(INPUTS, FALLING)
-FEWEST = 20  # held-out bank images, and targets, that anything can be learned from
+MONOTONE_MASK = np.isin(INPUTS, MONOTONE_INPUTS)
+MIN_ITEMS = 20  # held-out bank images, and probe targets
 Embed = Callable[[Pixels], Features]
 
 
-class Trip(NamedTuple):
-    """Features asked for and obtained (n d), and the audit cosine (n) of target and answer."""
+class RoundTripResult(NamedTuple):
+    """Target features and result features (n d), and the audit cosine (n) of their images."""
 
-    asked: Features
-    obtained: Features
-    audit: NDArray[np.float32]
+    target_features: Features
+    features: Features
+    audit_cosine: NDArray[np.float32]
 
 
-class KindRow(BaseConfig):
-    """Judged targets of one kind: how many are near, what was said, how well they are ranked."""
+class PerKindMetrics(BaseConfig):
+    """Held-out targets of one kind: share near, mean score, share with a warning, AUROC."""
 
     kind: str
     n: int
@@ -62,20 +62,21 @@ class KindRow(BaseConfig):
     auroc: Interval | None
 
 
-class WithoutRow(BaseConfig):
-    """AUROC of regressions fitted without one input, and on it alone."""
+class AblationRow(BaseConfig):
+    """AUROC of regressions without one input, and with that input alone."""
 
     input: str
     without: float | None
     alone: float | None
 
 
-class Judged(BaseConfig):
-    """What the score is worth on targets whose sources it was not fitted on.
+class ConfidenceReport(BaseConfig):
+    """The quality of the score on targets from held-out sources.
 
-    `near_means` is the audit cosine from which an answer counts as near. `auroc_near` is among
-    targets that look like what the model was made for (NEAR), `auroc_bank` among held-out samples.
-    `brier_constant` is that of the judged half's own share, said of every target.
+    `near_means`: the audit cosine from which a result counts as near. `fitted`, `judged`: number of
+    targets in the two halves. `share`: near targets of the judged half. `auroc_near`: among
+    IN_DISTRIBUTION targets; `auroc_bank`: among samples. `brier_constant`: of the constant score
+    `share`.
     """
 
     near_means: float
@@ -89,129 +90,123 @@ class Judged(BaseConfig):
     brier_constant: float
     calibration_error: float
     bins: tuple[Bin, ...]
-    kinds: tuple[KindRow, ...]
-    inputs: tuple[WithoutRow, ...]
-    failures_warned: float | None = Field(description="share of answers not near that are warned")
-    warnings_right: float | None = Field(description="share of warned answers that are not near")
+    kinds: tuple[PerKindMetrics, ...]
+    inputs: tuple[AblationRow, ...]
+    failures_warned: float | None = Field(description="share of results not near with a warning")
+    warnings_right: float | None = Field(description="share of warned results that are not near")
 
 
-def trip(
+def round_trip(
     pixels: Pixels,
     embed: Embed,
-    answer: Callable[[Features], Pixels],
+    reconstruct: Callable[[Features], Pixels],
     audit: Embed,
-) -> Trip:
-    """Ask for the features of images (n c h w), and see what comes out, in both spaces."""
-    asked = embed(pixels)
-    made = answer(asked)
-    return Trip(asked, embed(made), feature_math.cosine(audit(pixels), audit(made)))
+) -> RoundTripResult:
+    """Reconstruct images (n c h w) from their features and compare them in both spaces."""
+    target_features = embed(pixels)
+    results = reconstruct(target_features)
+    audit_cosine = feature_math.paired_cosine(audit(pixels), audit(results))
+    return RoundTripResult(target_features, embed(results), audit_cosine)
 
 
-def calibrate(
+def fit_confidence(
     config: ReachabilityConfig,
-    statistics: Statistics,
+    statistics: FeaturePCA,
     training: Features,
-    held_out: Trip,
-    trials: Trials,
-    tried: Trip,
-) -> tuple[Reachability, Judged]:
-    """Fit on the trials of one half of the sources, judge on those of the other.
+    held_out: RoundTripResult,
+    probes: ProbeTargets,
+    results: RoundTripResult,
+) -> tuple[ConfidenceModel, ConfidenceReport]:
+    """Fit on the probe targets of half of the sources, evaluate on the others.
 
-    `training` are bank features (N d), of which some are stored; `held_out` other bank items and
-    their answers, which make the scale; `trials` further targets, none made from those, and `tried`
-    their answers. No label takes part. Raises ConfigError where there are too few of either.
+    training: bank features (N d), of which `config.stored` are kept. held_out: round trips of other
+    bank images, which define the scale. probes: targets made from neither; results: their round
+    trips. Labels are not used. Raises ConfigError where held-out images or probes are too few.
     """
-    if min(len(held_out.asked), len(trials.kinds)) < FEWEST:
+    if min(len(held_out.features), len(probes.kinds)) < MIN_ITEMS:
         raise ConfigError(
-            f"fit.reachability: {len(held_out.asked)} held-out bank images and {len(trials.kinds)} "
-            f"targets are too few; raise fit.held_out and fit.reachability.targets (at least "
-            f"{FEWEST} each)"
+            f"fit.reachability: {len(held_out.features)} held-out bank images and "
+            f"{len(probes.kinds)} targets are too few; raise fit.held_out and "
+            f"fit.reachability.targets (at least {MIN_ITEMS} each)"
         )
-    chosen = stream(config.seed, "reachability stored").permutation(len(training))
-    stored = np.array(training[np.sort(chosen[: config.stored])], np.float32)
-    yardstick = Yardstick.of(
-        statistics, stored, config.neighbours, held_out.asked, held_out.obtained
+    order = stream(config.seed, "reachability stored").permutation(len(training))
+    stored = np.array(training[np.sort(order[: config.stored])], np.float32)
+    distances = BankDistances.fit(
+        statistics, stored, config.neighbours, held_out.target_features, held_out.features
     )
-    near_means = float(np.quantile(held_out.audit, 1 - AS_NEAR))
-    events = tried.audit >= near_means
-    inputs = yardstick.inputs(tried.asked, tried.obtained)
-    fit = first_half(trials.sources, config.seed)
+    near_means = float(np.quantile(held_out.audit_cosine, 1 - NEAR_SHARE))
+    events = results.audit_cosine >= near_means
+    inputs = distances.regression_inputs(results.target_features, results.features)
+    fit = split_sources(probes.sources, config.seed)
 
-    # The threshold of warnings rests on the bank alone, not on how many of each kind were tried.
-    plain = Reachability(yardstick, fitted(inputs[fit], events[fit], FALL), 0.0)
-    usual = plain.score(held_out.asked, held_out.obtained)
-    found = replace(plain, warn_below=float(np.quantile(usual, USUAL)))
-    scores = found.score(tried.asked, tried.obtained)
-    judged = _judged(config, found, inputs, events, scores, trials, fit)
-    return found, judged.model_copy(update={"near_means": near_means})
+    # The warning threshold depends on the bank alone, not on the mixture of kinds of probes.
+    regression = fit_monotone_logistic(inputs[fit], events[fit], MONOTONE_MASK)
+    model = ConfidenceModel(distances, regression, 0.0)
+    held_out_scores = model.score(held_out.target_features, held_out.features)
+    model = replace(model, warn_below=float(np.quantile(held_out_scores, LOW_SHARE)))
+    scores = model.score(results.target_features, results.features)
+    ablation = tuple(_ablate(k, inputs, events, fit) for k in range(len(INPUTS)))
+    warned = scores < model.warn_below
+    report = _evaluate(config.seed, scores, events, warned, probes, ~fit)
+    updates = {"near_means": near_means, "fitted": int(fit.sum()), "inputs": ablation}
+    return model, report.model_copy(update=updates)
 
 
-def first_half(sources: Indices, seed: int) -> NDArray[np.bool_]:
-    """Whether each item (n) is fitted on: half of the sources, drawn by seed, each one whole."""
+def split_sources(sources: Indices, seed: int) -> NDArray[np.bool_]:
+    """Whether each item (n) belongs to the half to fit on; items of one source stay together."""
     names, owners = np.unique(sources, return_inverse=True)
     order = stream(seed, "reachability halves").permutation(len(names))
     return np.asarray((order < len(names) // 2)[owners])
 
 
-def _judged(
-    config: ReachabilityConfig,
-    found: Reachability,
-    inputs: Values,
-    events: Events,
+def _evaluate(
+    seed: int,
     scores: NDArray[np.float32],
-    trials: Trials,
-    fit: NDArray[np.bool_],
-) -> Judged:
-    seed, other = config.seed, ~fit
-    warned = scores < found.warn_below
-
-    def ranked(some: NDArray[np.bool_]) -> Interval | None:
-        return auroc_interval(scores[some], events[some], trials.sources[some], seed, BOOTSTRAPS)
+    events: Events,
+    warned: NDArray[np.bool_],
+    probes: ProbeTargets,
+    held_out: NDArray[np.bool_],
+) -> ConfidenceReport:
+    def interval(mask: NDArray[np.bool_]) -> Interval | None:
+        return auroc_interval(scores[mask], events[mask], probes.sources[mask], seed, BOOTSTRAPS)
 
     kinds = []
-    for kind in dict.fromkeys(trials.kinds.tolist()):
-        some = other & (trials.kinds == kind)
-        if some.any():
-            means = (float(values[some].mean()) for values in (events, scores, warned))
-            near, score, share = means
-            row = KindRow(
-                kind=kind,
-                n=int(some.sum()),
-                near=near,
-                score=score,
-                warned=share,
-                auroc=ranked(some),
-            )
-            kinds.append(row)
-    s, e, sources = scores[other], events[other], trials.sources[other]
-    return Judged(
+    for kind in dict.fromkeys(probes.kinds.tolist()):
+        mask = held_out & (probes.kinds == kind)
+        if mask.any():
+            near, score, share = (float(v[mask].mean()) for v in (events, scores, warned))
+            metrics = {"near": near, "score": score, "warned": share, "auroc": interval(mask)}
+            kinds.append(PerKindMetrics(kind=kind, n=int(mask.sum()), **metrics))
+    s, e, sources = scores[held_out], events[held_out], probes.sources[held_out]
+    return ConfidenceReport(
         near_means=0.0,
-        fitted=int(fit.sum()),
+        fitted=0,
         judged=len(s),
         share=float(e.mean()),
-        auroc=ranked(other),
-        auroc_near=ranked(other & np.isin(trials.kinds, NEAR)),
-        auroc_bank=ranked(other & (trials.kinds == "bank")),
+        auroc=interval(held_out),
+        auroc_near=interval(held_out & np.isin(probes.kinds, IN_DISTRIBUTION)),
+        auroc_bank=interval(held_out & (probes.kinds == "bank")),
         brier=brier(s, e),
         brier_constant=brier(np.full(len(e), e.mean()), e),
         calibration_error=expected_calibration_error(s, e),
         bins=tuple(reliability(s, e, sources, seed, BOOTSTRAPS)),
         kinds=tuple(kinds),
-        inputs=tuple(_without(k, inputs, events, fit) for k in range(len(INPUTS))),
-        failures_warned=_share(warned[other & ~events]),
-        warnings_right=_share(~events[other & warned]),
+        inputs=(),
+        failures_warned=_share(warned[held_out & ~events]),
+        warnings_right=_share(~events[held_out & warned]),
     )
 
 
-def _without(column: int, inputs: Values, events: Events, fit: NDArray[np.bool_]) -> WithoutRow:
+def _ablate(column: int, inputs: Values, events: Events, fit: NDArray[np.bool_]) -> AblationRow:
     others = [k for k in range(len(INPUTS)) if k != column]
     values = []
     for columns in (others, [column]):
-        learned = fitted(inputs[fit][:, columns], events[fit], FALL[columns])
-        said = learned.log_odds(inputs[~fit][:, columns])
-        value = float(auroc(said, events[~fit])[0])
+        mask = MONOTONE_MASK[columns]
+        regression = fit_monotone_logistic(inputs[fit][:, columns], events[fit], mask)
+        log_odds = regression.log_odds(inputs[~fit][:, columns])
+        value = float(auroc(log_odds, events[~fit])[0])
         values.append(value if np.isfinite(value) else None)
-    return WithoutRow(input=INPUTS[column], without=values[0], alone=values[1])
+    return AblationRow(input=INPUTS[column], without=values[0], alone=values[1])
 
 
 def _share(values: Events) -> float | None:

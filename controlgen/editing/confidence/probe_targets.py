@@ -1,7 +1,7 @@
-"""Targets whose image is known, from easy to out of reach, to learn from how far to believe.
+"""Targets with a known image, from easy to out of reach, on which confidence is fitted.
 
-Samples of the model, mixtures and distortions of them, real images, and procedural pictures of
-nothing. No label takes part.
+Samples of the model, mixtures and distortions of them, real images, and procedural patterns. Labels
+are not used.
 """
 
 from collections.abc import Callable
@@ -14,120 +14,121 @@ from scipy import ndimage
 from controlgen.rng import stream
 from controlgen.types import Indices, Pixels, Shape
 
-Planes = NDArray[np.float64]  # one image (c h w), 0..255
-MIXED = ("averaged", "pasted")
-DISTORTED = ("blurred", "inverted", "shifted", "rotated", "noisy")
-NEAR = ("bank", "real", *MIXED)  # kinds that look like what the model was made for
-FOREIGN = "foreign"
-# Shares of all targets; where there are no real images theirs goes to the others.
+Image = NDArray[np.float64]  # (c h w), 0..255
+MIXTURES = ("averaged", "pasted")
+DISTORTIONS = ("blurred", "inverted", "shifted", "rotated", "noisy")
+IN_DISTRIBUTION = ("bank", "real", *MIXTURES)  # kinds similar to the training data
+OUT_OF_DISTRIBUTION = "foreign"
+# Shares of all targets, rescaled where there are no real images.
 SHARES = {
     "bank": 0.25,
     "real": 0.15,
-    **dict.fromkeys(MIXED, 0.1),
-    **dict.fromkeys(DISTORTED, 0.06),
-    FOREIGN: 0.1,
+    **dict.fromkeys(MIXTURES, 0.1),
+    **dict.fromkeys(DISTORTIONS, 0.06),
+    OUT_OF_DISTRIBUTION: 0.1,
 }
 
 
-class Trials(NamedTuple):
-    """Pixels (n c h w), their kinds (n), and a number (n) that those of one source image share."""
+class ProbeTargets(NamedTuple):
+    """Pixels (n c h w), their kinds (n) and source ids (n), equal for targets of one source."""
 
     pixels: Pixels
     kinds: NDArray[np.str_]
     sources: Indices
 
 
-def draw_trials(
+def draw_probe_targets(
     samples: Pixels, real: Pixels | None, real_sources: Indices | None, n: int, seed: int
-) -> Trials:
-    """About n targets from images (m c h w) that the model made and, where given, real ones.
+) -> ProbeTargets:
+    """About n targets from generated images (m c h w) and, optionally, real ones.
 
-    Mixtures take neighbours 2i and 2i + 1, and the two are one source; `real_sources` says which
-    real images are one, each by itself if left out; each foreign image is one. Target i of a kind
-    depends on the seed, the kind and i alone. A kind comes to its end with the images it is made
-    from, mixtures with half as many.
+    Mixtures take neighbours 2i and 2i + 1, which count as one source; `real_sources` groups real
+    images, each its own source by default; every pattern is its own source. Target i of a kind
+    depends only on the seed, the kind and i. A kind has at most as many targets as images to make
+    them from, mixtures half as many.
     """
     shares = {kind: share for kind, share in SHARES.items() if kind != "real" or real is not None}
     total = sum(shares.values())
     pixels, kinds, sources = [], [], []
     for kind, share in shares.items():
-        wanted = max(round(n * share / total), 1)
-        for index in range(min(wanted, _most(kind, samples, real))):
-            draws = stream(seed, f"trial {kind}", index)
-            image, source = _one(kind, index, samples, real, draws)
+        n_kind = max(round(n * share / total), 1)
+        for index in range(min(n_kind, _max_targets(kind, samples, real))):
+            random = stream(seed, f"trial {kind}", index)
+            image, source = _make_target(kind, index, samples, real, random)
             if kind == "real" and real_sources is not None:
-                source = -1 - int(real_sources[index])  # numbers that no other kind has
+                source = -1 - int(real_sources[index])  # negative: distinct from all other kinds
             pixels.append(np.rint(image).clip(0, 255).astype(np.uint8))
             kinds.append(kind)
             sources.append(source)
-    return Trials(np.stack(pixels), np.array(kinds), np.array(sources, np.int64))
+    return ProbeTargets(np.stack(pixels), np.array(kinds), np.array(sources, np.int64))
 
 
-def _most(kind: str, samples: Pixels, real: Pixels | None) -> int:
-    if kind == FOREIGN:
+def _max_targets(kind: str, samples: Pixels, real: Pixels | None) -> int:
+    if kind == OUT_OF_DISTRIBUTION:
         return int(1e9)
     if kind == "real":
         return 0 if real is None else len(real)
-    return len(samples) // 2 if kind in MIXED else len(samples)
+    return len(samples) // 2 if kind in MIXTURES else len(samples)
 
 
-def _one(
-    kind: str, index: int, samples: Pixels, real: Pixels | None, draws: np.random.Generator
-) -> tuple[Planes, int]:
-    # Sources are numbered by pairs of samples; real and foreign images come after them.
+def _make_target(
+    kind: str, index: int, samples: Pixels, real: Pixels | None, random: np.random.Generator
+) -> tuple[Image, int]:
+    # Source ids number pairs of samples, then real images, then patterns.
     pairs = len(samples) // 2 + 1
     if kind == "real" and real is not None:
         return np.asarray(real[index], np.float64), pairs + index
-    if kind == FOREIGN:
+    if kind == OUT_OF_DISTRIBUTION:
         shape = samples.shape[1], samples.shape[2], samples.shape[3]
-        return foreign(shape, draws), pairs + (0 if real is None else len(real)) + index
-    if kind in MIXED:
+        source = pairs + (0 if real is None else len(real)) + index
+        return synthetic_pattern(shape, random), source
+    if kind in MIXTURES:
         a, b = np.asarray(samples[2 * index : 2 * index + 2], np.float64)
-        return (_averaged if kind == "averaged" else _pasted)(a, b, draws), index
+        return (_averaged if kind == "averaged" else _pasted)(a, b, random), index
     image = np.asarray(samples[index], np.float64)
-    return (image if kind == "bank" else DISTORT[kind](image, draws)), index // 2
+    return (image if kind == "bank" else DISTORT[kind](image, random)), index // 2
 
 
-def _averaged(a: Planes, b: Planes, draws: np.random.Generator) -> Planes:
-    share = draws.uniform(0.1, 0.9)
+def _averaged(a: Image, b: Image, random: np.random.Generator) -> Image:
+    share = random.uniform(0.1, 0.9)
     return share * a + (1 - share) * b
 
 
-def _pasted(a: Planes, b: Planes, draws: np.random.Generator) -> Planes:
-    # Across a straight cut through a point near the middle, at any angle.
+def _pasted(a: Image, b: Image, random: np.random.Generator) -> Image:
+    # Along a straight cut through a point near the centre, at any angle.
     height, width = a.shape[1:]
     y, x = np.mgrid[:height, :width]
-    angle = draws.uniform(0, 2 * np.pi)
-    middle = draws.uniform(0.3, 0.7, 2) * [height, width]
-    side = (y - middle[0]) * np.sin(angle) + (x - middle[1]) * np.cos(angle)
+    angle = random.uniform(0, 2 * np.pi)
+    centre = random.uniform(0.3, 0.7, 2) * [height, width]
+    side = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
     return np.where(side > 0, a, b)
 
 
-def _blurred(image: Planes, draws: np.random.Generator) -> Planes:
-    sigma = draws.uniform(0.01, 0.1) * image.shape[1]
+def _blurred(image: Image, random: np.random.Generator) -> Image:
+    sigma = random.uniform(0.01, 0.1) * image.shape[1]
     return np.asarray(ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest"))
 
 
-def _inverted(image: Planes, draws: np.random.Generator) -> Planes:
+def _inverted(image: Image, random: np.random.Generator) -> Image:
     return 255 - image
 
 
-def _shifted(image: Planes, draws: np.random.Generator) -> Planes:
-    by = draws.uniform(-0.25, 0.25, 2) * image.shape[1:]
-    return np.asarray(ndimage.shift(image, (0, *by), order=1, mode="nearest"))
+def _shifted(image: Image, random: np.random.Generator) -> Image:
+    offset = random.uniform(-0.25, 0.25, 2) * image.shape[1:]
+    return np.asarray(ndimage.shift(image, (0, *offset), order=1, mode="nearest"))
 
 
-def _rotated(image: Planes, draws: np.random.Generator) -> Planes:
-    angle = draws.uniform(-180, 180)
-    turned = ndimage.rotate(image, angle, axes=(1, 2), reshape=False, order=1, mode="nearest")
-    return np.asarray(turned)
+def _rotated(image: Image, random: np.random.Generator) -> Image:
+    angle = random.uniform(-180, 180)
+    rotated = ndimage.rotate(image, angle, axes=(1, 2), reshape=False, order=1, mode="nearest")
+    return np.asarray(rotated)
 
 
-def _noisy(image: Planes, draws: np.random.Generator) -> Planes:
-    return image + draws.uniform(5, 80) * draws.standard_normal(image.shape)
+def _noisy(image: Image, random: np.random.Generator) -> Image:
+    return image + random.uniform(5, 80) * random.standard_normal(image.shape)
 
 
-DISTORT: dict[str, Callable[[Planes, np.random.Generator], Planes]] = {
+DISTORT: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "blurred": _blurred,
     "inverted": _inverted,
     "shifted": _shifted,
@@ -136,31 +137,31 @@ DISTORT: dict[str, Callable[[Planes, np.random.Generator], Planes]] = {
 }
 
 
-def foreign(shape: Shape, draws: np.random.Generator) -> Planes:
-    """A procedural picture (c h w), 0..255, of nothing: between two colours, one of five patterns.
+def synthetic_pattern(shape: Shape, random: np.random.Generator) -> Image:
+    """A procedural pattern (c h w), 0..255, between two colours.
 
-    Gratings, checkerboards, rings, soft noise, and random boxes.
+    Gratings, checkerboards, rings, smooth noise or random boxes.
     """
     channels, height, width = shape
     y, x = np.mgrid[:height, :width] / max(height, width)
-    pattern = draws.integers(5)
-    waves, angle = draws.uniform(1.5, 6), draws.uniform(0, np.pi)
+    pattern = random.integers(5)
+    waves, angle = random.uniform(1.5, 6), random.uniform(0, np.pi)
     if pattern == 0:
         phase = x * np.cos(angle) + y * np.sin(angle)
         mask = 0.5 + 0.5 * np.sin(2 * np.pi * waves * phase)
     elif pattern == 1:
         mask = (np.floor(x * waves * 2) + np.floor(y * waves * 2)) % 2
     elif pattern == 2:
-        middle = draws.uniform(0.2, 0.8, 2)
-        mask = 0.5 + 0.5 * np.sin(2 * np.pi * waves * np.hypot(y - middle[0], x - middle[1]))
+        centre = random.uniform(0.2, 0.8, 2)
+        mask = 0.5 + 0.5 * np.sin(2 * np.pi * waves * np.hypot(y - centre[0], x - centre[1]))
     elif pattern == 3:
-        soft = ndimage.gaussian_filter(draws.standard_normal((height, width)), height / 16)
-        mask = (soft - soft.min()) / max(np.ptp(soft), 1e-9)
+        noise = ndimage.gaussian_filter(random.standard_normal((height, width)), height / 16)
+        mask = (noise - noise.min()) / max(np.ptp(noise), 1e-9)
     else:
         mask = np.zeros((height, width))
-        for _ in range(draws.integers(2, 8)):
-            top, left, tall, wide = draws.uniform(0.05, 0.6, 4)
-            inside = (y > top) & (y < top + tall) & (x > left) & (x < left + wide)
-            mask[inside] = draws.uniform(0.2, 1)
-    dark, light = draws.uniform(0, 100, channels), draws.uniform(150, 255, channels)
+        for _ in range(random.integers(2, 8)):
+            top, left, box_height, box_width = random.uniform(0.05, 0.6, 4)
+            inside = (y > top) & (y < top + box_height) & (x > left) & (x < left + box_width)
+            mask[inside] = random.uniform(0.2, 1)
+    dark, light = random.uniform(0, 100, channels), random.uniform(150, 255, channels)
     return np.asarray(dark[:, None, None] + mask * (light - dark)[:, None, None])

@@ -1,4 +1,4 @@
-"""The axes of one model, each found once, and what they do to its features."""
+"""Compute and cache the axes of one model, and measure their effects on features."""
 
 from typing import NamedTuple
 
@@ -7,84 +7,85 @@ from numpy.typing import NDArray
 
 from controlgen import rng
 from controlgen.editing.directions.axes import FAMILIES, Axes, Axis
-from controlgen.editing.protocols import Walked
+from controlgen.editing.protocols import AxisSource
 from controlgen.errors import ConfigError
 from controlgen.types import Direction, Features
 
-SOURCES = 256  # samples that a latent axis is walked on to see what it does to features
+N_SAMPLES = 256  # samples on which the effect of a latent axis is measured
 
 
 class FeatureChange(NamedTuple):
-    """A mean change of features (d) and how far the single changes agree with it, 0..1."""
+    """The mean of feature changes (d) and their consistency, 0..1."""
 
     direction: Direction
     consistency: float
 
 
-class AxisFinder:
-    """The axes of one model; each family and each axis is found once."""
+class AxisCache:
+    """The axes of one model; each family and each axis is computed once."""
 
-    def __init__(self, model: Walked) -> None:
+    def __init__(self, model: AxisSource) -> None:
         self._model = model
         self._families: dict[str, Axes] = {}
         self._axes: dict[tuple[str, int], Axis] = {}
 
     def family(self, name: str) -> Axes:
-        """All axes of a family, with its default settings. Raises ConfigError for an unknown one.
+        """All axes of a family at its default settings.
 
-        Raises ConfigError also where nothing varies, so that there is no axis.
+        Raises ConfigError for an unknown family, and where no variance is left.
         """
         if name not in FAMILIES:
-            raise ConfigError(f"axes {name!r}: there is {', '.join(FAMILIES)}")
+            raise ConfigError(f"axes {name!r}: unknown family; choose from {', '.join(FAMILIES)}")
         if name not in self._families:
-            found = FAMILIES[name]().find(self._model.generator, self._model.statistics)
-            if not len(found.rows):
-                raise ConfigError(f"axes {name!r}: nothing varies here, so there is none")
-            self._families[name] = found
+            axes = FAMILIES[name]().fit(self._model.generator, self._model.statistics)
+            if not len(axes.vectors):
+                raise ConfigError(f"axes {name!r}: there is no variance, hence no axis")
+            self._families[name] = axes
         return self._families[name]
 
     def axis(self, family: str, index: int) -> Axis:
-        """One axis. Raises ConfigError for an unknown family, and beyond the first or the last."""
+        """One axis. Raises ConfigError for an unknown family or index."""
         axes = self.family(family)
-        place = axes.place(index)
-        if (key := (family, place)) not in self._axes:
-            row, share = axes.rows[place], float(axes.shares[place])
+        position = axes.index_of(index)
+        if (key := (family, position)) not in self._axes:
+            vector, share = axes.vectors[position], float(axes.shares[position])
             if axes.latent:
-                seen = feature_direction(self._model, row)
-                found = Axis(family, place + 1, row, seen.direction, share, seen.consistency)
+                effect = axis_effect_on_features(self._model, vector)
+                axis = Axis(
+                    family, position + 1, vector, effect.direction, share, effect.consistency
+                )
             else:
-                found = Axis(family, place + 1, None, row, share, None)
-            self._axes[key] = found
+                axis = Axis(family, position + 1, None, vector, share, None)
+            self._axes[key] = axis
         return self._axes[key]
 
 
-def feature_direction(
-    model: Walked,
+def axis_effect_on_features(
+    model: AxisSource,
     latent: NDArray[np.float32],
     step: float = 1.0,
-    n: int = SOURCES,
+    n: int = N_SAMPLES,
     seed: int = 0,
 ) -> FeatureChange:
-    """What a move of the latent by `latent` (z) does to features, the mean over n samples.
+    """The mean effect on features of adding `latent` v (z) to n sampled latents z.
 
-    Of embed(G(z + step v)) - embed(G(z - step v)), over 2 step. Raises ConfigError where `step` is
-    not above 0 or there are no samples.
+    The central difference (embed(G(z + step v)) - embed(G(z - step v))) / (2 step). Raises
+    ConfigError where `step` is not above 0 or n is below 1.
     """
     if n < 1 or not (np.isfinite(step) and step > 0):
-        raise ConfigError(f"axes: step {step} must be above 0, and n {n} at least 1")
+        raise ConfigError(f"axes: step must be above 0 (is {step}) and n at least 1 (is {n})")
     sources = rng.normals(seed, "axis sources", 0, n, model.latent_size)
-    move = np.float32(step) * np.asarray(latent, np.float32)
-    ends = [model.embed(model.generate(sources + sign * move)) for sign in (1, -1)]
-    return mean_change((ends[0] - ends[1]) / np.float32(2 * step))
+    shift = np.float32(step) * np.asarray(latent, np.float32)
+    ends = [model.embed(model.generate(sources + sign * shift)) for sign in (1, -1)]
+    return mean_and_consistency((ends[0] - ends[1]) / np.float32(2 * step))
 
 
-def mean_change(changes: Features) -> FeatureChange:
-    """Mean of changes (n d) and its consistency, |mean| / mean |change|; 0 where none changes.
+def mean_and_consistency(changes: Features) -> FeatureChange:
+    """The mean of changes (n d) and its consistency |mean| / mean |change|, 0 for zero changes.
 
-    1 where every sample changes alike; of n independent changes without a common part about
-    1 / sqrt(n), so read it against that.
+    1 where all changes are equal; about 1 / sqrt(n) for independent changes without a common part.
     """
-    table = np.asarray(changes, np.float64)
-    mean, lengths = table.mean(0), np.linalg.norm(table, axis=1)
+    rows = np.asarray(changes, np.float64)
+    mean, lengths = rows.mean(0), np.linalg.norm(rows, axis=1)
     consistency = np.linalg.norm(mean) / lengths.mean() if lengths.any() else 0.0
     return FeatureChange(np.asarray(mean, np.float32), float(consistency))

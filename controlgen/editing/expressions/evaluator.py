@@ -1,326 +1,341 @@
-"""What expressions mean: sums of pictures and of changes, as points and directions of features.
+"""Evaluate expressions: sums of images and of directions, as vectors in feature space.
 
-A picture (`image`, `seed`, `bank`, `text`, `mean`, `slerp`) is a unit row of weight 1, also where
-it is the mean of several (`mean`, or `text` of several strings); a change (`attribute`, `axis`,
-`direction`) has weight 0, and its length is its meaning. Sums add rows and weights, so that
-`image("a.png") + 1.5 * (mean("new/*") - mean("old/*"))` weighs 1, a picture, and
-`text("bold") - text("thin")` weighs 0, a change, and so does `seed(7) - seed(8)`. The first image,
-seed or bank item that is added as it stands is where the picture starts.
+An image term (`image`, `seed`, `bank`, `text`, `mean`, `slerp`) is a unit vector of weight 1, also
+where it averages several (`mean`, or `text` of several strings). A direction (`attribute`, `axis`,
+`direction`) has weight 0, and its length counts. Sums add vectors and weights, so that
+`image("a.png") + 1.5 * (mean("new/*") - mean("old/*"))` has weight 1 and is an image, while
+`text("bold") - text("thin")` and `seed(7) - seed(8)` have weight 0 and are directions. The first
+unscaled image, seed or bank term is the start point.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controlgen.editing import feature_math
 from controlgen.editing.expressions.parser import (
+    BinaryOp,
     Call,
-    Combined,
-    Negative,
-    Node,
+    Expr,
     Number,
-    Words,
-    at_column,
-    calls,
-    refusal,
+    String,
+    UnaryMinus,
+    iter_calls,
+    syntax_error,
+    with_column,
 )
 from controlgen.errors import ConfigError, ControlGenError
+from controlgen.utils.rows import EPS
 
-Row = NDArray[np.float64]
+Vector = NDArray[np.float64]
+Names = Callable[[], Sequence[str]]
 USAGE = 'as in text("a digit eight") - text("a digit three")'
-BALANCED = 1e-9  # weights below it are those of a change
-NOTHING = np.zeros(1)  # added to any row
-WHOLE = 2**53  # whole numbers are exact below it
-SHAPES = {str: "a string", int: "a whole number", float: "a number"}
+MIN_WEIGHT = 1e-9  # a value of smaller weight is a direction
+NEUTRAL = np.zeros(1)  # broadcasts to zeros in a sum
+MAX_EXACT_INT = 2**53  # float64 holds all integers below it
+TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
 class Value:
-    """A row of features (d) and what it is.
+    """A feature vector and its role.
 
-    weight: how many pictures were added up, 0 for a change. sized: whether a change whose length
-    means something is in it. start: the row and the origin of the picture that it starts from.
-    hold: measured attributes to be left alone.
+    vector: (d). weight: the number of images added up, 0 for a direction. has_length: whether a
+    direction whose length counts is part of it. start: vector and origin of the start point. hold:
+    measured attributes to keep constant.
     """
 
-    row: Row
+    vector: Vector
     weight: float
-    sized: bool = False
-    start: tuple[Row, Any] | None = None
+    has_length: bool = False
+    start: tuple[Vector, Any] | None = None
     hold: tuple[str, ...] = ()
 
+    @classmethod
+    def point(cls, vector: NDArray[Any], origin: Any = None) -> Self:
+        """An image's vector (d), scaled to unit length; an edit can start from its `origin`."""
+        unit = _normalize(np.asarray(vector, np.float64))
+        return cls(unit, 1.0, start=None if origin is None else (unit, origin))
+
+    @classmethod
+    def direction(cls, vector: NDArray[Any]) -> Self:
+        """A direction (d) whose length counts."""
+        return cls(np.asarray(vector, np.float64), 0.0, has_length=True)
+
     @property
-    def is_picture(self) -> bool:
-        """Whether more was added than taken away; else it is a change, or less than one."""
-        return self.weight >= BALANCED
+    def is_point(self) -> bool:
+        """Whether more images are added than subtracted."""
+        return self.weight >= MIN_WEIGHT
 
 
-Names = Callable[[], Sequence[str]]
+class Builtin(NamedTuple):
+    """A function of the language.
 
-
-class Function(NamedTuple):
-    """A name of the language: what it takes, and the Value that it makes of that.
-
-    takes: str, int or float for each argument; the last `optional` of them may be left out. more:
-    whether any number of further arguments of the last one's kind may follow. names: what the first
-    argument may be, where only some strings have a meaning.
+    arg_types: str, int or float for each argument; the last `optional` ones may be omitted.
+    variadic: whether more arguments of the last type may follow. names: the values that the first
+    argument can have, None for any string.
     """
 
-    takes: tuple[type, ...]
-    make: Callable[..., Value]
+    arg_types: tuple[type, ...]
+    call: Callable[..., Value]
     optional: int = 0
-    more: bool = False
+    variadic: bool = False
     names: Names | None = None
 
 
-class Vocabulary(NamedTuple):
-    """What names there are beside mean, slerp and hold, and how image files are read.
+class Builtins(NamedTuple):
+    """The functions of the language besides mean, slerp and hold, and a reader of image files.
 
-    images: the rows (n d) of the files that a pattern matches. attributes: what can be held, where
-    that is known.
+    images: features (n d) of the files that match a pattern. attributes: the names that hold(...)
+    accepts, None for any.
     """
 
-    functions: Mapping[str, Function]
+    functions: Mapping[str, Builtin]
     images: Callable[[str], NDArray[np.float32]]
     attributes: Names | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that may be called."""
+        """All function names."""
         return (*self.functions, "mean", "slerp", "hold")
 
 
-def picture(row: NDArray[Any], origin: Any = None) -> Value:
-    """A picture's unit row (d); with an `origin`, one that an edit may start from."""
-    unit = _unit(np.asarray(row, np.float64))
-    return Value(unit, 1.0, start=None if origin is None else (unit, origin))
+def evaluate(node: Expr, builtins: Builtins) -> Value:
+    """The value of a tree.
 
-
-def change(row: NDArray[Any]) -> Value:
-    """A change (d) whose length is its meaning."""
-    return Value(np.asarray(row, np.float64), 0.0, sized=True)
-
-
-def evaluate(node: Node, vocabulary: Vocabulary) -> Value:
-    """The value of a tree. Raises ConfigError, which says the column, and what the names raise."""
-    # What is held changes what attribute("NAME") means, so a mistake there is told first.
-    for call in calls(node, "hold"):
-        for word in _words(call):
-            _check_known(call, word, "attribute", vocabulary.attributes)
+    Raises ConfigError with the column of a mistake; errors of builtins keep their type.
+    """
+    # hold(...) affects attribute("NAME"), so its mistakes are reported first.
+    for call in iter_calls(node, "hold"):
+        for name in _hold_strings(call):
+            _check_name(call, name, "attribute", builtins.attributes)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = _value(node, vocabulary)
-    if isinstance(found, float):
-        raise ConfigError(f"expression: {found:g} is a number, not a picture or a change; {USAGE}")
-    if found.row.shape == NOTHING.shape and found.hold:
-        raise ConfigError("expression: hold(...) alone changes nothing; add it to a change")
-    return found
+        value = _evaluate(node, builtins)
+    if isinstance(value, float):
+        raise ConfigError(f"expression: {value:g} is a number, not an image or direction; {USAGE}")
+    if value.vector.shape == NEUTRAL.shape and value.hold:
+        raise ConfigError("expression: hold(...) alone changes nothing; add it to a direction")
+    return value
 
 
-def held(node: Node) -> tuple[str, ...]:
-    """The attributes that a tree asks to hold, each once. Raises ConfigError."""
+def held_attributes(node: Expr) -> tuple[str, ...]:
+    """The attributes in the hold(...) calls of a tree, without duplicates. Raises ConfigError."""
     names: list[str] = []
-    for call in calls(node, "hold"):
-        names += [word.text for word in _words(call)]
+    for call in iter_calls(node, "hold"):
+        names += [name.text for name in _hold_strings(call)]
     return tuple(dict.fromkeys(names))
 
 
-def _words(call: Call) -> list[Words]:
-    words = [one for one in call.arguments if isinstance(one, Words) and one.text.strip()]
-    if not words or len(words) < len(call.arguments):
-        raise refusal(call.column, 'hold takes names of attributes, as in hold("slant", "ink")')
-    return words
-
-
-def _value(node: Node, vocabulary: Vocabulary) -> Value | float:
-    # Bounded at every step, so that the place is told where it became too large.
-    found = _unbounded(node, vocabulary)
-    sizes = found if isinstance(found, float) else np.append(found.row, found.weight)
-    if not np.abs(sizes).max() <= feature_math.LARGEST:
-        raise refusal(
-            node.column, f"this is too large; numbers and sums go up to {feature_math.LARGEST:g}"
+def _hold_strings(call: Call) -> list[String]:
+    names = [node for node in call.arguments if isinstance(node, String) and node.text.strip()]
+    if not names or len(names) < len(call.arguments):
+        raise syntax_error(
+            call.column, 'hold takes names of attributes, as in hold("slant", "ink")'
         )
-    return found
+    return names
 
 
-def _unbounded(node: Node, vocabulary: Vocabulary) -> Value | float:
+def _evaluate(node: Expr, builtins: Builtins) -> Value | float:
+    # The limit is checked at every node, so that the error has the column of the first excess.
+    value = _evaluate_unbounded(node, builtins)
+    sizes = value if isinstance(value, float) else np.append(value.vector, value.weight)
+    if not np.abs(sizes).max() <= feature_math.MAX_MAGNITUDE:
+        raise syntax_error(
+            node.column,
+            f"this is too large; numbers and sums go up to {feature_math.MAX_MAGNITUDE:g}",
+        )
+    return value
+
+
+def _evaluate_unbounded(node: Expr, builtins: Builtins) -> Value | float:
     match node:
         case Number(value):
             return value
-        case Words(column=column):
-            raise refusal(column, "a string stands inside a name's parentheses, " + USAGE)
-        case Negative(value=inner, column=column):
-            found = _value(inner, vocabulary)
-            return -found if isinstance(found, float) else _scaled(found, -1.0, column)
-        case Combined(sign, left, right, column):
-            values = _value(left, vocabulary), _value(right, vocabulary)
-            return _combined(sign, *values, column)
+        case String(column=column):
+            raise syntax_error(column, f"a string must be the argument of a function, {USAGE}")
+        case UnaryMinus(value=operand, column=column):
+            positive = _evaluate(operand, builtins)
+            return -positive if isinstance(positive, float) else _scale(positive, -1.0, column)
+        case BinaryOp(operator, left, right, column):
+            operands = _evaluate(left, builtins), _evaluate(right, builtins)
+            return _apply_operator(operator, *operands, column)
         case Call("mean"):
-            return _mean(node, vocabulary)
+            return _mean(node, builtins)
         case Call("slerp"):
-            return _slerp(node, vocabulary)
+            return _slerp(node, builtins)
         case Call("hold"):
-            return Value(NOTHING, 0.0, hold=tuple(word.text for word in _words(node)))
-        case Call(name, column=column):
-            function = vocabulary.functions.get(name)
-            if function is None:
-                raise refusal(column, f"unknown name {name!r}{_near(name, vocabulary.names)}")
-            arguments = _literals(function, node)
-            for first in node.arguments[:1]:
-                if isinstance(first, Words):
-                    _check_known(node, first, name, function.names)
-            with _at(column):
-                return function.make(*arguments)
+            return Value(NEUTRAL, 0.0, hold=tuple(name.text for name in _hold_strings(node)))
+        case Call():
+            return _call(node, builtins)
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def _call(node: Call, builtins: Builtins) -> Value:
+    function = builtins.functions.get(node.name)
+    if function is None:
+        suggestion = _suggest(node.name, builtins.names)
+        raise syntax_error(node.column, f"unknown name {node.name!r}{suggestion}")
+    arguments = _literals(function, node)
+    if node.arguments and isinstance(node.arguments[0], String):
+        _check_name(node, node.arguments[0], node.name, function.names)
+    with _errors_at(node.column):
+        return function.call(*arguments)
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, names, 1)
-    return f", did you mean {close[0]!r}?" if close else f"; there is {', '.join(sorted(names))}"
+    return f", did you mean {close[0]!r}?" if close else f"; choose from {', '.join(sorted(names))}"
 
 
 @contextmanager
-def _at(column: int) -> Iterator[None]:
-    # What a name's own work says is told with its column, as an error of the same kind.
+def _errors_at(column: int) -> Iterator[None]:
+    # Errors of a builtin get its column and keep their type.
     try:
         yield
     except ControlGenError as error:
-        raise type(error)(at_column(column, str(error))) from None
+        raise type(error)(with_column(column, str(error))) from None
 
 
-def _check_known(call: Call, word: Words, what: str, names: Names | None) -> None:
-    # Told with the column of the string itself, or of the call where no string would do.
+def _check_name(call: Call, string: String, role: str, names: Names | None) -> None:
+    # Errors have the column of the string, or of the call where no string would be valid.
     if names is None:
         return
-    with _at(call.column):
-        known = names()
-    if word.text not in known:
-        raise refusal(word.column, f"unknown {what} {word.text!r}{_near(word.text, known)}")
+    with _errors_at(call.column):
+        choices = names()
+    if string.text not in choices:
+        suggestion = _suggest(string.text, choices)
+        raise syntax_error(string.column, f"unknown {role} {string.text!r}{suggestion}")
 
 
-def _literals(function: Function, call: Call) -> list[Any]:
-    takes, given = function.takes, call.arguments
-    if function.more:
-        takes += takes[-1:] * (len(given) - len(takes))
-    if not len(function.takes) - function.optional <= len(given) <= len(takes):
-        raise refusal(call.column, f"{call.name} takes {_told(function)}, not {len(given)}")
-    return [_literal(one, wanted, call.name) for one, wanted in zip(given, takes, strict=False)]
+def _literals(function: Builtin, call: Call) -> list[Any]:
+    types, nodes = function.arg_types, call.arguments
+    if function.variadic:
+        types += types[-1:] * (len(nodes) - len(types))
+    if not len(function.arg_types) - function.optional <= len(nodes) <= len(types):
+        signature = _signature(function)
+        raise syntax_error(call.column, f"{call.name} takes {signature}, not {len(nodes)}")
+    return [_literal(node, kind, call.name) for node, kind in zip(nodes, types, strict=False)]
 
 
-def _told(function: Function) -> str:
-    words = [SHAPES[one] for one in function.takes]
-    most = len(words)
-    kept = words[: most - function.optional]
-    told = " and ".join(kept) + "".join(f" (and {one})" for one in words[len(kept) :])
-    return f"{told} or more of them" if function.more else told
+def _signature(function: Builtin) -> str:
+    words = [TYPE_NAMES[kind] for kind in function.arg_types]
+    required = words[: len(words) - function.optional]
+    optional = "".join(f" (and {word})" for word in words[len(required) :])
+    signature = " and ".join(required) + optional
+    return f"{signature} or more of them" if function.variadic else signature
 
 
-def _literal(node: Node, wanted: type, name: str) -> Any:
+def _literal(node: Expr, kind: type, name: str) -> Any:
     sign = 1
-    if isinstance(node, Negative) and isinstance(node.value, Number):
+    if isinstance(node, UnaryMinus) and isinstance(node.value, Number):
         node, sign = node.value, -1
-    if wanted is str and isinstance(node, Words):
-        return _said(node, name)
-    if wanted is not str and isinstance(node, Number):
+    if kind is str and isinstance(node, String):
+        return _non_blank(node, name)
+    if kind is not str and isinstance(node, Number):
         value = sign * node.value
-        if wanted is float:
+        if kind is float:
             return value
-        if value == int(value) and 0 <= value < WHOLE:
+        if value == int(value) and 0 <= value < MAX_EXACT_INT:
             return int(value)
-    if wanted is int:
-        raise refusal(node.column, f"{name} wants a whole number from 0 on here")
-    raise refusal(node.column, f"{name} wants {SHAPES[wanted]} here")
+    if kind is int:
+        raise syntax_error(node.column, f"{name} needs a whole number, 0 or more, here")
+    raise syntax_error(node.column, f"{name} needs {TYPE_NAMES[kind]} here")
 
 
-def _said(node: Words, name: str) -> str:
+def _non_blank(node: String, name: str) -> str:
     if not node.text.strip():
-        raise refusal(node.column, f"{name} of an empty text; write something in it")
+        raise syntax_error(node.column, f"{name} needs text that is not blank")
     return node.text
 
 
-def _scaled(value: Value, factor: float, column: int) -> Value:
+def _scale(value: Value, factor: float, column: int) -> Value:
     if value.hold:
-        raise refusal(column, "hold(...) can only be added")
+        raise syntax_error(column, "hold(...) can only be added")
     start = value.start if factor == 1 else None
-    return replace(value, row=factor * value.row, weight=factor * value.weight, start=start)
+    return replace(value, vector=factor * value.vector, weight=factor * value.weight, start=start)
 
 
-def _combined(sign: str, left: Value | float, right: Value | float, column: int) -> Value | float:
-    match sign, left, right:
+def _apply_operator(
+    operator: str, left: Value | float, right: Value | float, column: int
+) -> Value | float:
+    match operator, left, right:
         case "+", float(), float():
             return left + right
         case "-", float(), float():
             return left - right
         case "+" | "-", Value(), Value():
-            return _sum(left, right if sign == "+" else _scaled(right, -1.0, column))
+            return _add(left, right if operator == "+" else _scale(right, -1.0, column))
         case "+" | "-", _, _:
-            raise refusal(column, f"{sign} between a picture and a number; write * to scale it")
+            raise syntax_error(
+                column, f"{operator} between an image and a number; write * to scale it"
+            )
         case "*", float(), float():
             return left * right
         case "*", float(), Value():
-            return _scaled(right, left, column)
+            return _scale(right, left, column)
         case "*", Value(), float():
-            return _scaled(left, right, column)
+            return _scale(left, right, column)
         case "/", _, float() if right == 0:
-            raise refusal(column, "division by zero")
+            raise syntax_error(column, "division by zero")
         case "/", float(), float():
             return left / right
         case "/", Value(), float():
-            return _scaled(left, 1 / right, column)
-    raise refusal(column, f"{sign} wants a number on {'its right' if sign == '/' else 'one side'}")
+            return _scale(left, 1 / right, column)
+    side = "its right" if operator == "/" else "at least one side"
+    raise syntax_error(column, f"{operator} needs a number on {side}")
 
 
-def _sum(left: Value, right: Value) -> Value:
+def _add(left: Value, right: Value) -> Value:
     return Value(
-        left.row + right.row,
+        left.vector + right.vector,
         left.weight + right.weight,
-        left.sized or right.sized,
+        left.has_length or right.has_length,
         left.start or right.start,
         tuple(dict.fromkeys(left.hold + right.hold)),
     )
 
 
-def _picture(node: Node, vocabulary: Vocabulary, name: str) -> Row:
-    # The row of something that weighs as a picture does; a change would lose its length.
-    found = _value(node, vocabulary)
-    if isinstance(found, float) or found.sized or found.hold or not found.is_picture:
-        raise refusal(node.column, f"{name} takes pictures here; add changes outside of it")
-    return found.row
+def _point_vector(node: Expr, builtins: Builtins, name: str) -> Vector:
+    # mean and slerp normalise their arguments; a direction would lose its length.
+    value = _evaluate(node, builtins)
+    if isinstance(value, float) or value.has_length or value.hold or not value.is_point:
+        raise syntax_error(node.column, f"{name} takes images here; add directions outside of it")
+    return value.vector
 
 
-def _mean(call: Call, vocabulary: Vocabulary) -> Value:
+def _mean(call: Call, builtins: Builtins) -> Value:
     if not call.arguments:
-        raise refusal(call.column, 'mean of nothing; give pictures, or files as in mean("new/*")')
-    rows: list[Row] = []
-    for node in call.arguments:
-        rows += (
-            _files(node, vocabulary)
-            if isinstance(node, Words)
-            else [_picture(node, vocabulary, "mean")]
+        raise syntax_error(
+            call.column, 'mean needs arguments: images, or files as in mean("new/*")'
         )
-    return picture(np.mean(rows, axis=0))
+    vectors: list[Vector] = []
+    for node in call.arguments:
+        if isinstance(node, String):
+            pattern = _non_blank(node, "mean")  # a blank pattern would match the current folder
+            with _errors_at(node.column):
+                vectors += list(np.asarray(builtins.images(pattern), np.float64))
+        else:
+            vectors.append(_point_vector(node, builtins, "mean"))
+    return Value.point(np.mean(vectors, axis=0))
 
 
-def _files(node: Words, vocabulary: Vocabulary) -> list[Row]:
-    # A blank pattern would be the folder that we are in, and nobody's wish.
-    pattern = _said(node, "mean")
-    with _at(node.column):
-        return list(np.asarray(vocabulary.images(pattern), np.float64))
-
-
-def _slerp(call: Call, vocabulary: Vocabulary) -> Value:
+def _slerp(call: Call, builtins: Builtins) -> Value:
     if len(call.arguments) != 3:
-        raise refusal(call.column, f"slerp takes two pictures and 0..1, not {len(call.arguments)}")
-    ends = [picture(_picture(one, vocabulary, "slerp")).row for one in call.arguments[:2]]
-    position = _value(call.arguments[2], vocabulary)
+        raise syntax_error(
+            call.column, f"slerp takes two images and a number 0..1, not {len(call.arguments)}"
+        )
+    first, second, last = call.arguments
+    ends = [_normalize(_point_vector(node, builtins, "slerp")) for node in (first, second)]
+    position = _evaluate(last, builtins)
     if not isinstance(position, float) or not 0 <= position <= 1:
-        raise refusal(call.arguments[2].column, "slerp wants a number from 0 to 1 here")
-    start, end = (row[None].astype(np.float32) for row in ends)
-    return picture(feature_math.slerp(start, end, position)[0])
+        raise syntax_error(last.column, "slerp needs a number from 0 to 1 here")
+    start, end = (vector[None].astype(np.float32) for vector in ends)
+    return Value.point(feature_math.slerp(start, end, position)[0])
 
 
-def _unit(row: Row) -> Row:
-    return np.asarray(row / max(float(np.linalg.norm(row)), feature_math.TINY))
+def _normalize(vector: Vector) -> Vector:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), EPS))

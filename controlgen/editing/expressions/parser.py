@@ -5,8 +5,8 @@
     signed   = {"-" | "+"} primary
     primary  = number | string | name "(" [sum {"," sum}] ")" | "(" sum ")"
 
-Strings stand in single or double quotes; a backslash takes its meaning from a quote and from
-another backslash only. What names mean is said in `meaning`. Nothing is ever run as code.
+Strings use single or double quotes; a backslash escapes only quotes and backslashes. `evaluator`
+defines what the names mean. No part of an expression is ever run as code.
 """
 
 import json
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from controlgen.errors import ConfigError
 
-LONGEST = 4_000  # characters
-DEEPEST = 40  # parentheses, calls and signs inside one another
-MOST = 200  # numbers, strings and names
-LARGEST = 1e30  # number that is read; `meaning` bounds those that scale something
-LEXEME = re.compile(
+MAX_LENGTH = 4_000  # characters
+MAX_DEPTH = 40  # nested parentheses, calls and signs
+MAX_TERMS = 200  # numbers, strings and names
+MAX_NUMBER = 1e30  # of a literal; the evaluator limits values further
+TOKEN = re.compile(
     r"""\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     |(?P<name>[^\W\d]\w*)
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
@@ -34,15 +34,15 @@ ESCAPED = re.compile(r"""\\([\\"'])""")
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number."""
+    """A finite number literal."""
 
     value: float
     column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
-class Words:
-    """A string."""
+class String:
+    """A string literal, unescaped."""
 
     text: str
     column: int = field(default=1, compare=False)
@@ -50,32 +50,32 @@ class Words:
 
 @dataclass(frozen=True)
 class Call:
-    """A name and what stands in its parentheses."""
+    """A name and its arguments."""
 
     name: str
-    arguments: tuple["Node", ...]
+    arguments: tuple["Expr", ...]
     column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
-class Negative:
-    """The negative of a value."""
+class UnaryMinus:
+    """A negated expression."""
 
-    value: "Node"
+    value: "Expr"
     column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
-class Combined:
-    """Two values and the sign between them, one of + - * /."""
+class BinaryOp:
+    """Two expressions joined by +, -, * or /."""
 
-    sign: str
-    left: "Node"
-    right: "Node"
+    operator: str
+    left: "Expr"
+    right: "Expr"
     column: int = field(default=1, compare=False)
 
 
-Node = Number | Words | Call | Negative | Combined
+Expr = Number | String | Call | UnaryMinus | BinaryOp
 
 
 class _Token(NamedTuple):
@@ -84,117 +84,118 @@ class _Token(NamedTuple):
     column: int  # from 1
 
 
-def parse(text: str) -> Node:
-    """The tree that an expression means. Raises ConfigError, which says the column."""
-    if len(text) > LONGEST:
-        raise ConfigError(f"expression: {len(text)} characters are too many; use at most {LONGEST}")
-    return _Parser(text).whole()
+def parse(text: str) -> Expr:
+    """Parse an expression into a tree. Raises ConfigError with the column of a mistake."""
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"expression: {len(text)} characters; use at most {MAX_LENGTH}")
+    return _Parser(text).parse()
 
 
-def written(node: Node) -> str:
-    """An expression that `parse` reads as the same tree."""
+def format_expression(node: Expr) -> str:
+    """The text of a tree; `parse` turns it back into an equal tree."""
     match node:
         case Number(value):
             return repr(value) if value != int(value) else f"{int(value)}"
-        case Words(text):
-            return quoted(text)
+        case String(text):
+            return quote(text)
         case Call(name, arguments):
-            return f"{name}({', '.join(map(written, arguments))})"
-        case Negative(value):
-            return f"-{_inside(value, 3)}"
-        case Combined(sign, left, right):
+            return f"{name}({', '.join(map(format_expression, arguments))})"
+        case UnaryMinus(value):
+            return f"-{_parenthesize(value, 3)}"
+        case BinaryOp(sign, left, right):
             level = 1 if sign in "+-" else 2
-            return f"{_inside(left, level)} {sign} {_inside(right, level + 1)}"
+            return f"{_parenthesize(left, level)} {sign} {_parenthesize(right, level + 1)}"
 
 
-def quoted(text: str) -> str:
-    """A string as it stands in an expression. Raises ConfigError where it is no text.
+def quote(text: str) -> str:
+    """Quote a string for an expression. Raises ConfigError where it is not valid UTF-8.
 
-    Names of files that are not UTF-8 come with stand-ins for their bytes, which no recipe can hold.
+    Python decodes file names that are not UTF-8 with surrogates, which no recipe can hold.
     """
-    if not is_text(text):
+    if not is_valid_utf8(text):
         raise ConfigError(
-            f"expression: {text!a} is not text in UTF-8; write it again, or rename the file"
+            f"expression: {text!a} is not valid UTF-8; correct the text or rename the file"
         )
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def is_text(text: str) -> bool:
-    """Whether a string is whole characters, and not stand-ins for bytes that are not UTF-8."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+def is_valid_utf8(text: str) -> bool:
+    """Whether a string can be encoded as UTF-8, that is, holds no surrogates."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def calls(node: Node, name: str) -> Iterator[Call]:
-    """Every call of this name in a tree, from left to right."""
+def iter_calls(node: Expr, name: str) -> Iterator[Call]:
+    """Yield every call of `name` in a tree, from left to right."""
     match node:
         case Call():
             if node.name == name:
                 yield node
             for argument in node.arguments:
-                yield from calls(argument, name)
-        case Negative(value):
-            yield from calls(value, name)
-        case Combined(_, left, right):
-            yield from calls(left, name)
-            yield from calls(right, name)
+                yield from iter_calls(argument, name)
+        case UnaryMinus(value):
+            yield from iter_calls(value, name)
+        case BinaryOp(_, left, right):
+            yield from iter_calls(left, name)
+            yield from iter_calls(right, name)
 
 
-def refusal(column: int, what: str) -> ConfigError:
-    """The error that says what is wrong in an expression, and where (columns count from 1)."""
-    return ConfigError(at_column(column, what))
+def syntax_error(column: int, message: str) -> ConfigError:
+    """An error at a column (from 1) of an expression."""
+    return ConfigError(with_column(column, message))
 
 
-def at_column(column: int, what: str) -> str:
-    """What is said of a place in an expression, on one line whatever it repeats of a user's own."""
-    told = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in what)
-    return f"expression, column {column}: {told}"
+def with_column(column: int, message: str) -> str:
+    """Prefix a message with its column; unprintable characters of user input are escaped."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+    return f"expression, column {column}: {text}"
 
 
-def _inside(node: Node, level: int) -> str:
-    # In parentheses where the sign around it binds more tightly: sums 1, products 2, negatives 3.
+def _parenthesize(node: Expr, level: int) -> str:
+    # Parentheses where the context binds more tightly: sums 1, products 2, negations 3.
     match node:
-        case Combined(sign):
-            own = 1 if sign in "+-" else 2
-        case Negative():
-            own = 3
+        case BinaryOp(operator):
+            precedence = 1 if operator in "+-" else 2
+        case UnaryMinus():
+            precedence = 3
         case _:
-            own = 4
-    return written(node) if own >= level else f"({written(node)})"
+            precedence = 4
+    text = format_expression(node)
+    return text if precedence >= level else f"({text})"
 
 
-def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
-    at = 0
-    while not found or found[-1].kind != "end":
-        matched = LEXEME.match(text, at)
-        if matched is None:
-            raise _unreadable(text, at)
-        kind = str(matched.lastgroup)
-        found.append(_Token(kind, matched[kind], matched.start(kind) + 1))
-        at = matched.end()
-    if sum(token.kind in ("number", "name", "string") for token in found) > MOST:
-        raise ConfigError(f"expression: more than {MOST} terms; write it as several")
-    return found
+def _tokenize(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    position = 0
+    while not tokens or tokens[-1].kind != "end":
+        match = TOKEN.match(text, position)
+        if match is None:
+            raise _unreadable(text, position)
+        kind = str(match.lastgroup)
+        tokens.append(_Token(kind, match[kind], match.start(kind) + 1))
+        position = match.end()
+    if sum(token.kind in ("number", "name", "string") for token in tokens) > MAX_TERMS:
+        raise ConfigError(f"expression: more than {MAX_TERMS} terms; split it into several")
+    return tokens
 
 
-def _unreadable(text: str, at: int) -> ConfigError:
-    column = at + len(text[at:]) - len(text[at:].lstrip()) + 1
-    letter = text[column - 1]
-    if letter in "\"'":
-        return refusal(column, "a string begins here and does not end")
-    return refusal(column, f"{json.dumps(letter)} has no meaning here")
+def _unreadable(text: str, position: int) -> ConfigError:
+    rest = text[position:].lstrip()
+    column = len(text) - len(rest) + 1
+    if rest[0] in "\"'":
+        return syntax_error(column, "this string has no closing quote")
+    return syntax_error(column, f"unexpected character {json.dumps(rest[0])}")
 
 
 class _Parser:
-    """Recursive descent; one token is looked at, and `_next` takes it."""
+    """Recursive descent with one token of lookahead."""
 
     def __init__(self, text: str) -> None:
-        self._rest = iter(_tokens(text))
-        self._token = next(self._rest)
+        self._tokens = iter(_tokenize(text))
+        self._token = next(self._tokens)
         self._depth = 0
 
-    def whole(self) -> Node:
+    def parse(self) -> Expr:
         node = self._sum()
         if self._token.kind != "end":
             raise self._unexpected("+, -, * or /")
@@ -202,43 +203,43 @@ class _Parser:
 
     def _next(self) -> _Token:
         token = self._token
-        self._token = next(self._rest, token)
+        self._token = next(self._tokens, token)
         return token
 
     def _at(self, signs: str) -> bool:
         return self._token.kind == "sign" and self._token.text in signs
 
-    def _take(self, sign: str, wanted: str) -> None:
+    def _expect(self, sign: str, expected: str) -> None:
         if not self._at(sign):
-            raise self._unexpected(wanted)
+            raise self._unexpected(expected)
         self._next()
 
-    def _unexpected(self, wanted: str) -> ConfigError:
-        found = "the end" if self._token.kind == "end" else self._token.text
-        shown = found if len(found) <= 30 else f"{found[:27]}..."
-        return refusal(self._token.column, f"expected {wanted}, found {shown}")
+    def _unexpected(self, expected: str) -> ConfigError:
+        text = "the end" if self._token.kind == "end" else self._token.text
+        text = text if len(text) <= 30 else f"{text[:27]}..."
+        return syntax_error(self._token.column, f"expected {expected}, not {text}")
 
-    def _sum(self) -> Node:
+    def _sum(self) -> Expr:
         node = self._product()
         while self._at("+-"):
             sign = self._next()
-            node = Combined(sign.text, node, self._product(), sign.column)
+            node = BinaryOp(sign.text, node, self._product(), sign.column)
         return node
 
-    def _product(self) -> Node:
+    def _product(self) -> Expr:
         node = self._signed()
         while self._at("*/"):
             sign = self._next()
-            node = Combined(sign.text, node, self._signed(), sign.column)
+            node = BinaryOp(sign.text, node, self._signed(), sign.column)
         return node
 
-    def _signed(self) -> Node:
+    def _signed(self) -> Expr:
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise refusal(self._token.column, f"more than {DEEPEST} levels inside one another")
+        if self._depth > MAX_DEPTH:
+            raise syntax_error(self._token.column, f"more than {MAX_DEPTH} nested levels")
         if self._at("-"):
             sign = self._next()
-            node: Node = Negative(self._signed(), sign.column)
+            node: Expr = UnaryMinus(self._signed(), sign.column)
         elif self._at("+"):
             self._next()
             node = self._signed()
@@ -247,30 +248,30 @@ class _Parser:
         self._depth -= 1
         return node
 
-    def _primary(self) -> Node:
+    def _primary(self) -> Expr:
         kind, text, column = self._token
         if kind == "number":
             self._next()
-            if not abs(float(text)) <= LARGEST:
-                raise refusal(column, "this number is too large")
+            if not abs(float(text)) <= MAX_NUMBER:
+                raise syntax_error(column, "this number is too large")
             return Number(float(text), column)
         if kind == "string":
             self._next()
-            return Words(ESCAPED.sub(r"\1", text[1:-1]), column)
+            return String(ESCAPED.sub(r"\1", text[1:-1]), column)
         if kind == "name":
             self._next()
-            self._take("(", f"( after {text}")
+            self._expect("(", f"( after {text}")
             return Call(text, self._arguments(), column)
-        self._take("(", "a number, a name or (")
+        self._expect("(", "a number, a name or (")
         node = self._sum()
-        self._take(")", ") or another term")
+        self._expect(")", ") or another term")
         return node
 
-    def _arguments(self) -> tuple[Node, ...]:
-        found: list[Node] = []
+    def _arguments(self) -> tuple[Expr, ...]:
+        arguments: list[Expr] = []
         while not self._at(")"):
-            if found:
-                self._take(",", ", or )")
-            found.append(self._sum())
+            if arguments:
+                self._expect(",", ", or )")
+            arguments.append(self._sum())
         self._next()
-        return tuple(found)
+        return tuple(arguments)

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 from controlgen.editing import Samples
 from controlgen.editing.expressions import resolver
-from controlgen.editing.expressions.files import GivenFiles
+from controlgen.editing.expressions.files import UploadedFiles
 from controlgen.errors import ConfigError
-from controlgen.evaluation.axes import moved
+from controlgen.evaluation.axes import move_along_axis
 from controlgen.serve import serialization
-from controlgen.serve.job_queue import Deadline, Work
-from controlgen.serve.registry import Served, chosen
-from controlgen.serve.schemas import DirectionOut, DirectionRequest, EditRequest, SweepRequest
+from controlgen.serve.job_queue import JobQueue
+from controlgen.serve.registry import ServedModel, get_model
+from controlgen.serve.schemas import DirectionRequest, DirectionResponse, EditRequest, SweepRequest
 from controlgen.serve.service import Service
 from controlgen.serve.studio.visits import Drawing, Visit
-from controlgen.serve.studio.wishes import Wish, named
+from controlgen.serve.studio.wishes import Wish, names_in
+from controlgen.utils.cancellation import raise_if_cancelled
 
 SIGMAS = 3.0  # to either side, that an axis is pictured at
 
@@ -42,11 +43,11 @@ class Asking:
     """Requests of one page's visit. Every method raises what the Service and the queue raise."""
 
     service: Service
-    work: Work
+    work: JobQueue
 
-    def served(self, visit: Visit) -> Served:
+    def served(self, visit: Visit) -> ServedModel:
         """The model that the visit works with."""
-        return chosen(self.service.models, visit.model)
+        return get_model(self.service.models, visit.model)
 
     async def draw(
         self, visit: Visit, wish: Wish, text: str | None = None, live: bool = False
@@ -58,7 +59,7 @@ class Asking:
             amounts=[step / steps for step in range(1, steps + 1)], **self._asked(visit, text)
         )
         saved = dict(self.served(visit).directions)
-        answer = await self.work.run(lambda deadline: self.service.sweep(asked, deadline))
+        answer = await self.work.run(lambda: self.service.sweep(asked))
         recipe = answer.pictures[-1].recipe or {}
         drawing = Drawing(
             number=visit.next_number(),
@@ -77,12 +78,12 @@ class Asking:
 
     async def variants(self, visit: Visit, count: int) -> Drawing:
         """So many answers of the map to what the visit's drawing asks for, best first."""
-        drawn = visit.drawn
-        if drawn is None:
+        drawing = visit.current
+        if drawing is None:
             raise ConfigError("nothing is drawn yet")
-        asked = EditRequest(answers=count, **self._asked(visit, drawn.text))
-        answer = await self.work.run(lambda deadline: self.service.edit(asked, deadline))
-        drawing = replace(drawn, variants=answer)
+        asked = EditRequest(answers=count, **self._asked(visit, drawing.text))
+        answer = await self.work.run(lambda: self.service.edit(asked))
+        drawing = replace(drawing, variants=answer)
         visit.replace(drawing)
         return drawing
 
@@ -93,10 +94,10 @@ class Asking:
         shape, limits = self.served(visit).editor.image_shape, self.service.limits
         visit.check_room(files)
 
-        def checked(deadline: Deadline) -> None:
+        def checked() -> None:
             for name, content in files:
-                deadline.check()
-                serialization.to_pixels_of(
+                raise_if_cancelled()
+                serialization.decode_image(
                     serialization.from_base64(content, name), name, shape, limits
                 )
 
@@ -108,31 +109,33 @@ class Asking:
         served, start = self.served(visit), visit.wish.start
         images = {
             name: serialization.from_base64(visit.images[name], name)
-            for name in named(start, list(visit.images))
+            for name in names_in(start, list(visit.images))
         }
 
-        def walked(deadline: Deadline) -> AxesShown:
-            editor, files = served.editor, GivenFiles(images)
-            source = resolver.ask(editor, start, files=files).source
+        def walked() -> AxesShown:
+            editor, files = served.editor, UploadedFiles(images)
+            source = resolver.resolve_edit(editor, start, files=files).source
             latents = source if source.ndim == 2 else editor.invert(editor.embed(source))
             sample = Samples(latents, editor.generate(latents))
-            found, shown = editor.axes.family(family), []
-            for place, row in enumerate(found.rows[:count]):
-                deadline.check()
+            actual, displayed = editor.axes.family(family), []
+            for place, row in enumerate(actual.vectors[:count]):
+                raise_if_cancelled()
                 ends = [
                     serialization.to_base64(
-                        serialization.png(moved(editor, found.latent, row, sample, amount))
+                        serialization.encode_png(
+                            move_along_axis(editor, actual.latent, row, sample, amount)
+                        )
                     )
                     for amount in (-SIGMAS, SIGMAS)
                 ]
-                shown.append(AxisShown(place + 1, float(found.shares[place]), *ends))
+                displayed.append(AxisShown(place + 1, float(actual.shares[place]), *ends))
             return AxesShown(
-                family, serialization.to_base64(serialization.png(sample.pixels)), shown
+                family, serialization.to_base64(serialization.encode_png(sample.pixels)), displayed
             )
 
         return await self.work.run(walked)
 
-    async def keep(self, visit: Visit, name: str) -> DirectionOut:
+    async def keep(self, visit: Visit, name: str) -> DirectionResponse:
         """Keep the visit's directions, with their amounts, as one under a name."""
         text = visit.wish.changes()
         asked = DirectionRequest(
@@ -142,7 +145,7 @@ class Asking:
             hold=list(visit.wish.hold),
             images=self._images(visit, text),
         )
-        return await self.work.run(lambda deadline: self.service.direction(asked, deadline))
+        return await self.work.run(lambda: self.service.direction(asked))
 
     def _asked(self, visit: Visit, text: str) -> dict[str, Any]:
         settings = visit.settings
@@ -155,7 +158,7 @@ class Asking:
         }
 
     def _images(self, visit: Visit, text: str) -> dict[str, str]:
-        return {name: visit.images[name] for name in named(text, list(visit.images))}
+        return {name: visit.images[name] for name in names_in(text, list(visit.images))}
 
 
 def too_many(files: Sequence[Any], most: int) -> None:

@@ -61,11 +61,11 @@ class Gate(BaseRoute):
             _check_origin(headers)
             body = _checked(await _body(receive))
             receive = _again(body, receive)
-        kept = [(name, value) for name, value in scope["headers"] if name in HEADERS]
+        saved = [(name, value) for name, value in scope["headers"] if name in HEADERS]
         if scope["path"] == EVENT:
-            kept = [(name, value) for name, value in kept if name != b"content-length"]
-            kept.append((b"content-length", str(len(body)).encode()))
-        inside = {**scope, "headers": kept, "query_string": _query(scope)}
+            saved = [(name, value) for name, value in saved if name != b"content-length"]
+            saved.append((b"content-length", str(len(body)).encode()))
+        inside = {**scope, "headers": saved, "query_string": _query(scope)}
         await self.page(inside, receive, _guarded(send))
 
 
@@ -83,28 +83,28 @@ def _checked(body: bytes) -> bytes:
     # An event in the page's own form; what could stand for a file or an address is refused.
     try:
         asked = json.loads(body)
-        known = {key: asked[key] for key in ASKED if asked.get(key) is not None}
+        reference = {key: asked[key] for key in ASKED if asked.get(key) is not None}
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise HTTPException(400, "not an event of the page") from None
-    session = known.get("session_hash")
-    sound = isinstance(known.get("data"), list) and type(known.get("fn_index")) is int
+    session = reference.get("session_hash")
+    sound = isinstance(reference.get("data"), list) and type(reference.get("fn_index")) is int
     if not sound or not isinstance(session, str) or not SESSION.fullmatch(session):
         raise HTTPException(422, "not an event of the page")
-    _check_plain([known["data"], known.get("event_data")])
-    return json.dumps(known).encode()
+    _check_plain([reference["data"], reference.get("event_data")])
+    return json.dumps(reference).encode()
 
 
 def _check_plain(value: Any) -> None:
     level, depth = [value], 0
     while level:
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                if not FILES.isdisjoint(one):
+        for item in level:
+            if isinstance(item, dict):
+                if not FILES.isdisjoint(item):
                     raise HTTPException(422, "files and addresses are not taken here")
-                below += one.values()
-            elif isinstance(one, list):
-                below += one
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
         level, depth = below, depth + 1
         if depth > DEEPEST:
             raise HTTPException(422, "not an event of the page")
@@ -122,13 +122,13 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    told = False
+    sent = False
 
     async def once() -> Message:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             return await receive()
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return once

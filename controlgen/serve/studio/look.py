@@ -152,14 +152,14 @@ def picker(label: str, most: int, several: bool = False) -> str:
 
 def theme() -> gr.themes.Base:
     """Gradio's own, denser, with the system's fonts and colours that can be read."""
-    made = gr.themes.Default(
+    result = gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",
         spacing_size=gr.themes.sizes.spacing_sm,
         font=FONT,
         font_mono=MONO,
     )
-    return made.set(
+    return result.set(
         color_accent="*primary_700",
         color_accent_soft="*primary_50",
         body_text_color_subdued="*neutral_600",

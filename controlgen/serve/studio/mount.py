@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from controlgen.errors import ArtifactMissing
-from controlgen.serve.job_queue import Work
-from controlgen.serve.registry import chosen
+from controlgen.serve.job_queue import JobQueue
+from controlgen.serve.registry import get_model
 from controlgen.serve.service import Service
 from controlgen.serve.studio import look
 from controlgen.serve.studio.asking import Asking
@@ -25,7 +25,7 @@ from controlgen.serve.studio.visits import Visits
 class Studio:
     """The page over a service, to be put into an application that has everything else already."""
 
-    def __init__(self, service: Service, work: Work) -> None:
+    def __init__(self, service: Service, work: JobQueue) -> None:
         self._models = service.models
         self._visits = Visits(next(iter(service.models)))
         desk = Desk(Asking(service, work), self._visits)
@@ -42,10 +42,10 @@ class Studio:
             if visit is None:
                 raise ArtifactMissing("this visit is no longer known; open the page again")
             drawing = visit.find(number)
-            content = parcel(drawing, chosen(self._models, drawing.model))
+            content = parcel(drawing, get_model(self._models, drawing.model))
             name = f"{drawing.model}-{number}.zip"
-            named = {"Content-Disposition": f'attachment; filename="{name}"'}
-            return Response(content, media_type="application/zip", headers=named)
+            by_name = {"Content-Disposition": f'attachment; filename="{name}"'}
+            return Response(content, media_type="application/zip", headers=by_name)
 
         app.router.routes.append(Gate(self._page))
 

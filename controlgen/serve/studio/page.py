@@ -14,7 +14,7 @@ import gradio as gr
 
 from controlgen.editing.directions.axes import FAMILIES
 from controlgen.serve.studio import look
-from controlgen.serve.studio.desk import FAR, Desk, Job, Shown
+from controlgen.serve.studio.desk import FAR, Desk, Job, Updates
 from controlgen.serve.studio.visits import VISITS
 from controlgen.serve.studio.wishes import MOST
 
@@ -180,7 +180,7 @@ def _wire(page: gr.Blocks, parts: Parts, desk: Desk) -> None:
     for place, slider in enumerate(sliders):
         # First: what is bound to one event waits for what was bound to it before.
         _script(parts[slider].input, look.widened(place), [parts[slider]], [parts[slider]])
-        on(parts[slider].input, desk.moved, sliders, live=True)
+        on(parts[slider].input, desk.slide, sliders, live=True)
         on(parts[slider].release, desk.left, sliders, live=True)
         gone = on(parts[f"remove{place}"].click, desk.removed, fixed=[place])
         _script(gone.then, look.focus_near(place))
@@ -226,7 +226,7 @@ class _Wiring:
 
     desk: Desk
     parts: Parts
-    told: Iterator[int] = field(default_factory=count)
+    counter: Iterator[int] = field(default_factory=count)
 
     def __call__(
         self,
@@ -260,20 +260,20 @@ class _Wiring:
 
     def _hearing(self, job: Job, fixed: Sequence[Any]) -> Callable[..., Any]:
         # What an event itself says comes last.
-        async def handler(request: gr.Request, said: gr.EventData, *given: Any) -> list[Any]:
-            told = said._data if isinstance(said._data, dict) else {}
+        async def handler(request: gr.Request, event: gr.EventData, *given: Any) -> list[Any]:
+            text = event._data if isinstance(event._data, dict) else {}
             return self._updates(
-                await self.desk.answer(job, request.session_hash, *fixed, *given, told)
+                await self.desk.answer(job, request.session_hash, *fixed, *given, text)
             )
 
         return handler
 
-    def _updates(self, shown: Shown) -> list[Any]:
-        found = []
+    def _updates(self, updates: Updates) -> list[Any]:
+        actual = []
         for name in self.parts:
-            value = shown.get(name, gr.skip())
+            value = updates.get(name, gr.skip())
             if name == "expression" and isinstance(value, str):
                 # Counted, so that the same text anew is a change as well.
-                value = f"{next(self.told)} {value}"
-            found.append(gr.update(**value) if type(value) is dict else value)
-        return found
+                value = f"{next(self.counter)} {value}"
+            actual.append(gr.update(**value) if type(value) is dict else value)
+        return actual

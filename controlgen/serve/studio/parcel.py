@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from controlgen._version import __version__
 from controlgen.editing import Recipe
-from controlgen.editing.expressions.files import digest
+from controlgen.editing.expressions.files import sha256_of_bytes
 from controlgen.errors import DataError
 from controlgen.serve import serialization
-from controlgen.serve.registry import Served
+from controlgen.serve.registry import ServedModel
 from controlgen.serve.studio.visits import Drawing
 
 BEGUN = (1980, 1, 1, 0, 0, 0)  # of every entry: the same drawing is the same zip, byte for byte
@@ -30,29 +30,29 @@ machine may differ in the last bit of a number, and by that in a shade.
 {more}"""
 
 
-def parcel(drawing: Drawing, served: Served) -> bytes:
+def parcel(drawing: Drawing, served: ServedModel) -> bytes:
     """The zip. Raises DataError where a file that was read is no longer at hand."""
     answer = drawing.answer
     recipe = Recipe.parse(answer.pictures[-1].recipe or {}, "recipe")
     entries: dict[str, bytes] = {"recipe.toml": recipe.toml().encode()}
-    for at, one in enumerate(answer.pictures[:-1]):
-        entries[f"pictures/step-{at + 1}.png"] = serialization.from_base64(one.image, "picture")
+    for at, picture in enumerate(answer.pictures[:-1]):
+        entries[f"pictures/step-{at + 1}.png"] = serialization.from_base64(picture.image, "picture")
     entries["pictures/result.png"] = serialization.from_base64(answer.pictures[-1].image, "picture")
     if not (answer.start or "").startswith("image "):
         entries["pictures/source.png"] = serialization.from_base64(answer.sources[0], "source")
-    for name, wanted in recipe.files.items():
-        entries[name] = _read(drawing, name, wanted)
+    for name, expected in recipe.files.items():
+        entries[name] = _read(drawing, name, expected)
     if drawing.variants is not None:
         entries |= _variants(drawing, recipe)
     entries["README.txt"] = _readme(drawing, served, recipe).encode()
     return _zipped(entries)
 
 
-def _read(drawing: Drawing, name: str, wanted: str) -> bytes:
+def _read(drawing: Drawing, name: str, expected: str) -> bytes:
     content = drawing.directions.get(name)
     if content is None and name in drawing.images:
         content = serialization.from_base64(drawing.images[name], name)
-    if content is None or digest(content) != wanted:
+    if content is None or sha256_of_bytes(content) != expected:
         raise DataError(f"{name}: is no longer what was drawn with; draw it again")
     return content
 
@@ -61,17 +61,17 @@ def _variants(drawing: Drawing, recipe: Recipe) -> dict[str, bytes]:
     # Single answers carry no recipe of their own; one draws all of them on a sheet.
     pictures = drawing.variants.pictures if drawing.variants else []
     sheet = recipe.model_copy(update={"answers": len(pictures), "picture": "strip"})
-    found = {
-        f"answers/answer-{at + 1}.png": serialization.from_base64(one.image, "answer")
-        for at, one in enumerate(pictures)
+    actual = {
+        f"answers/answer-{at + 1}.png": serialization.from_base64(picture.image, "answer")
+        for at, picture in enumerate(pictures)
     }
-    return {**found, "answers.toml": sheet.toml().encode()}
+    return {**actual, "answers.toml": sheet.toml().encode()}
 
 
-def _readme(drawing: Drawing, served: Served, recipe: Recipe) -> str:
+def _readme(drawing: Drawing, served: ServedModel, recipe: Recipe) -> str:
     more = "\nanswers.toml draws all answers on a sheet in the same way.\n"
     return README.format(
-        about=served.about,
+        about=served.notice,
         text=recipe.expression,
         version=__version__,
         model=recipe.model,
@@ -90,10 +90,10 @@ def _start(start: str | None) -> str:
 def _zipped(entries: Mapping[str, bytes]) -> bytes:
     # Stored, for compressed bytes differ with the library that compresses.
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as whole:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as full:
         for name in sorted(entries):
             info = zipfile.ZipInfo(name, BEGUN)
             info.external_attr = 0o644 << 16
             info.create_system = 3
-            whole.writestr(info, entries[name])
+            full.writestr(info, entries[name])
     return stream.getvalue()

@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 from controlgen.editing import Recipe
-from controlgen.serve.registry import Served
-from controlgen.serve.schemas import Picture
+from controlgen.serve.registry import ServedModel
+from controlgen.serve.schemas import EditedImage
 from controlgen.serve.studio.asking import SIGMAS, AxesShown
 from controlgen.serve.studio.visits import Drawing, Visit
 
@@ -18,18 +18,18 @@ HEAD = 18  # so many of them of its beginning
 BELIEVED = "calibrated probability, 0 to 1, that the picture is near to what was asked"
 
 
-def about(served: Served) -> str:
+def about(served: ServedModel) -> str:
     """The model in one line; what is synthetic says so."""
-    told = served.described()
-    channels, height, width = told.image_shape
-    facts = f"{height} × {width}, {'colour' if channels == 3 else 'grey'}; weights {told.weights}"
+    text = served.to_schema()
+    channels, height, width = text.image_shape
+    facts = f"{height} × {width}, {'colour' if channels == 3 else 'grey'}; weights {text.weights}"
     return (
-        f'<div class="about"><h1>controlgen studio</h1><strong>{escape(told.about)}</strong>'
-        f"<span>{escape(told.name)}: {escape(facts)}</span></div>"
+        f'<div class="about"><h1>controlgen studio</h1><strong>{escape(text.about)}</strong>'
+        f"<span>{escape(text.name)}: {escape(facts)}</span></div>"
     )
 
 
-def said(text: str, error: bool = False) -> str:
+def message(text: str, error: bool = False) -> str:
     """One sentence to the reader; an error is told at once by a screen reader."""
     if not text:
         return '<p role="status"></p>'
@@ -38,7 +38,7 @@ def said(text: str, error: bool = False) -> str:
     return f'<p role="status">{escape(text)}</p>'
 
 
-def kept(text: str, href: str, link: str) -> str:
+def link_message(text: str, href: str, link: str) -> str:
     """A sentence with a link in it."""
     return (
         f'<p role="status">{escape(text)} <a href="{escape(href)}" download>{escape(link)}</a></p>'
@@ -50,17 +50,19 @@ def strip(drawing: Drawing) -> str:
     answer, words = drawing.answer, escape(drawing.text)
     pictures = answer.pictures
     heads = [_head(answer.sources[0], f"source, {answer.start}", "source")]
-    for at, one in enumerate(pictures):
+    for at, picture in enumerate(pictures):
         last = at == len(pictures) - 1
-        amount = f"{one.amount or 0:.3g}"
+        amount = f"{picture.amount or 0:.3g}"
         label = f"{amount} of the way" if len(pictures) > 1 else "as the model shows it"
-        heads.append(_head(one.image, f"{label}: {drawing.text}", "result" if last else amount))
+        heads.append(_head(picture.image, f"{label}: {drawing.text}", "result" if last else amount))
     rows = [
-        _row("agreement", AGREEMENT, [f"{one.agreement:.2f}" for one in pictures]),
+        _row("agreement", AGREEMENT, [f"{picture.agreement:.2f}" for picture in pictures]),
     ]
     if drawing.wish.moves:
-        rows.append(_row("progress", PROGRESS, [f"{one.progress or 0:.2f}" for one in pictures]))
-    if any(one.reachability is not None for one in pictures):
+        rows.append(
+            _row("progress", PROGRESS, [f"{picture.progress or 0:.2f}" for picture in pictures])
+        )
+    if any(picture.reachability is not None for picture in pictures):
         rows.append(_row("believed", BELIEVED, list(map(_believed, pictures))))
     rows += _measured(pictures)
     return (
@@ -88,29 +90,29 @@ def variants(drawing: Drawing) -> str:
     if drawing.variants is None:
         return ""
     cells = "".join(
-        f'<figure><img src="{_png(one.image)}" alt="answer {at + 1} of the map">'
-        f"<figcaption>{at + 1}: agreement {one.agreement:.3f}{_believed_below(one)}</figcaption>"
-        "</figure>"
-        for at, one in enumerate(drawing.variants.pictures)
+        f'<figure><img src="{_png(picture.image)}" alt="answer {at + 1} of the map">'
+        f"<figcaption>{at + 1}: agreement {picture.agreement:.3f}{_believed_below(picture)}"
+        "</figcaption></figure>"
+        for at, picture in enumerate(drawing.variants.pictures)
     )
     return f'<div class="tiles" role="group" aria-label="Answers of the map">{cells}</div>'
 
 
-def axes(shown: AxesShown) -> str:
+def axes(strips: AxesShown) -> str:
     """Each axis with its two ends and a button that adds it."""
     rows = []
-    for one in shown.axes:
-        name = f"{shown.family}, axis {one.place}"
+    for ax in strips.axes:
+        name = f"{strips.family}, axis {ax.place}"
         ends = (
-            (f"{name}, minus {SIGMAS:g} sigmas", one.less),
-            (f"{name}, the start itself", shown.source),
-            (f"{name}, plus {SIGMAS:g} sigmas", one.more),
+            (f"{name}, minus {SIGMAS:g} sigmas", ax.less),
+            (f"{name}, the start itself", strips.source),
+            (f"{name}, plus {SIGMAS:g} sigmas", ax.more),
         )
         images = "".join(f'<img src="{_png(image)}" alt="{alt}">' for alt, image in ends)
-        inside = f"{images}<span>Add axis {one.place}</span>"
+        inside = f"{images}<span>Add axis {ax.place}</span>"
         rows.append(
-            f"<li>{_pick({'family': shown.family, 'axis': one.place}, inside)}"
-            f"<small>{100 * one.share:.0f} % of the variance</small></li>"
+            f"<li>{_pick({'family': strips.family, 'axis': ax.place}, inside)}"
+            f"<small>{100 * ax.share:.0f} % of the variance</small></li>"
         )
     title = f"−{SIGMAS:g} sigmas, the start, +{SIGMAS:g} sigmas"
     return f'<p>{title}</p><ol class="axes">{"".join(rows)}</ol>'
@@ -119,24 +121,24 @@ def axes(shown: AxesShown) -> str:
 def past(visit: Visit) -> str:
     """The drawings of this visit, the newest first; a click brings one back."""
     items = []
-    for one in reversed(visit.past):
-        image = one.answer.pictures[-1].image
+    for item in reversed(visit.past):
+        image = item.answer.pictures[-1].image
         # Starts and numbers differ at the beginning, directions at the end; the title says it all.
-        whole = one.text
-        text = whole if len(whole) <= CAPTION else f"{whole[:HEAD]}…{whole[HEAD - CAPTION :]}"
-        title = f"{one.model}: {one.text}"
+        full = item.text
+        text = full if len(full) <= CAPTION else f"{full[:HEAD]}…{full[HEAD - CAPTION :]}"
+        title = f"{item.model}: {item.text}"
         inside = f'<img src="{_png(image)}" alt=""><span>{escape(text)}</span>'
-        current = visit.drawn is not None and one.number == visit.drawn.number
-        items.append(f"<li>{_pick({'drawing': one.number}, inside, current, title)}</li>")
+        current = visit.current is not None and item.number == visit.current.number
+        items.append(f"<li>{_pick({'drawing': item.number}, inside, current, title)}</li>")
     return f'<ol class="past" aria-label="History of this visit">{"".join(items)}</ol>'
 
 
 def gathered(visit: Visit, side: str) -> str:
     """How many images there are on a side."""
     names = visit.group(side)
-    told = ", ".join(name.partition("/")[2] for name in names[:6])
+    text = ", ".join(name.partition("/")[2] for name in names[:6])
     more = ", ..." if len(names) > 6 else ""
-    return f'<p class="gathered">{len(names)} images: {escape(told)}{more}</p>' if names else ""
+    return f'<p class="gathered">{len(names)} images: {escape(text)}{more}</p>' if names else ""
 
 
 def recipe(drawing: Drawing) -> str:
@@ -146,13 +148,13 @@ def recipe(drawing: Drawing) -> str:
 
 def parcel_link(visit: Visit) -> str:
     """A link to what is shown, as a zip."""
-    if visit.drawn is None:
+    if visit.current is None:
         return ""
-    href = f"studio/{visit.token}/{visit.drawn.number}.zip"
+    href = f"studio/{visit.token}/{visit.current.number}.zip"
     return f'<a class="parcel" href="{escape(href)}" download>Download pictures and recipe</a>'
 
 
-def believed_in_words(picture: Picture) -> str:
+def believed_in_words(picture: EditedImage) -> str:
     """How far a picture can be believed; empty where the map does not say."""
     if picture.reachability is None:
         return ""
@@ -172,31 +174,31 @@ def _in_words(drawing: Drawing) -> str:
         parts.append(f"{100 * share:.0f} % of the change lies within what the model's images span.")
     doubt = ' class="doubt"' if result.warning else ""
     words = believed_in_words(result)
-    told = f"<span{doubt}>{escape(words)}</span>" if words else ""
-    return f'<p class="words" role="status">{escape(" ".join(parts))} {told}</p>'
+    text = f"<span{doubt}>{escape(words)}</span>" if words else ""
+    return f'<p class="words" role="status">{escape(" ".join(parts))} {text}</p>'
 
 
-def _measured(pictures: Sequence[Picture]) -> Iterable[str]:
+def _measured(pictures: Sequence[EditedImage]) -> Iterable[str]:
     for name, first in pictures[0].measured.items():
         title = "measured on the picture; the change in sigmas of the model's images"
         label = name.replace("_", " ") + (" (held)" if first.held else "")
         cells = []
-        for one in pictures:
-            got = one.measured[name]
+        for picture in pictures:
+            got = picture.measured[name]
             change = f"{got.sigmas:+.1f}".replace("-0.0", "+0.0")
             cells.append(f"{got.after:.3g} <small>({change} σ)</small>")
         yield _row(label, title, cells, f"{first.before:.3g}")
 
 
 def _row(label: str, title: str, cells: Sequence[str], source: str = "") -> str:
-    told = "".join(f"<td>{cell}</td>" for cell in cells)
+    text = "".join(f"<td>{cell}</td>" for cell in cells)
     return (
         f'<tr><th scope="row" title="{escape(title)}">{escape(label)}</th>'
-        f"<td>{source}</td>{told}</tr>"
+        f"<td>{source}</td>{text}</tr>"
     )
 
 
-def _believed(picture: Picture) -> str:
+def _believed(picture: EditedImage) -> str:
     if picture.reachability is None:
         return "–"
     if picture.warning:
@@ -205,7 +207,7 @@ def _believed(picture: Picture) -> str:
     return f"{picture.reachability:.2f}"
 
 
-def _believed_below(picture: Picture) -> str:
+def _believed_below(picture: EditedImage) -> str:
     return "" if picture.reachability is None else f"<br>believed {_believed(picture)}"
 
 
@@ -216,10 +218,10 @@ def _head(image: str, alt: str, label: str) -> str:
     )
 
 
-def _pick(said: Mapping[str, Any], inside: str, current: bool = False, title: str = "") -> str:
+def _pick(value: Mapping[str, Any], inside: str, current: bool = False, title: str = "") -> str:
     mark = ' aria-current="true"' if current else ""
     mark += f' title="{escape(title)}"' if title else ""
-    return f'<button type="button" data-pick="{escape(json.dumps(said))}"{mark}>{inside}</button>'
+    return f'<button type="button" data-pick="{escape(json.dumps(value))}"{mark}>{inside}</button>'
 
 
 def _png(image: str) -> str:

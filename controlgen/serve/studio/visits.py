@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from controlgen.errors import DataError
-from controlgen.image_io import USUAL
-from controlgen.serve.job_queue import Busy
-from controlgen.serve.schemas import Answer
+from controlgen.image_io import IMAGE_SUFFIXES
+from controlgen.serve.job_queue import QueueFull
+from controlgen.serve.schemas import EditResponse
 from controlgen.serve.studio.wishes import Wish
 
 VISITS = 64  # browsers that are remembered; the one silent for longest is forgotten first
@@ -47,10 +47,10 @@ class Drawing:
     wish: Wish
     settings: Settings
     text: str
-    answer: Answer
+    answer: EditResponse
     images: Mapping[str, str] = field(repr=False, default_factory=dict)
     directions: Mapping[str, bytes] = field(repr=False, default_factory=dict)
-    variants: Answer | None = None
+    variants: EditResponse | None = None
     live: bool = False
 
 
@@ -65,9 +65,9 @@ class Visit:
     settings: Settings = field(default_factory=Settings)
     images: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     groups: int = 1  # the pair of groups that is being gathered
-    drawn: Drawing | None = None
+    current: Drawing | None = None
     past: "deque[Drawing]" = field(default_factory=lambda: deque(maxlen=PAST))
-    made: int = 0
+    count: int = 0
     met: bool = False  # its page was opened here, and knows what there is
     walked: tuple[str, str] | None = None  # model and start of the axes that are pictured
     _drawn_at: float = 0.0
@@ -85,24 +85,24 @@ class Visit:
         if self.past and _takes_the_place(self.past[-1], drawing, now - self._drawn_at):
             self.past.pop()
         self.past.append(drawing)
-        self.drawn, self._drawn_at = drawing, now
+        self.current, self._drawn_at = drawing, now
 
     def replace(self, drawing: Drawing) -> None:
         """The same drawing with more to show."""
         self.past = deque(
-            (drawing if one.number == drawing.number else one for one in self.past), PAST
+            (drawing if item.number == drawing.number else item for item in self.past), PAST
         )
-        self.drawn = drawing
+        self.current = drawing
 
     def next_number(self) -> int:
         """Counts drawings."""
-        self.made += 1
-        return self.made
+        self.count += 1
+        return self.count
 
     def find(self, number: int) -> Drawing:
         """One of the past. Raises DataError where it is no longer kept."""
-        kept = [self.drawn, *self.past]
-        for drawing in kept:
+        saved = [self.current, *self.past]
+        for drawing in saved:
             if drawing is not None and drawing.number == number:
                 return drawing
         raise DataError(f"drawing {number} is no longer kept")
@@ -111,7 +111,9 @@ class Visit:
     async def turn(self) -> AsyncIterator[None]:
         """One event of the page at a time, in the order in which they came. Raises Busy."""
         if self._turns >= TURNS:
-            raise Busy(f"{self._turns} steps of this page wait already; wait for one of them", 1)
+            raise QueueFull(
+                f"{self._turns} steps of this page wait already; wait for one of them", 1
+            )
         self._turns += 1
         try:
             async with self._lock:
@@ -121,11 +123,11 @@ class Visit:
 
     def check_room(self, files: Sequence[tuple[str, str]]) -> None:
         """Raise DataError where images (names, base64) could not all be kept, or bear no name."""
-        whole = self.uploaded
+        full = self.uploaded
         for at, (name, content) in enumerate(files):
             safe_name(name)
-            whole += len(content)
-            if whole > UPLOADED or len(self.images) + at >= UPLOADS:
+            full += len(content)
+            if full > UPLOADED or len(self.images) + at >= UPLOADS:
                 raise DataError(
                     f"{name[:60]}: this visit holds {len(self.images)} images already, and may not "
                     "hold so many more; forget them first (under Settings)"
@@ -134,9 +136,9 @@ class Visit:
     def take(self, name: str, content: str, folder: str = "") -> str:
         """Keep an image (base64) under a name of its own, which is returned. Raises DataError."""
         self.check_room([(name, content)])
-        kept = _unused(folder + safe_name(name), self.images)
-        self.images[kept] = content
-        return kept
+        saved = _unused(folder + safe_name(name), self.images)
+        self.images[saved] = content
+        return saved
 
     def group(self, side: str) -> list[str]:
         """Names of the images gathered on one side, `more` or `less`."""
@@ -182,15 +184,15 @@ def safe_name(name: str) -> str:
     """A file's name that can stand in an expression, a zip and on any disk. Raises DataError."""
     path = PurePath(name.replace("\\", "/"))
     suffix = path.suffix.lower()
-    if suffix not in USUAL:
-        raise DataError(f"{name[:60]!a}: no image file ({', '.join(USUAL)})")
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError(f"{name[:60]!a}: no image file ({', '.join(IMAGE_SUFFIXES)})")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-")[:40]
     return f"{stem or 'image'}{suffix}"
 
 
 def _unused(name: str, taken: Mapping[str, str]) -> str:
     path, n = PurePath(name), 1
-    lower = {one.lower() for one in taken}
+    lower = {item.lower() for item in taken}
     while name.lower() in lower:
         n += 1
         name = str(path.with_name(f"{path.stem}-{n}{path.suffix}"))

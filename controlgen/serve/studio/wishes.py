@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from controlgen.editing.expressions.parser import (
+    BinaryOp,
     Call,
-    Combined,
-    Negative,
-    Node,
+    Expr,
     Number,
-    Words,
-    calls,
+    String,
+    UnaryMinus,
+    format_expression,
+    iter_calls,
     parse,
-    quoted,
-    written,
+    quote,
 )
 from controlgen.errors import ConfigError
 
@@ -36,7 +36,7 @@ class Part:
     @property
     def label(self) -> str:
         """The direction in few words."""
-        words = _said(parse(self.change))
+        words = _describe(parse(self.change))
         return words if len(words) <= 90 else f"{words[:87]}..."
 
 
@@ -52,7 +52,7 @@ class Wish:
         text = self.start
         for part in self.parts:
             text += f" {'-' if part.amount < 0 else '+'} {replace(part, amount=abs(part.amount))}"
-        return text + (f" + hold({', '.join(map(quoted, self.hold))})" if self.hold else "")
+        return text + (f" + hold({', '.join(map(quote, self.hold))})" if self.hold else "")
 
     @property
     def seed(self) -> int | None:
@@ -71,7 +71,7 @@ class Wish:
 
     def with_part(self, change: str, amount: float = 1.0) -> "Wish":
         """With one more direction. Raises ConfigError beyond the eighth, or for one of them."""
-        change = written(parse(change))
+        change = format_expression(parse(change))
         if any(part.change == change for part in self.parts):
             raise ConfigError("this direction is there already; move its slider")
         if len(self.parts) >= MOST:
@@ -91,88 +91,92 @@ def read(text: str) -> Wish:
     Raises ConfigError with the column of a mistake.
     """
     tree = parse(text)
-    whole = Wish(written(tree))
+    full = Wish(format_expression(tree))
     start, hold, terms = None, [], []
     for amount, node in _terms(tree):
         if isinstance(node, Call) and node.name == "hold":
-            hold += [one.text for one in node.arguments if isinstance(one, Words)]
+            hold += [argument.text for argument in node.arguments if isinstance(argument, String)]
             if amount != 1 or len(hold) != len(dict.fromkeys(hold)):
-                return whole
+                return full
         elif start is None and amount == 1 and isinstance(node, Call) and node.name in STARTS:
-            start = written(node)
+            start = format_expression(node)
         else:
             terms.append((amount, node))
     parts = tuple(_paired(terms))
-    if start is None or len(parts) > MOST or any(_has_hold(parse(one.change)) for one in parts):
-        return whole
+    if (
+        start is None
+        or len(parts) > MOST
+        or any(_has_hold(parse(argument.change)) for argument in parts)
+    ):
+        return full
     if len({part.change for part in parts}) < len(parts):
-        return whole
+        return full
     return Wish(start, parts, tuple(hold))
 
 
-def named(text: str, names: Iterator[str] | list[str]) -> list[str]:
+def names_in(text: str, names: Iterator[str] | list[str]) -> list[str]:
     """Those of the names that an expression can mean by any of its strings."""
-    said = [one.text for one in _strings(parse(text))]
+    message = [string.text for string in _strings(parse(text))]
     return [
         name
         for name in names
         if any(
-            name == one or fnmatchcase(name, one) or name.startswith(one.rstrip("/") + "/")
-            for one in said
+            name == string or fnmatchcase(name, string) or name.startswith(string.rstrip("/") + "/")
+            for string in message
         )
     ]
 
 
-def _terms(node: Node, sign: float = 1.0) -> Iterator[tuple[float, Node]]:
+def _terms(node: Expr, sign: float = 1.0) -> Iterator[tuple[float, Expr]]:
     # The terms of a sum, each with its number. A sum with a number of its own is one term.
     match node:
-        case Combined("+" | "-" as between, left, right) if sign == 1:
+        case BinaryOp("+" | "-" as between, left, right) if sign == 1:
             yield from _terms(left)
             yield from _terms(right, 1.0 if between == "+" else -1.0)
         case _:
             yield _scaled(node, sign)
 
 
-def _scaled(node: Node, amount: float) -> tuple[float, Node]:
+def _scaled(node: Expr, amount: float) -> tuple[float, Expr]:
     match node:
-        case Negative(value):
+        case UnaryMinus(value):
             return _scaled(value, -amount)
-        case Combined("*", Number(value), other) | Combined("*", other, Number(value)):
+        case BinaryOp("*", Number(value), other) | BinaryOp("*", other, Number(value)):
             return _scaled(other, amount * value)
-        case Combined("/", other, Number(value)) if value:
+        case BinaryOp("/", other, Number(value)) if value:
             return _scaled(other, amount / value)
         case _:
             return amount, node
 
 
-def _paired(terms: list[tuple[float, Node]]) -> Iterator[Part]:
+def _paired(terms: list[tuple[float, Expr]]) -> Iterator[Part]:
     # A picture less another one, with one number, is one direction.
     rest = list(terms)
     while rest:
         amount, node = rest.pop(0)
         if rest and _is_picture(node) and _is_picture(rest[0][1]) and rest[0][0] == -amount:
-            node = Combined("-", node, rest.pop(0)[1])
-        yield Part(written(node), amount)
+            node = BinaryOp("-", node, rest.pop(0)[1])
+        yield Part(format_expression(node), amount)
 
 
-def _is_picture(node: Node) -> bool:
+def _is_picture(node: Expr) -> bool:
     return isinstance(node, Call) and node.name in PICTURES
 
 
-def _has_hold(node: Node) -> bool:
-    return next(calls(node, "hold"), None) is not None
+def _has_hold(node: Expr) -> bool:
+    return next(iter_calls(node, "hold"), None) is not None
 
 
-def _strings(node: Node) -> Iterator[Words]:
+def _strings(node: Expr) -> Iterator[String]:
     match node:
-        case Words():
+        case String():
             yield node
         case Call(_, arguments):
-            for one in arguments:
-                yield from _strings(one)
-        case Negative(value):
+            for argument in arguments:
+                yield from _strings(argument)
+        case UnaryMinus(value):
             yield from _strings(value)
-        case Combined(_, left, right):
+        case BinaryOp(_, left, right):
             yield from _strings(left)
             yield from _strings(right)
 
@@ -187,19 +191,19 @@ def _atom(change: str) -> str:
     return change if isinstance(parse(change), Call) else f"({change})"
 
 
-def _said(node: Node) -> str:
+def _describe(node: Expr) -> str:
     match node:
-        case Combined("-", Call("text", (Words(more),)), Call("text", (Words(less),))):
+        case BinaryOp("-", Call("text", (String(more),)), Call("text", (String(less),))):
             return f"“{more}”, less “{less}”"
-        case Call("text", (Words(more),)):
+        case Call("text", (String(more),)):
             return f"“{more}”"
-        case Combined("-", Call("mean", (Words(more),)), Call("mean", (Words(less),))):
+        case BinaryOp("-", Call("mean", (String(more),)), Call("mean", (String(less),))):
             return f"pictures {more.partition('/')[0]}, less {less.partition('/')[0]}"
-        case Call("axis", (Words(family), Number(index))):
+        case Call("axis", (String(family), Number(index))):
             return f"{family}, axis {index:g} (in sigmas)"
-        case Call("attribute", (Words(name),)):
+        case Call("attribute", (String(name),)):
             return f"measured {name.replace('_', ' ')} (in sigmas)"
-        case Call("direction", (Words(name),)):
+        case Call("direction", (String(name),)):
             return f"saved {name.removesuffix('.safetensors')}"
         case _:
-            return written(node)
+            return format_expression(node)

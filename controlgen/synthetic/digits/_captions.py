@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.synthetic.digits._rasterize import MEASURED
+from controlgen.synthetic.digits._rasterize import ATTRIBUTES
 
 Floats = NDArray[np.float32]
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -45,12 +45,12 @@ class Scale(NamedTuple):
 
 
 def _measured(name: str) -> Callable[[Floats], float]:
-    column = MEASURED.index(name)
+    column = ATTRIBUTES.index(name)
     return lambda row: float(row[column])
 
 
 def _aspect(row: Floats) -> float:
-    return float(row[MEASURED.index("width")] / max(row[MEASURED.index("height")], 1))
+    return float(row[ATTRIBUTES.index("width")] / max(row[ATTRIBUTES.index("height")], 1))
 
 
 SCALES = (
@@ -89,7 +89,7 @@ SCALES = (
         ),
     ),
     Scale(
-        lambda row: float(max(row[MEASURED.index("height")], row[MEASURED.index("width")])),
+        lambda row: float(max(row[ATTRIBUTES.index("height")], row[ATTRIBUTES.index("width")])),
         (15.5, 18.5, 20.5, 22.5),
         (("tiny",), ("small", "little"), ("",), ("large", "big"), ("huge",)),
     ),

@@ -35,7 +35,7 @@ FONTS = (
 )
 
 
-class Prints(NamedTuple):
+class PrintedDigits(NamedTuple):
     """Digits of every font: distance inside the edge (d f 96 96), outline points (d f 48 2), centre
     of mass (d f 2); lengths in canvas pixels about its middle.
     """
@@ -46,7 +46,7 @@ class Prints(NamedTuple):
 
 
 @cache
-def prints() -> Prints:
+def render_fonts() -> PrintedDigits:
     """Render all digits of FONTS once."""
     import matplotlib
 
@@ -56,7 +56,7 @@ def prints() -> Prints:
         for digit in range(10)
     ]
     parts = [np.array([[g[part] for g in row] for row in glyphs], np.float32) for part in range(3)]
-    return Prints(*parts)
+    return PrintedDigits(*parts)
 
 
 def _glyph(font: ImageFont.FreeTypeFont, text: str) -> tuple[Floats, Floats, Floats]:
@@ -76,7 +76,7 @@ def _glyph(font: ImageFont.FreeTypeFont, text: str) -> tuple[Floats, Floats, Flo
     return distance.astype(np.float32), outline.astype(np.float32), centre.astype(np.float32)
 
 
-def draw_prints(
+def draw_printed(
     distances: Floats,
     matrix: Floats,
     shift: Floats,

@@ -7,7 +7,7 @@ from controlgen.types import Pixels
 
 Floats = NDArray[np.float32]
 SIDE = 28
-MEASURED = ("ink", "stroke", "slant", "width", "height")
+ATTRIBUTES = ("ink", "stroke", "slant", "width", "height")
 _GRID = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2  # pixel centres about the middle
 
 
@@ -31,7 +31,7 @@ def draw_strokes(points: Floats, lengths: Floats, radius: Floats, softness: Floa
     return np.asarray(ink, np.float32)
 
 
-def place(points: Floats, margin: Floats, height: Floats) -> tuple[Floats, Floats]:
+def fit_to_box(points: Floats, margin: Floats, height: Floats) -> tuple[Floats, Floats]:
     """How to scale (n) and then shift (n 2) points so that their box, `margin` (n) added on every
     side, is `height` (n) pixels on its longer side, centred.
     """
@@ -41,7 +41,7 @@ def place(points: Floats, margin: Floats, height: Floats) -> tuple[Floats, Float
     return scale, -(low + high) / 2 * scale[:, None]
 
 
-def measure(pixels: Pixels) -> Floats:
+def measure_digits(pixels: Pixels) -> Floats:
     """MEASURED for each image (n 1 h w): float32 (n 5).
 
     ink: area in pixels, grey counted in part. stroke: mean width in pixels, twice the area over

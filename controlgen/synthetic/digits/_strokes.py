@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from controlgen.synthetic.digits._stroke_templates import WAYS
 
 
-class Skeletons(NamedTuple):
+class StrokeBasis(NamedTuple):
     """Every way as matrices: points = basis @ controls, tangents = slopes @ controls.
 
     `controls` (v k 2) in 0..1, padded with zeros; `basis` and `slopes` (v p k); `digits` (v).
@@ -24,7 +24,7 @@ class Skeletons(NamedTuple):
     ways: NDArray[np.intp]
 
 
-def skeletons(points: int) -> Skeletons:
+def build_stroke_basis(points: int) -> StrokeBasis:
     """Compile WAYS so that each is drawn with `points` points spread evenly along its strokes."""
     digits = np.repeat(np.arange(10), [len(WAYS[digit]) for digit in range(10)])
     parsed = [_parse(way) for digit in range(10) for way in WAYS[digit]]
@@ -36,7 +36,7 @@ def skeletons(points: int) -> Skeletons:
         padded[index, : len(controls)] = controls
         basis[index], slopes[index] = _curves(controls, strokes, points, most)
     count = np.bincount(digits, minlength=10)
-    return Skeletons(padded, basis, slopes, digits, np.cumsum(count) - count, count)
+    return StrokeBasis(padded, basis, slopes, digits, np.cumsum(count) - count, count)
 
 
 def _parse(way: str) -> tuple[NDArray[np.float64], list[list[int]]]:

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from controlgen.base_config import BaseConfig
-from controlgen.synthetic.base import Captioned, Draws
+from controlgen.synthetic.base import CaptionedBatch, RandomColumns
 from controlgen.synthetic.digits._captions import NAMES, caption, prompts
-from controlgen.synthetic.digits._fonts import FONTS, draw_prints, prints
-from controlgen.synthetic.digits._rasterize import MEASURED, SIDE, draw_strokes, measure, place
-from controlgen.synthetic.digits._strokes import Skeletons, skeletons
+from controlgen.synthetic.digits._fonts import FONTS, draw_printed, render_fonts
+from controlgen.synthetic.digits._rasterize import (
+    ATTRIBUTES,
+    SIDE,
+    draw_strokes,
+    measure_digits,
+    fit_to_box,
+)
+from controlgen.synthetic.digits._strokes import StrokeBasis, build_stroke_basis
 from controlgen.types import Pixels, Shape
 
 Floats = NDArray[np.float32]
@@ -27,7 +33,7 @@ COLUMNS = 160
 BOX = 20.0  # pixels, the longer side of a digit's box
 
 
-class Glyphs(BaseConfig):
+class SyntheticDigits(BaseConfig):
     """Digits 0..9 by hand (pen strokes) and, now and then, in print (fonts)."""
 
     kind: Literal["glyphs"] = "glyphs"
@@ -41,7 +47,7 @@ class Glyphs(BaseConfig):
     @property
     def attribute_names(self) -> tuple[str, ...]:
         """digit, then what is measured on the pixels: ink, stroke, slant, width, height."""
-        return ("digit", *MEASURED)
+        return ("digit", *ATTRIBUTES)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,9 +58,9 @@ class Glyphs(BaseConfig):
         """Sentences that name each class and nothing else, for zero-shot reading."""
         return prompts()
 
-    def draw(self, seed: int, start: int, stop: int) -> Captioned:
+    def draw(self, seed: int, start: int, stop: int) -> CaptionedBatch:
         """Items start..stop; item i depends on `seed` and i alone, not on what it is drawn with."""
-        draws = Draws(seed, "glyphs", start, stop, COLUMNS)
+        draws = RandomColumns(seed, "glyphs", start, stop, COLUMNS)
         digits = draws.choice(10)
         printed = draws.uniform() < self.printed
         ink = _handwritten(draws, digits)
@@ -63,14 +69,14 @@ class Glyphs(BaseConfig):
         # Paper and scanner: full white or a little less, with a faint change of contrast.
         gain = 1 - 0.2 * draws.uniform() ** 3
         pixels = _padded(np.clip(ink * gain[:, None, None], 0, 1))
-        measured = measure(pixels)
+        measured = measure_digits(pixels)
         words = draws.uniform(8)
         captions = [caption(*row) for row in zip(digits, measured, words, strict=True)]
         attributes = np.concatenate([digits[:, None].astype(np.float32), measured], 1)
-        return Captioned(pixels, captions, attributes)
+        return CaptionedBatch(pixels, captions, attributes)
 
 
-def _handwritten(draws: Draws, digits: NDArray[np.intp]) -> Floats:
+def _handwritten(draws: RandomColumns, digits: NDArray[np.intp]) -> Floats:
     """Ink (n 28 28) of pen strokes; every habit of the hand is drawn anew for each item."""
     # A way to write the digit, its control points off by more for a careless hand.
     ways = _ways()
@@ -88,7 +94,7 @@ def _handwritten(draws: Draws, digits: NDArray[np.intp]) -> Floats:
 
     # Pen width is lognormal about 2.4 pixels; the digit with its pen fills the box, or less of it.
     radius = np.clip(1.18 * np.exp(0.34 * draws.normal()), 0.55, 2.8)
-    scale, shift = place(points, radius * 0.9, _heights(draws))
+    scale, shift = fit_to_box(points, radius * 0.9, _heights(draws))
     points = points * scale[:, None, None] + shift[:, None]
     lengths = np.linalg.norm(pieces, axis=2) * scale[:, None]
 
@@ -101,7 +107,7 @@ def _handwritten(draws: Draws, digits: NDArray[np.intp]) -> Floats:
 
 
 def _print_over(
-    draws: Draws, digits: NDArray[np.intp], printed: NDArray[np.bool_], ink: Floats
+    draws: RandomColumns, digits: NDArray[np.intp], printed: NDArray[np.bool_], ink: Floats
 ) -> None:
     """Replace the items that `printed` marks by printed digits, bent and slanted a little."""
     font = draws.choice(len(FONTS))
@@ -112,12 +118,12 @@ def _print_over(
         return
 
     # The outline says how large the digit becomes, its centre of mass where it goes.
-    known, of = prints(), (digits[printed], font[printed])
+    known, of = render_fonts(), (digits[printed], font[printed])
     outline = np.matmul(known.outlines[of], matrix[printed].transpose(0, 2, 1))
-    scale, _ = place(outline, np.zeros(len(outline), np.float32), height[printed])
+    scale, _ = fit_to_box(outline, np.zeros(len(outline), np.float32), height[printed])
     fitted = np.asarray(matrix[printed] * scale[:, None, None], np.float32)
     shift = -np.matmul(fitted, known.centres[of][:, :, None])[:, :, 0]
-    ink[printed] = draw_prints(
+    ink[printed] = draw_printed(
         known.distances[of],
         fitted,
         shift,
@@ -127,7 +133,7 @@ def _print_over(
     )
 
 
-def _hand(draws: Draws) -> Floats:
+def _hand(draws: RandomColumns) -> Floats:
     """Matrices (n 2 2): aspect, then slant (mostly to the right), then a turn of the page."""
     aspect = 0.78 * np.exp(0.27 * draws.normal())
     slant = 0.12 + 0.28 * draws.normal()
@@ -137,14 +143,14 @@ def _hand(draws: Draws) -> Floats:
     return np.asarray(np.moveaxis(np.array(rows), 2, 0), np.float32)
 
 
-def _heights(draws: Draws) -> Floats:
+def _heights(draws: RandomColumns) -> Floats:
     """Length in pixels (n) of the longer side of the box: mostly 20, at times less or more."""
     chance, amount = draws.uniform(), draws.uniform()
     other = np.where(chance < 0.92, 14 + 6 * amount, 20 + 3 * amount)
     return np.asarray(np.where(chance < 0.75, BOX, other), np.float32)
 
 
-def _pressure(draws: Draws) -> Floats:
+def _pressure(draws: RandomColumns) -> Floats:
     """Log pressure (n POINTS): three slow cosines."""
     t = (np.arange(POINTS, dtype=np.float32) + 0.5) / POINTS
     waves = np.cos(np.pi * np.arange(1, 4)[:, None] * t).astype(np.float32)
@@ -171,5 +177,5 @@ def _padded(ink: Floats) -> Pixels:
 
 
 @cache
-def _ways() -> Skeletons:
-    return skeletons(POINTS)
+def _ways() -> StrokeBasis:
+    return build_stroke_basis(POINTS)

@@ -10,7 +10,7 @@ Floats = NDArray[np.float32]
 Row = dict[str, float]  # MEASURED by name
 Words = tuple[str, ...]
 
-MEASURED = (
+ATTRIBUTES = (
     "haematoxylin",
     "eosin",
     "nuclear_area",
@@ -205,9 +205,9 @@ def caption(architecture: int, measured: Floats, chances: Floats) -> str:
     A quarter name one thing only. The rest name two things, or three where they are short enough
     for a text tower of 16 tokens.
     """
-    row = dict(zip(MEASURED, (float(value) for value in measured), strict=True))
+    row = dict(zip(ATTRIBUTES, (float(value) for value in measured), strict=True))
     alone = bool(chances[0] < 0.25)
-    options = [nuclei(row, chances[1:4], alone), *_others(row, chances[4:7])]
+    options = [describe_nuclei(row, chances[1:4], alone), *_others(row, chances[4:7])]
     if architecture >= 0:
         named = _pick(ARCHITECTURES[architecture], chances[7])
         options += [named, named]
@@ -228,7 +228,7 @@ def caption(architecture: int, measured: Floats, chances: Floats) -> str:
     return frame.format(joint.join(chosen))
 
 
-def nuclei(row: Row, chances: Floats, alone: bool) -> str:
+def describe_nuclei(row: Row, chances: Floats, alone: bool) -> str:
     """'crowded dark nuclei': one or two words about them, or nothing where all is ordinary."""
     if row["nuclear_count"] < 3:
         return "no nuclei" if row["nuclear_count"] < 1 else ""

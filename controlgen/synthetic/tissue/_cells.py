@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.synthetic.tissue._parameters import Plan
+from controlgen.synthetic.tissue._parameters import TileParameters
 from controlgen.synthetic.tissue._shapes import (
-    LARGEST,
+    MAX_HALF_AXIS,
     SIDE,
     Blobs,
     Floats,
@@ -19,23 +19,23 @@ from controlgen.synthetic.tissue._shapes import (
 )
 
 Mask = NDArray[np.bool_]
-LATTICE = 7  # glands each way
-RING = 90  # most nuclei of a gland
-GOBLETS = 32  # most vacuoles of a row in a gland
-FIELD = 24  # cells each way outside glands
-REDS = 30
-SLOTS = 32768  # uniform numbers of a tile
-SPREAD = float(np.sqrt(12))  # a uniform number less its mean, times this, has variance one
+LATTICE_SIDE = 7  # glands each way
+MAX_GLAND_NUCLEI = 90  # most nuclei of a gland
+MAX_GOBLETS = 32  # most vacuoles of a row in a gland
+FIELD_SIDE = 24  # cells each way outside glands
+MAX_RED_CELLS = 30
+TABLE_COLUMNS = 32768  # uniform numbers of a tile
+UNIFORM_SCALE = float(np.sqrt(12))  # a uniform number less its mean, times this, has variance one
 
 
-class Table:
+class RandomTable:
     """Uniform numbers (n SLOTS) of each tile, handed out left to right."""
 
     def __init__(self, chances: Floats) -> None:
         self._chances = chances
         self._used = 0
 
-    def take(self, *shape: int) -> Floats:
+    def next(self, *shape: int) -> Floats:
         """The next numbers (n, *shape). Raises IndexError where none are left."""
         count = int(np.prod(shape))
         if self._used + count > self._chances.shape[1]:
@@ -60,43 +60,48 @@ class Cells(NamedTuple):
     irregularity: Floats
 
 
-def glands_of(tiles: Plan, table: Table) -> Glands:
+def place_glands(tiles: TileParameters, table: RandomTable) -> Glands:
     """Glands on a turned, shaken hexagonal lattice, as far as they show on their tile."""
-    turn, offset = table.take() * 2 * np.pi, table.take(2) - 0.5
-    shaken, own = table.take(LATTICE, LATTICE, 2), table.take(LATTICE, LATTICE, 2)
-    waves = (table.take(LATTICE, LATTICE, 5, 2) - 0.5) * SPREAD
+    turn, offset = table.next() * 2 * np.pi, table.next(2) - 0.5
+    shaken, own = (
+        table.next(LATTICE_SIDE, LATTICE_SIDE, 2),
+        table.next(LATTICE_SIDE, LATTICE_SIDE, 2),
+    )
+    waves = (table.next(LATTICE_SIDE, LATTICE_SIDE, 5, 2) - 0.5) * UNIFORM_SCALE
 
     # Centres: rows of a hexagonal lattice, half a step apart, about the middle of the tile.
-    steps = np.arange(LATTICE, dtype=np.float32) - LATTICE // 2
+    steps = np.arange(LATTICE_SIDE, dtype=np.float32) - LATTICE_SIDE // 2
     column = steps[None, :] + 0.5 * (steps[:, None] % 2)
     row = np.broadcast_to(steps[:, None] * np.sqrt(0.75), column.shape)
     lattice = np.stack([column, row], -1) + offset[:, None, None] + 0.3 * (shaken - 0.5)
-    radius = tiles.of("radius")
-    lattice = lattice * (2 * radius * tiles.of("gap"))[:, None, None, None]
+    radius = tiles.get("radius")
+    lattice = lattice * (2 * radius * tiles.get("gap"))[:, None, None, None]
     c, s = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
     x = lattice[..., 0] * c - lattice[..., 1] * s + SIDE / 2
     y = lattice[..., 0] * s + lattice[..., 1] * c + SIDE / 2
 
     # Outlines: an oval turned as the lattice is, and waves that weaken with their number.
     decay = np.array([0.6, 0.9, 1.0, 0.8, 0.6], np.float32)
-    waves = waves * decay[:, None] * tiles.of("irregular")[:, None, None, None, None]
-    twice = np.stack([np.cos(2 * turn), np.sin(2 * turn)], -1) * tiles.of("oval")[:, None]
+    waves = waves * decay[:, None] * tiles.get("irregular")[:, None, None, None, None]
+    twice = np.stack([np.cos(2 * turn), np.sin(2 * turn)], -1) * tiles.get("oval")[:, None]
     waves[:, :, :, 1] += twice[:, None, None]
     size = radius[:, None, None] * (0.85 + 0.3 * own[..., 0])
 
     reach = size * 1.2
     seen = (x > -reach) & (x < SIDE + reach) & (y > -reach) & (y < SIDE + reach)
-    seen &= (tiles.of("glandular") > 0.4)[:, None, None] & (own[..., 1] < 0.93)
+    seen &= (tiles.get("glandular") > 0.4)[:, None, None] & (own[..., 1] < 0.93)
     tile, up, along = np.nonzero(seen)
     x, y, size, waves = (_f32(column[tile, up, along]) for column in (x, y, size, waves))
-    return Glands(tile, up * LATTICE + along, x, y, size, waves)
+    return Glands(tile, up * LATTICE_SIDE + along, x, y, size, waves)
 
 
-def cells(tiles: Plan, glands: Glands, relative: Floats, torn: Floats, table: Table) -> Cells:
+def place_cells(
+    tiles: TileParameters, glands: Glands, relative: Floats, torn: Floats, table: RandomTable
+) -> Cells:
     """Everything that is stamped. `relative` (n 64 64) is the place within glands and `torn` 0..1
     where the section is missing.
     """
-    direction = table.take() * np.pi
+    direction = table.next() * np.pi
     cosine, sine = np.cos(direction), np.sin(direction)
     ring = _ring(tiles, glands, relative, table)
     outside, lymphoid = _field(tiles, relative, direction, table)
@@ -110,10 +115,10 @@ def cells(tiles: Plan, glands: Glands, relative: Floats, torn: Floats, table: Ta
     n = len(torn)
     number, irregularity = _outlines(n, glands)
     return Cells(
-        nuclei.where(kept),
+        nuclei.select(kept),
         lymphoid[kept],
-        vacuoles.where(_near(vacuoles)),
-        red.where(_near(red) & (_at(torn, red) < 0.5)),
+        vacuoles.select(_near(vacuoles)),
+        red.select(_near(red) & (_at(torn, red) < 0.5)),
         _f32(cosine),
         _f32(sine),
         number,
@@ -121,15 +126,15 @@ def cells(tiles: Plan, glands: Glands, relative: Floats, torn: Floats, table: Ta
     )
 
 
-def _ring(tiles: Plan, glands: Glands, relative: Floats, table: Table) -> Blobs:
+def _ring(tiles: TileParameters, glands: Glands, relative: Floats, table: RandomTable) -> Blobs:
     """Nuclei of gland cells: in a row at the base, or in layers up to the lumen."""
-    chances = table.take(LATTICE * LATTICE, RING, 4)[glands.tile, glands.slot]
+    chances = table.next(LATTICE_SIDE * LATTICE_SIDE, MAX_GLAND_NUCLEI, 4)[glands.tile, glands.slot]
     t = glands.tile
-    width = (tiles.zoom * tiles.of("size"))[t]
-    layers = tiles.of("stratified")[t]
-    room = 2 * np.pi * 0.9 * glands.radius / (tiles.of("spacing")[t] * width)
-    many = np.clip(room * (1 + 0.8 * layers), 3, RING).astype(np.intp)
-    gland, k = np.nonzero(np.arange(RING) < many[:, None])
+    width = (tiles.zoom * tiles.get("size"))[t]
+    layers = tiles.get("stratified")[t]
+    room = 2 * np.pi * 0.9 * glands.radius / (tiles.get("spacing")[t] * width)
+    many = np.clip(room * (1 + 0.8 * layers), 3, MAX_GLAND_NUCLEI).astype(np.intp)
+    gland, k = np.nonzero(np.arange(MAX_GLAND_NUCLEI) < many[:, None])
     u = chances[gland, k]
     t, width, layers = t[gland], width[gland], layers[gland]
     angle = 2 * np.pi * (k + 0.7 * (u[:, 0] - 0.5)) / many[gland]
@@ -140,42 +145,44 @@ def _ring(tiles: Plan, glands: Glands, relative: Floats, table: Table) -> Blobs:
     diameter, aspect = _sizes(tiles, t, width, u[:, 1])
     long = diameter / 2 / np.sqrt(aspect)
     base = edge - long - 0.5
-    top = np.maximum(tiles.of("lumen")[t], 0.12) * edge + 0.6 * long
+    top = np.maximum(tiles.get("lumen")[t], 0.12) * edge + 0.6 * long
     distance = base - np.maximum(base - top, 0) * layers * u[:, 2]
     tilt = (0.15 + 0.9 * layers) * (u[:, 3] - 0.5) * 2
     turned = angle + tilt
     x, y = glands.x[gland] + distance * c, glands.y[gland] + distance * s
     blobs = _nuclei(tiles, t, x, y, diameter, aspect, turned, u[:, 1])
-    return blobs.where(_at(relative, blobs) > distance / edge - 0.2)
+    return blobs.select(_at(relative, blobs) > distance / edge - 0.2)
 
 
-def _field(tiles: Plan, relative: Floats, direction: Floats, table: Table) -> tuple[Blobs, Mask]:
+def _field(
+    tiles: TileParameters, relative: Floats, direction: Floats, table: RandomTable
+) -> tuple[Blobs, Mask]:
     """Nuclei outside glands on a shaken lattice: spindle cells, lymphocytes, or sheets of tumour;
     and which of them are lymphocytes.
     """
-    u, start = table.take(FIELD, FIELD, 7), table.take(2)
-    solid = tiles.solid()
-    width = tiles.zoom * np.where(solid, tiles.of("size"), 1.0)
+    u, start = table.next(FIELD_SIDE, FIELD_SIDE, 7), table.next(2)
+    solid = tiles.is_solid()
+    width = tiles.zoom * np.where(solid, tiles.get("size"), 1.0)
     step = width * np.where(solid, 1.22, 1.3)
-    ticks = np.arange(FIELD, dtype=np.float32) - FIELD / 2
+    ticks = np.arange(FIELD_SIDE, dtype=np.float32) - FIELD_SIDE / 2
     x = (ticks[None, None, :] + start[:, :1, None] + 0.8 * (u[..., 0] - 0.5)) * step[:, None, None]
     y = (ticks[None, :, None] + start[:, 1:, None] + 0.8 * (u[..., 1] - 0.5)) * step[:, None, None]
     x, y = x + SIDE / 2, y + SIDE / 2
 
     # Density varies over the tile where cells gather in clusters.
     corner = (start * 255).astype(np.intp)
-    crowd = 1 + 1.2 * tiles.of("clusters")[:, None, None] * crop(
+    crowd = 1 + 1.2 * tiles.get("clusters")[:, None, None] * crop(
         grain(18.0), corner[:, 0], corner[:, 1]
     )
     column = np.clip(x, 0, SIDE - 1).astype(np.intp)
     row = np.clip(y, 0, SIDE - 1).astype(np.intp)
     items = np.arange(len(u))[:, None, None]
-    chance = tiles.of("cellular")[:, None, None] * np.clip(crowd[items, row, column], 0, 2)
+    chance = tiles.get("cellular")[:, None, None] * np.clip(crowd[items, row, column], 0, 2)
     free = relative[items, row, column] > 1.06
     t, i, j = np.nonzero((u[..., 2] < chance) & free)
     u, x, y = u[t, i, j], x[t, i, j], y[t, i, j]
 
-    lymphoid = u[:, 3] < tiles.of("lymphoid")[t]
+    lymphoid = u[:, 3] < tiles.get("lymphoid")[t]
     spindle = ~lymphoid & ~solid[t]
     diameter, aspect = _sizes(tiles, t, width[t], u[:, 4])
     diameter = np.where(lymphoid, tiles.zoom[t] * (0.78 + 0.14 * u[:, 4]), diameter)
@@ -188,14 +195,14 @@ def _field(tiles: Plan, relative: Floats, direction: Floats, table: Table) -> tu
     return blobs._replace(depth=_f32(depth), pale=_f32(pale)), np.asarray(lymphoid)
 
 
-def _vacuoles(tiles: Plan, glands: Glands, relative: Floats, table: Table) -> Blobs:
+def _vacuoles(tiles: TileParameters, glands: Glands, relative: Floats, table: RandomTable) -> Blobs:
     """Mucin of goblet cells: one row of drops between nuclei and lumen, a second where there is
     room.
     """
-    chances = table.take(LATTICE * LATTICE, 2, GOBLETS, 3)[glands.tile, glands.slot]
+    chances = table.next(LATTICE_SIDE * LATTICE_SIDE, 2, MAX_GOBLETS, 3)[glands.tile, glands.slot]
     t = glands.tile
     wide = 1.9 * tiles.zoom[t]
-    inner = np.maximum(tiles.of("lumen")[t], 0.05) * glands.radius
+    inner = np.maximum(tiles.get("lumen")[t], 0.05) * glands.radius
     outer = glands.radius - 1.35 * tiles.zoom[t]
     room = np.maximum(outer - inner, 0)
     rows = np.where(room > 13, 2, 1)
@@ -204,17 +211,17 @@ def _vacuoles(tiles: Plan, glands: Glands, relative: Floats, table: Table) -> Bl
         high = outer - layer * room / rows
         low = high - room / rows
         middle = (high + low) / 2
-        many = np.clip(2 * np.pi * middle / (1.08 * wide), 1, GOBLETS).astype(np.intp)
-        gland, k = np.nonzero((np.arange(GOBLETS) < many[:, None]) & (layer < rows)[:, None])
+        many = np.clip(2 * np.pi * middle / (1.08 * wide), 1, MAX_GOBLETS).astype(np.intp)
+        gland, k = np.nonzero((np.arange(MAX_GOBLETS) < many[:, None]) & (layer < rows)[:, None])
         u = chances[gland, layer, k]
-        some = (u[:, 0] < tiles.of("goblet")[t][gland]) & (room[gland] > 2)
+        some = (u[:, 0] < tiles.get("goblet")[t][gland]) & (room[gland] > 2)
         gland, k, u = gland[some], k[some], u[some]
         angle = 2 * np.pi * (k + 0.5 * layer + 0.3 * (u[:, 1] - 0.5)) / many[gland]
         c, s = _f32(np.cos(angle)), _f32(np.sin(angle))
         stretch = glands.edge(c, s, gland) / glands.radius[gland]
         distance = middle[gland] * stretch
-        long = np.clip((high - low)[gland] / 2 * stretch, 0.8, LARGEST) * 0.97
-        short = np.minimum(wide[gland] / 2 * (0.85 + 0.3 * u[:, 2]), LARGEST)
+        long = np.clip((high - low)[gland] / 2 * stretch, 0.8, MAX_HALF_AXIS) * 0.97
+        short = np.minimum(wide[gland] / 2 * (0.85 + 0.3 * u[:, 2]), MAX_HALF_AXIS)
         # Drops are wider than high in narrow rows; the long axis is then along the row.
         upright = long >= short
         parts.append(
@@ -231,33 +238,33 @@ def _vacuoles(tiles: Plan, glands: Glands, relative: Floats, table: Table) -> Bl
             )
         )
     blobs = join(parts)
-    return blobs.where(_at(relative, blobs) < 0.95)
+    return blobs.select(_at(relative, blobs) < 0.95)
 
 
-def _reds(tiles: Plan, relative: Floats, table: Table) -> Blobs:
+def _reds(tiles: TileParameters, relative: Floats, table: RandomTable) -> Blobs:
     """Red cells about one place outside the glands."""
-    u, centre = table.take(REDS, 4), table.take(2) * SIDE
-    t, k = np.nonzero(u[..., 0] < tiles.of("bleeding")[:, None])
+    u, centre = table.next(MAX_RED_CELLS, 4), table.next(2) * SIDE
+    t, k = np.nonzero(u[..., 0] < tiles.get("bleeding")[:, None])
     u = u[t, k]
     size = _f32(0.45 * tiles.zoom[t])
-    x = centre[t, 0] + 3.0 * tiles.zoom[t] * SPREAD * (u[:, 1] - 0.5)
-    y = centre[t, 1] + 2.0 * tiles.zoom[t] * SPREAD * (u[:, 2] - 0.5)
+    x = centre[t, 0] + 3.0 * tiles.zoom[t] * UNIFORM_SCALE * (u[:, 1] - 0.5)
+    y = centre[t, 1] + 2.0 * tiles.zoom[t] * UNIFORM_SCALE * (u[:, 2] - 0.5)
     one, none = np.ones(len(t), np.float32), np.zeros(len(t), np.float32)
     depth = _f32(0.34 + 0.2 * u[:, 3])
     blobs = Blobs(t, _f32(x), _f32(y), size, size, one, none, depth, none)
-    return blobs.where(_at(relative, blobs) > 1.05)
+    return blobs.select(_at(relative, blobs) > 1.05)
 
 
-def _sizes(tiles: Plan, t: Integers, width: Floats, u: Floats) -> tuple[Floats, Floats]:
+def _sizes(tiles: TileParameters, t: Integers, width: Floats, u: Floats) -> tuple[Floats, Floats]:
     """Diameter in pixels and ratio of axes; large nuclei vary in shape as they do in size."""
-    vary = tiles.of("vary")[t]
-    diameter = width * np.maximum(1 + vary * SPREAD * (u - 0.5), 0.4)
-    aspect = np.clip(tiles.of("aspect")[t] + vary * ((u * 7) % 1 - 0.5), 0.2, 1)
+    vary = tiles.get("vary")[t]
+    diameter = width * np.maximum(1 + vary * UNIFORM_SCALE * (u - 0.5), 0.4)
+    aspect = np.clip(tiles.get("aspect")[t] + vary * ((u * 7) % 1 - 0.5), 0.2, 1)
     return _f32(diameter), _f32(aspect)
 
 
 def _nuclei(
-    tiles: Plan,
+    tiles: TileParameters,
     t: Integers,
     x: NDArray[np.floating[Any]],
     y: NDArray[np.floating[Any]],
@@ -266,12 +273,12 @@ def _nuclei(
     angle: Floats,
     u: Floats,
 ) -> Blobs:
-    long = np.minimum(diameter / 2 / np.sqrt(aspect), LARGEST)
-    short = np.minimum(diameter / 2 * np.sqrt(aspect), LARGEST)
-    vary = 1 + 2 * tiles.of("vary")[t] * ((u * 13) % 1 - 0.5)
-    depth = tiles.of("dark")[t] * vary
+    long = np.minimum(diameter / 2 / np.sqrt(aspect), MAX_HALF_AXIS)
+    short = np.minimum(diameter / 2 * np.sqrt(aspect), MAX_HALF_AXIS)
+    vary = 1 + 2 * tiles.get("vary")[t] * ((u * 13) % 1 - 0.5)
+    depth = tiles.get("dark")[t] * vary
     c, s = np.cos(angle), np.sin(angle)
-    columns = (x, y, long, np.maximum(short, 0.6), c, s, depth, tiles.of("pale")[t])
+    columns = (x, y, long, np.maximum(short, 0.6), c, s, depth, tiles.get("pale")[t])
     return Blobs(t, *(_f32(column) for column in columns))
 
 

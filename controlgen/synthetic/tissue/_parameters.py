@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlgen.synthetic.base import Draws
+from controlgen.synthetic.base import RandomColumns
 from controlgen.synthetic.tissue._shapes import Floats
 
 CLASSES = (
@@ -62,7 +62,7 @@ RANGES = {
 }
 
 
-class Plan(NamedTuple):
+class TileParameters(NamedTuple):
     """Habits of each tile (n): lengths in pixels, stain amounts in OD, the rest in 0..1.
 
     `architecture` is the index of CLASSES, or FREE. `zoom` is the diameter of an ordinary nucleus.
@@ -78,13 +78,13 @@ class Plan(NamedTuple):
     noise: Floats
     paper: Floats
 
-    def of(self, habit: str) -> Floats:
+    def get(self, habit: str) -> Floats:
         """A habit by name (n)."""
         return self.habits[habit]
 
-    def part(self, rows: slice) -> "Plan":
+    def select(self, rows: slice) -> "TileParameters":
         """The plan of some tiles."""
-        return Plan(
+        return TileParameters(
             self.architecture[rows],
             self.zoom[rows],
             {name: column[rows] for name, column in self.habits.items()},
@@ -95,13 +95,13 @@ class Plan(NamedTuple):
             self.paper[rows],
         )
 
-    def solid(self) -> NDArray[np.bool_]:
+    def is_solid(self) -> NDArray[np.bool_]:
         """Which tiles are sheets of cells in place of stroma (n)."""
         mixed = (self.architecture == FREE) & (self.habits["cellular"] > 0.75)
         return np.asarray((self.architecture == SOLID) | mixed)
 
 
-def plan(draws: Draws) -> Plan:
+def sample_parameters(draws: RandomColumns) -> TileParameters:
     """Draw the habits of every tile, each evenly within the range of the tile's architecture."""
     steps = np.cumsum(SHARES)[:-1]
     architecture = np.searchsorted(steps, draws.uniform(), side="right").astype(np.intp)
@@ -127,4 +127,4 @@ def plan(draws: Draws) -> Plan:
     strength = np.asarray(strength, np.float32)
     blur, noise = draws.uniform() ** 3, 0.006 + 0.016 * draws.uniform()
     paper = 1 - np.array([0.01, 0.015, 0.03], np.float32) * draws.uniform(3) ** 2
-    return Plan(architecture, zoom, habits, vectors, strength, blur, noise, paper)
+    return TileParameters(architecture, zoom, habits, vectors, strength, blur, noise, paper)

@@ -12,7 +12,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]
 SIDE = 64
 GRAIN = 256  # side of the textures, which repeat seamlessly
-LARGEST = 8  # pixels, the largest half axis of a blob
+MAX_HALF_AXIS = 8  # pixels, the largest half axis of a blob
 
 
 class Blobs(NamedTuple):
@@ -31,12 +31,12 @@ class Blobs(NamedTuple):
     depth: Floats
     pale: Floats
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Blobs":
+    def select(self, chosen: NDArray[np.bool_]) -> "Blobs":
         """The rows that `chosen` (m) marks."""
         rest = (column[chosen] for column in self[1:])
         return Blobs(self.tile[chosen], *rest)
 
-    def seen(self) -> NDArray[np.bool_]:
+    def inside_tile(self) -> NDArray[np.bool_]:
         """Which centres lie on the tile (m)."""
         inside = (self.x >= 0) & (self.x < SIDE) & (self.y >= 0) & (self.y < SIDE)
         return np.asarray(inside)
@@ -47,7 +47,7 @@ def join(parts: list[Blobs]) -> Blobs:
     return Blobs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def stamp(tiles: int, blobs: Blobs) -> Floats:
+def rasterize_depth(tiles: int, blobs: Blobs) -> Floats:
     """Depth (tiles SIDE SIDE) of the deepest blob at every pixel, 0 where there is none.
 
     Edges are one pixel soft.
@@ -55,8 +55,8 @@ def stamp(tiles: int, blobs: Blobs) -> Floats:
     # Small blobs are drawn on small patches.
     plane = np.zeros(tiles * SIDE * SIDE, np.float32)
     sizes = (0.0, 1.4, 2.4, 4.4, np.inf)
-    for low, high, reach in zip(sizes, sizes[1:], (2, 4, 6, LARGEST + 1), strict=False):
-        _stamp(plane, blobs.where((blobs.long >= low) & (blobs.long < high)), reach)
+    for low, high, reach in zip(sizes, sizes[1:], (2, 4, 6, MAX_HALF_AXIS + 1), strict=False):
+        _stamp(plane, blobs.select((blobs.long >= low) & (blobs.long < high)), reach)
     return plane.reshape(tiles, SIDE, SIDE)
 
 

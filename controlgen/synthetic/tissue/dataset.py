@@ -16,10 +16,16 @@ from pydantic import Field
 
 from controlgen import rng
 from controlgen.base_config import BaseConfig
-from controlgen.synthetic.base import Captioned, Draws
-from controlgen.synthetic.tissue._captions import MEASURED, caption, prompts
-from controlgen.synthetic.tissue._cells import SLOTS, Cells, Table, cells, glands_of
-from controlgen.synthetic.tissue._parameters import CLASSES, FREE, Plan, plan
+from controlgen.synthetic.base import CaptionedBatch, RandomColumns
+from controlgen.synthetic.tissue._captions import ATTRIBUTES, caption, prompts
+from controlgen.synthetic.tissue._cells import (
+    TABLE_COLUMNS,
+    Cells,
+    RandomTable,
+    place_cells,
+    place_glands,
+)
+from controlgen.synthetic.tissue._parameters import CLASSES, FREE, TileParameters, sample_parameters
 from controlgen.synthetic.tissue._shapes import (
     GRAIN,
     SIDE,
@@ -28,7 +34,7 @@ from controlgen.synthetic.tissue._shapes import (
     fibres,
     grain,
     nearest_gland,
-    stamp,
+    rasterize_depth,
 )
 from controlgen.types import Pixels, Shape
 
@@ -36,7 +42,7 @@ COLUMNS = 96
 CHUNK = 32  # tiles drawn at once, to stay in cache
 
 
-class Tissue(BaseConfig):
+class SyntheticTissue(BaseConfig):
     """H&E-like tiles: glands, sheets of tumour, stroma and inflammation, in varied stains."""
 
     kind: Literal["tissue"] = "tissue"
@@ -57,7 +63,7 @@ class Tissue(BaseConfig):
         deviation over mean of the diameters. darkness: mean nuclear OD. irregularity: relative
         swing of the glands' outline. blood: red cells. blur: 0..1.
         """
-        return ("architecture", *MEASURED)
+        return ("architecture", *ATTRIBUTES)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -68,65 +74,67 @@ class Tissue(BaseConfig):
         """Sentences that name each class and nothing else, for zero-shot reading."""
         return prompts()
 
-    def draw(self, seed: int, start: int, stop: int) -> Captioned:
+    def draw(self, seed: int, start: int, stop: int) -> CaptionedBatch:
         """Items start..stop; item i depends on `seed` and i alone, not on what it is drawn with."""
-        draws = Draws(seed, "tissue", start, stop, COLUMNS)
-        planned, words = plan(draws), draws.uniform(10)
+        draws = RandomColumns(seed, "tissue", start, stop, COLUMNS)
+        planned, words = sample_parameters(draws), draws.uniform(10)
         corner = (draws.uniform(8) * GRAIN).astype(np.intp)
         pixels = np.empty((stop - start, 3, SIDE, SIDE), np.uint8)
-        measured = np.empty((stop - start, len(MEASURED)), np.float32)
+        measured = np.empty((stop - start, len(ATTRIBUTES)), np.float32)
         for first in range(0, stop - start, CHUNK):
             part = slice(first, min(first + CHUNK, stop - start))
             chances = [
-                rng.stream(seed, "tissue cells", start + index).random(SLOTS, np.float32)
+                rng.stream(seed, "tissue cells", start + index).random(TABLE_COLUMNS, np.float32)
                 for index in range(part.start, part.stop)
             ]
             pixels[part], measured[part] = _drawn(
-                planned.part(part), corner[part], np.stack(chances)
+                planned.select(part), corner[part], np.stack(chances)
             )
         architecture = np.where(planned.architecture == FREE, -1, planned.architecture)
         captions = [caption(*row) for row in zip(architecture, measured, words, strict=True)]
         attributes = np.concatenate([architecture[:, None].astype(np.float32), measured], 1)
         if self.size != SIDE:
             pixels = _halved(pixels)
-        return Captioned(pixels, captions, attributes)
+        return CaptionedBatch(pixels, captions, attributes)
 
 
-def _drawn(tiles: Plan, corner: NDArray[np.intp], chances: Floats) -> tuple[Pixels, Floats]:
+def _drawn(
+    tiles: TileParameters, corner: NDArray[np.intp], chances: Floats
+) -> tuple[Pixels, Floats]:
     """Pixels (n 3 SIDE SIDE) of planned tiles, and MEASURED of each (n k)."""
     n = len(chances)
-    table = Table(chances)
-    glands = glands_of(tiles, table)
+    table = RandomTable(chances)
+    glands = place_glands(tiles, table)
     relative, edge = nearest_gland(n, glands)
     rough = crop(grain(7.0), corner[:, 0], corner[:, 1])
-    torn = _soft((_wide(tiles.of("torn")) + 0.3 * rough - 0.55) * 9)
-    held = cells(tiles, glands, relative, torn, table)
+    torn = _soft((_wide(tiles.get("torn")) + 0.3 * rough - 0.55) * 9)
+    held = place_cells(tiles, glands, relative, torn, table)
     fine = crop(grain(1.6), corner[:, 2], corner[:, 3])
-    bend = _wide(tiles.of("wavy")) * crop(grain(14.0), corner[:, 4], corner[:, 5])
+    bend = _wide(tiles.get("wavy")) * crop(grain(14.0), corner[:, 4], corner[:, 5])
     streaks = fibres(held.cosine, held.sine, bend, 0.4 * tiles.zoom, corner[:, 6])
 
     # Layers of stain amounts, from the ground up: stroma or sheets of cytoplasm, epithelium, ...
     within = _soft((1 - relative) * edge)
-    cleft = _soft((np.abs(relative - 1.04) * edge) - 0.6 * _wide(1 - tiles.of("filling")))
-    solid = _wide(tiles.solid().astype(np.float32))
+    cleft = _soft((np.abs(relative - 1.04) * edge) - 0.6 * _wide(1 - tiles.get("filling")))
+    solid = _wide(tiles.is_solid().astype(np.float32))
     density = np.clip(
-        _wide(tiles.of("filling")) + (0.42 - 0.25 * solid) * streaks + 0.12 * fine, 0, 1.3
+        _wide(tiles.get("filling")) + (0.42 - 0.25 * solid) * streaks + 0.12 * fine, 0, 1.3
     )
-    eosin = _wide(tiles.of("pink")) * density * cleft
-    blue = (0.02 + 0.9 * solid * _wide(tiles.of("cytoplasm_blue"))) * density * cleft
+    eosin = _wide(tiles.get("pink")) * density * cleft
+    blue = (0.02 + 0.9 * solid * _wide(tiles.get("cytoplasm_blue"))) * density * cleft
     granular = 1 + 0.2 * rough + 0.22 * fine
-    eosin += within * (_wide(tiles.of("cytoplasm_pink")) * granular - eosin)
-    blue += within * (_wide(tiles.of("cytoplasm_blue")) * granular - blue)
+    eosin += within * (_wide(tiles.get("cytoplasm_pink")) * granular - eosin)
+    blue += within * (_wide(tiles.get("cytoplasm_blue")) * granular - blue)
 
     # ... lumen and vacuoles, which hold next to nothing, ...
-    hollow = _soft((_wide(tiles.of("lumen")) * (1 + 0.3 * rough) - relative) * edge)
-    hollow = np.where(_wide(tiles.of("lumen")) > 0.03, hollow, 0)
-    vacuole = stamp(n, held.vacuoles) * (1 - hollow)
+    hollow = _soft((_wide(tiles.get("lumen")) * (1 + 0.3 * rough) - relative) * edge)
+    hollow = np.where(_wide(tiles.get("lumen")) > 0.03, hollow, 0)
+    vacuole = rasterize_depth(n, held.vacuoles) * (1 - hollow)
     clear = (1 - 0.97 * hollow) * (1 - 0.9 * vacuole)
     eosin, blue = eosin * clear, blue * clear + 0.02 * vacuole
 
     # ... red cells and nuclei, and where the section is torn there is glass.
-    red, nuclear = stamp(n, held.red), stamp(n, held.nuclei)
+    red, nuclear = rasterize_depth(n, held.red), rasterize_depth(n, held.nuclei)
     eosin = np.maximum(eosin, red) * (1 - torn)
     nuclear = nuclear * (1 - torn)
     blue = np.maximum(blue * (1 - torn), nuclear * (1 + 0.3 * fine))
@@ -140,12 +148,17 @@ def _drawn(tiles: Plan, corner: NDArray[np.intp], chances: Floats) -> tuple[Pixe
 
 
 def _measured(
-    tiles: Plan, held: Cells, amounts: Floats, nuclear: Floats, shares: list[Floats], stroma: Floats
+    tiles: TileParameters,
+    held: Cells,
+    amounts: Floats,
+    nuclear: Floats,
+    shares: list[Floats],
+    stroma: Floats,
 ) -> Floats:
     """MEASURED (n k), from what was drawn before the camera blurred it."""
     n = len(amounts)
-    seen = held.nuclei.where(held.nuclei.seen())
-    lymphoid = held.lymphoid[held.nuclei.seen()]
+    seen = held.nuclei.select(held.nuclei.inside_tile())
+    lymphoid = held.lymphoid[held.nuclei.inside_tile()]
     count = np.bincount(seen.tile, minlength=n)
     diameter = 2 * np.sqrt(seen.long * seen.short)
 
@@ -176,13 +189,13 @@ def _measured(
         "goblet": vacuole,
         "lymphocytes": np.bincount(seen.tile, lymphoid, n),
         "stroma": stroma,
-        "blood": np.bincount(held.red.tile[held.red.seen()], minlength=n),
+        "blood": np.bincount(held.red.tile[held.red.inside_tile()], minlength=n),
         "blur": tiles.blur,
     }
-    return np.stack([columns[name] for name in MEASURED], 1).astype(np.float32)
+    return np.stack([columns[name] for name in ATTRIBUTES], 1).astype(np.float32)
 
 
-def _photographed(amounts: Floats, tiles: Plan, corner: NDArray[np.intp]) -> Pixels:
+def _photographed(amounts: Floats, tiles: TileParameters, corner: NDArray[np.intp]) -> Pixels:
     """Light through the stains (n 2 SIDE SIDE, OD), a soft lens, a sensor, and coarse colour."""
     density = np.einsum("nshw,nsc->nchw", amounts, tiles.stains)
     light = np.power(np.float32(10), -density) * tiles.paper[:, :, None, None]

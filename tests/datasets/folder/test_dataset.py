@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controlgen.base_config import Spec
+from controlgen.base_config import BaseConfig
 from controlgen.datasets import ImageFolder
 from controlgen.errors import ConfigError, DataError
 from image_folders import GREY, PNG, SIDE, both, encoded, folder, scene, unlike
@@ -18,9 +18,9 @@ def test_the_centre_square_is_resized_with_antialiasing(tmp_path: Path) -> None:
     picture = np.full((64, 96, 3), (255, 0, 0), np.uint8)
     picture[:, 16:80] = (np.indices((64, 64)).sum(0) % 2 * 255)[..., None]
     root = folder(tmp_path, {"a.png": encoded(Image.fromarray(picture), "PNG")})
-    found = ImageFolder(root=root, size=16, cache=tmp_path).open().pixels(np.array([0]))[0]
-    assert np.abs(found[:, 2:-2, 2:-2].astype(int) - 127).max() <= 2
-    assert np.abs(found.astype(int) - 127).max() < 20
+    actual = ImageFolder(root=root, size=16, cache=tmp_path).open().pixels(np.array([0]))[0]
+    assert np.abs(actual[:, 2:-2, 2:-2].astype(int) - 127).max() <= 2
+    assert np.abs(actual.astype(int) - 127).max() < 20
 
 
 def test_tiles_are_where_they_were(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_tiles_are_where_they_were(tmp_path: Path) -> None:
     expected = np.broadcast_to(colours.reshape(6, 3, 1, 1), (6, 3, 8, 8))
     np.testing.assert_array_equal(data.pixels(np.arange(6)), expected)
     with pytest.raises(DataError, match="of one source, so there is no test split"):
-        spec.judging("test").open()
+        spec.with_split("test").open()
 
 
 def test_grey_folders(tmp_path: Path) -> None:
@@ -82,22 +82,22 @@ def test_the_content_names_the_data_wherever_it_lies(tmp_path: Path) -> None:
         ImageFolder(root=folder(tmp_path / place, files), size=SIDE, cache=tmp_path / place)
         for place in ("one", "two")
     ]
-    first, second = (spec.pinned() for spec in specs)
+    first, second = (spec.with_content_hash() for spec in specs)
     assert specs[0].fingerprint() != specs[1].fingerprint()
     assert first.fingerprint() == second.fingerprint() and first.root != second.root
-    assert first.judging("test").fingerprint() != first.fingerprint()
+    assert first.with_split("test").fingerprint() != first.fingerprint()
     # Another byte, another content; what is pinned then refuses to open.
     (first.root / "003.png").write_bytes(PNG)
-    assert first.pinned().content != second.content
+    assert first.with_content_hash().content != second.content
     with pytest.raises(DataError, match="holds other images"):
         first.open()
     assert len(second.open()) == 3
     # A file that is no image changes nothing.
     (second.root / "notes.txt").write_text("words")
-    assert second.pinned().content == second.content
+    assert second.with_content_hash().content == second.content
 
 
-class Inverted(Spec):
+class Inverted(BaseConfig):
     """A way of handling stain that can be told from none."""
 
     kind: str = "inverted"
@@ -108,7 +108,7 @@ class Inverted(Spec):
     def apply(self, pixels: np.ndarray, profile: int) -> np.ndarray:
         return 255 - pixels
 
-    def content(self) -> dict[str, Any]:
+    def cache_identity(self) -> dict[str, Any]:
         return self.identity()
 
 

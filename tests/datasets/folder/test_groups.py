@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlgen.datasets import ImageFolder
-from controlgen.datasets.folder._groups import in_test, joined
+from controlgen.datasets.folder._groups import assign_test_groups, merge_duplicates
 from controlgen.errors import DataError
 from image_folders import PNG, SIDE, both, folder, scene, table, unlike
 
@@ -65,13 +65,13 @@ def test_splits_go_by_source_of_the_table(tmp_path: Path) -> None:
         (b"name;class\n", "has no column file and no column source_tile"),
         (b"", "has no column file"),
         (b"file,class,source_tile\n000.png,a,1\n000.png,a,1\n", "line 3: 000.png comes twice"),
-        (b"file,class,source_tile\n000.png,a,\n", "line 2: a cell is empty or one too many"),
-        (b"file,class,source_tile\n000.png,a\n", "line 2: a cell is empty or one too many"),
-        (b"file,class,source_tile\n000.png,a,1,2\n", "line 2: a cell is empty or one too many"),
+        (b"file,class,source_tile\n000.png,a,\n", "line 2: an empty cell or a cell too many"),
+        (b"file,class,source_tile\n000.png,a\n", "line 2: an empty cell or a cell too many"),
+        (b"file,class,source_tile\n000.png,a,1,2\n", "line 2: an empty cell or a cell too many"),
         (b"file,class,source_tile\n\xff\xfe,a,1\n", "cannot be read as comma-separated UTF-8"),
         (b'file,class,source_tile\n"000.png,a,1\n', "cannot be read as comma-separated UTF-8"),
-        (b"file,class,source_tile\ngone.png,a,1\n", "names gone.png, not to be found below"),
-        (b"file,class,source_tile\n../x.png,a,1\n", "names ../x.png, not to be found below"),
+        (b"file,class,source_tile\ngone.png,a,1\n", "names gone.png, which do not exist below"),
+        (b"file,class,source_tile\n../x.png,a,1\n", "names ../x.png, which do not exist below"),
     ],
     ids=["columns", "empty", "twice", "no-cell", "short", "long", "bytes", "quote", "gone", "out"],
 )
@@ -97,7 +97,7 @@ names_of_groups = st.lists(st.sampled_from([f"source {i}" for i in range(30)]), 
 def test_a_split_never_separates_a_group_and_is_as_near_as_it_can(
     groups: list[str], share: float
 ) -> None:
-    test = in_test(groups, share)
+    test = assign_test_groups(groups, share)
     for group in set(groups):
         assert (
             len({chosen for chosen, name in zip(test, groups, strict=True) if name == group}) == 1
@@ -117,8 +117,8 @@ def test_a_split_never_separates_a_group_and_is_as_near_as_it_can(
 @given(more=st.lists(st.integers(0, 10**6), max_size=20, unique=True))
 def test_files_that_are_added_move_only_the_border(more: list[int]) -> None:
     old = [f"old {i}" for i in range(200)]
-    before = in_test(old, 0.2)
-    after = in_test([*old, *(f"new {i}" for i in more)], 0.2)[:200]
+    before = assign_test_groups(old, 0.2)
+    after = assign_test_groups([*old, *(f"new {i}" for i in more)], 0.2)[:200]
     assert (before != after).sum() <= len(more)
     # What moves, moves one way: the order of the groups is theirs alone.
     assert (after <= before).all() or (after >= before).all()
@@ -127,8 +127,8 @@ def test_files_that_are_added_move_only_the_border(more: list[int]) -> None:
 def test_files_of_the_same_bytes_are_of_one_group() -> None:
     groups = {"a": "1", "b": "2", "c": "3", "d": "2", "e": "4"}
     digests = {"a": "x", "b": "x", "c": "y", "d": "y", "e": "z"}
-    found = joined(groups, digests)
-    assert found == {"a": "1", "b": "1", "c": "1", "d": "1", "e": "4"}
+    actual = merge_duplicates(groups, digests)
+    assert actual == {"a": "1", "b": "1", "c": "1", "d": "1", "e": "4"}
 
 
 @pytest.mark.skipif(
@@ -138,20 +138,20 @@ def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     with (COLON / "groups.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     groups = [row["source_tile"] for row in rows]
-    test = in_test(groups, 0.2)
+    test = assign_test_groups(groups, 0.2)
     assert len(rows) == 2000 and abs(test.mean() - 0.2) < 0.01
     assert not {g for g, t in zip(groups, test, strict=True) if t} & {
         g for g, t in zip(groups, test, strict=True) if not t
     }
     # A part of them, through the files.
-    kept = [row for row in rows if row["source_tile"].endswith("7")]
+    saved = [row for row in rows if row["source_tile"].endswith("7")]
     root = tmp_path / "colon"
-    for row in kept:
+    for row in saved:
         (root / row["file"]).parent.mkdir(parents=True, exist_ok=True)
         (root / row["file"]).symlink_to(COLON / row["file"])
-    table(root, [f"{row['file']},{row['class']},{row['source_tile']}" for row in kept])
+    table(root, [f"{row['file']},{row['class']},{row['source_tile']}" for row in saved])
     train, held = both(ImageFolder(root=root, classes="folders", cache=tmp_path / "cache"))
-    assert len(train) + len(held) == len(kept)
+    assert len(train) + len(held) == len(saved)
     assert train.class_names == ("adenocarcinoma", "benign")
     assert not set(train.groups(np.arange(len(train)))) & set(held.groups(np.arange(len(held))))
 

@@ -64,19 +64,19 @@ TEXT_BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 23)))
 BAD: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "empty"),
     "text.png": (b"these are words\n", "text, not an image"),
-    "noise.jpg": (bytes(range(128, 256)) * 9, "not an image of a format that is read"),
+    "noise.jpg": (bytes(range(128, 256)) * 9, "not an image of a supported format"),
     "header-only.png": (PNG[:20], "a PNG that cannot be read|damaged"),
     "truncated.png": (PNG[: len(PNG) // 2], "damaged"),
     "truncated.jpg": (JPEG[: len(JPEG) * 3 // 4], "damaged"),
     "tail-lost.jpg": (JPEG[:-2], "damaged"),
     "truncated.tif": (encoded(RGB, "TIFF")[:200], "TIFF that cannot be read|damaged"),
-    "truncated.webp": (encoded(RGB, "WEBP")[:60], "damaged|no readable WebP"),
+    "truncated.webp": (encoded(RGB, "WEBP")[:60], "damaged|not a readable WebP"),
     "bit-flipped.png": (broken(PNG), "damaged"),
-    "grey16.png": (encoded(DEEP, "PNG"), "16 bits a channel"),
-    "rgb16.png": (png(SIDE, SIDE, 16, 2, (b"\0" + bytes(96)) * SIDE), "16 bits a channel"),
-    "grey16.tif": (encoded(DEEP, "TIFF"), "16 bits a channel"),
-    "int32.tif": (encoded(RGB.convert("L").convert("I"), "TIFF"), "32 bits a channel"),
-    "floats.tif": (encoded(FLOATS, "TIFF"), "floating point; whether"),
+    "grey16.png": (encoded(DEEP, "PNG"), "16 bits per channel"),
+    "rgb16.png": (png(SIDE, SIDE, 16, 2, (b"\0" + bytes(96)) * SIDE), "16 bits per channel"),
+    "grey16.tif": (encoded(DEEP, "TIFF"), "16 bits per channel"),
+    "int32.tif": (encoded(RGB.convert("L").convert("I"), "TIFF"), "32 bits per channel"),
+    "floats.tif": (encoded(FLOATS, "TIFF"), "floating point; its white level"),
     "nan.tif": (encoded(NAN, "TIFF"), "floating point with NaN"),
     "signed.tif": (encoded(GREY, "TIFF", tiffinfo={339: 2}), "a TIFF of signed numbers"),
     "lab.tif": (encoded(RGB.convert("LAB"), "TIFF"), "colour space LAB"),
@@ -91,7 +91,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "bmp.bmp": (encoded(RGB, "BMP"), "a BMP"),
     "paper.pdf": (b"%PDF-1.7\n", "a PDF"),
     "archive.png": (archive(), "a zip archive"),
-    "Thumbs.db": (b"\xd0\xcf\x11\xe0" + bytes(64), "not an image of a format"),
+    "Thumbs.db": (b"\xd0\xcf\x11\xe0" + bytes(64), "not an image of a supported format"),
 }
 
 
@@ -112,35 +112,35 @@ GOOD: dict[str, tuple[bytes, str, np.ndarray, int]] = {
     ),
     "palette.png": (
         encoded(RGB.quantize(8), "PNG"),
-        "palette turned into colours$",
+        "palette converted to colours$",
         np.asarray(RGB.quantize(8).convert("RGB")),
         0,
     ),
-    "clear.png": (encoded(Image.fromarray(CLEAR), "PNG"), "laid on white", ON_WHITE, 0),
+    "clear.png": (encoded(Image.fromarray(CLEAR), "PNG"), "composited on white", ON_WHITE, 0),
     "clear-grey.png": (
         encoded(Image.fromarray(CLEAR).convert("LA"), "PNG"),
-        "laid on white",
+        "composited on white",
         np.dstack([np.where(CLEAR[..., 3] == 0, 255, np.asarray(GREY))] * 3),
         0,
     ),
     "clear-colour.png": (
         encoded(Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)), "PNG", transparency=0),
-        "laid on white",
+        "composited on white",
         np.full((SIDE, SIDE, 3), 255),
         0,
     ),
     "cmyk.jpg": (
         encoded(RGB.convert("CMYK"), "JPEG", quality=95, subsampling=0),
-        "CMYK turned into RGB",
+        "CMYK converted to RGB",
         scene(),
         8,
     ),
-    "cmyk.tif": (encoded(RGB.convert("CMYK"), "TIFF"), "CMYK turned into RGB", scene(), 1),
-    "turned.png": (turned(), "turned upright", scene(), 0),
-    "a-png.jpg": (encoded(RGB, "PNG", compress_level=2), "is a PNG in spite", scene(), 0),
+    "cmyk.tif": (encoded(RGB.convert("CMYK"), "TIFF"), "CMYK converted to RGB", scene(), 1),
+    "turned.png": (turned(), "rotated by its EXIF", scene(), 0),
+    "a-png.jpg": (encoded(RGB, "PNG", compress_level=2), "is a PNG despite", scene(), 0),
     "no-suffix": (
         encoded(RGB, "JPEG", quality=96, subsampling=0),
-        "is a JPEG in spite",
+        "is a JPEG despite",
         scene(),
         6,
     ),
@@ -213,9 +213,9 @@ def test_what_is_used(report: dict[str, Any], name: str) -> None:
     _, note, expected, tolerance = GOOD[name]
     item = report["files"][name]
     assert item["pieces"] == 1 and item["why"] == ""
-    said = "; ".join(item["notes"])
-    assert bool(said) == bool(note)
-    assert note.rstrip("$") in said and (not note.endswith("$") or said == note[:-1])
+    message = "; ".join(item["notes"])
+    assert bool(message) == bool(note)
+    assert note.rstrip("$") in message and (not note.endswith("$") or message == note[:-1])
     difference = report["pixels"][name].transpose(1, 2, 0).astype(int) - expected
     assert np.abs(difference).max() <= tolerance
 
@@ -224,7 +224,7 @@ def test_nothing_is_unaccounted_for(report: dict[str, Any]) -> None:
     assert set(report["files"]) == {*BAD, *GOOD, *PLACES}
     assert "2 hidden entries (an image file or a folder whose name begins" in report["table"]
     assert len(BAD) + len(PLACES) >= 20
-    sides = [report["spec"].judging(split).open() for split in ("train", "test")]
+    sides = [report["spec"].with_split(split).open() for split in ("train", "test")]
     assert sum(len(side) for side in sides) == len(GOOD)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from controlgen import __version__
 from controlgen.datasets.slides import _tiling, dataset
-from controlgen.datasets.slides._reader import Pyramid
+from controlgen.datasets.slides._reader import SlideReader
 from controlgen.datasets.slides.dataset import Slides
 from slide_files import (
     EDGE,
@@ -41,8 +41,8 @@ def test_tiles_are_what_was_drawn_there(tmp_path: Path, cache: Path) -> None:
         for pixels, places in both(spec):
             assert len(pixels) > 8
             for tile, (_, x, y) in zip(pixels, places // scale, strict=True):
-                drawn = level[y : y + 32, x : x + 32]
-                np.testing.assert_array_equal(tile.transpose(1, 2, 0), drawn)
+                samples = level[y : y + 32, x : x + 32]
+                np.testing.assert_array_equal(tile.transpose(1, 2, 0), samples)
 
 
 @pytest.mark.parametrize("mpp", [1.3, 1.5])
@@ -58,8 +58,8 @@ def test_between_the_levels_tiles_are_reduced(tmp_path: Path, cache: Path, mpp: 
         across, down = (start + (np.arange(48) + 0.5) * scale for start in (x, y))
         flat = [np.abs((at + EDGE / 2) % EDGE - EDGE / 2) > 4 * scale for at in (across, down)]
         inside = flat[1][:, None] & flat[0][None]
-        drawn = image[down.astype(int)][:, across.astype(int)].transpose(2, 0, 1).astype(int)
-        assert np.abs(tile - drawn)[:, inside].max() <= 1
+        samples = image[down.astype(int)][:, across.astype(int)].transpose(2, 0, 1).astype(int)
+        assert np.abs(tile - samples)[:, inside].max() <= 1
         checked += inside.sum()
     assert checked > 1000
 
@@ -102,15 +102,15 @@ def test_one_slide_is_split_by_a_line_and_shares_no_pixel(tmp_path: Path, cache:
     for settings in ({"overlap": 0.7}, {"mpp": 0.9}, {"size": 40, "tissue": 0.1}):
         spec = Slides(**{"root": path, "size": 32, "cache": cache, "test_share": 0.25, **settings})
         side = int(np.ceil(spec.size * spec.mpp / 0.5))
-        for places, found in zip(both(spec), (train, test), strict=True):
-            found.append(covered(places[1], side) > 0)
+        for places, actual in zip(both(spec), (train, test), strict=True):
+            actual.append(covered(places[1], side) > 0)
             assert len(places[1]) >= 20
     # Whatever the tiling, what one split sees is not seen by the other.
-    seen = [np.any(found, 0) for found in (train, test)]
-    assert not (seen[0] & seen[1]).any()
-    columns = [np.flatnonzero(part.any(0)) for part in seen]
+    recorded = [np.any(actual, 0) for actual in (train, test)]
+    assert not (recorded[0] & recorded[1]).any()
+    columns = [np.flatnonzero(part.any(0)) for part in recorded]
     assert columns[0].max() < columns[1].min()
-    assert abs(seen[1].sum() / (seen[0] | seen[1]).sum() - 0.25) < 0.05
+    assert abs(recorded[1].sum() / (recorded[0] | recorded[1]).sum() - 0.25) < 0.05
 
 
 def test_without_overlap_no_pixel_is_read_twice(tmp_path: Path, cache: Path) -> None:
@@ -125,8 +125,8 @@ def test_without_overlap_no_pixel_is_read_twice(tmp_path: Path, cache: Path) -> 
 
 def test_a_sample_is_a_reproducible_part(tmp_path: Path, cache: Path) -> None:
     path = write_slide(tmp_path / "s.tif", blot())
-    whole, places = everything(Slides(root=path, size=32, cache=cache).open())
-    found = {}
+    full, places = everything(Slides(root=path, size=32, cache=cache).open())
+    actual = {}
     for seed in (0, 1):
         spec = Slides(root=path, size=32, most=40, seed=seed, cache=cache)
         pixels, chosen = everything(spec.open())
@@ -134,23 +134,23 @@ def test_a_sample_is_a_reproducible_part(tmp_path: Path, cache: Path) -> None:
         np.testing.assert_array_equal(everything(again)[0], pixels)
         rows = [np.flatnonzero((places == place).all(1)).item() for place in chosen]
         assert len(set(rows)) == 40
-        np.testing.assert_array_equal(whole[rows], pixels)
-        found[seed] = set(rows)
-    assert len(found[0] & found[1]) < 40
+        np.testing.assert_array_equal(full[rows], pixels)
+        actual[seed] = set(rows)
+    assert len(actual[0] & actual[1]) < 40
     few = Slides(root=path, size=32, most=10**6, cache=cache).open()
-    assert len(few) == len(whole)
+    assert len(few) == len(full)
 
 
 def test_what_lies_beside_the_pixels(tmp_path: Path, cache: Path) -> None:
     path = write_slide(tmp_path / "s.tif", blot())
     data = Slides(root=path, size=64, mpp=2, overlap=0.2, cache=cache).open()
     _, places = everything(data)
-    kept = json.loads((data.folder / "coordinates.json").read_text())
-    np.testing.assert_array_equal([row[:3] for row in kept["tiles"]], places)
+    saved = json.loads((data.folder / "coordinates.json").read_text())
+    np.testing.assert_array_equal([row[:3] for row in saved["tiles"]], places)
     np.testing.assert_array_equal(
-        [row[3] for row in kept["tiles"]], data.tissue(np.arange(len(data)))
+        [row[3] for row in saved["tiles"]], data.tissue(np.arange(len(data)))
     )
-    (slide,) = kept["slides"]
+    (slide,) = saved["slides"]
     assert slide["file"] == "s.tif" and slide["level"] == 2 and slide["extent"] == [64, 64]
     assert json.loads((data.folder / "report.json").read_text()) == []
     # In the picture (16 pixels of the slide to one) each tile's outline is drawn, and only those.
@@ -159,12 +159,12 @@ def test_what_lies_beside_the_pixels(tmp_path: Path, cache: Path) -> None:
         assert (opened.text["seed"], opened.text["version"]) == ("0", __version__)
         assert f"outlined {len(places)} tiles" in opened.text["recipe"]
         picture = np.asarray(opened)
-    drawn = (picture == dataset.BOX).all(2)
-    expected = np.zeros_like(drawn)
+    samples = (picture == dataset.OUTLINE_COLOUR).all(2)
+    expected = np.zeros_like(samples)
     for left, top in places[:, 1:] // 16:
         expected[top : top + 16, [left, left + 15]] = True
         expected[[top, top + 15], left : left + 16] = True
-    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(samples, expected)
 
 
 def test_a_second_call_reads_no_slide(
@@ -178,9 +178,9 @@ def test_a_second_call_reads_no_slide(
         raise AssertionError("read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pyramid, "read", refuse)
-        for one, two in zip(first, everything(spec.open()), strict=True):
-            np.testing.assert_array_equal(one, two)
+        patch.setattr(SlideReader, "read", refuse)
+        for item, two in zip(first, everything(spec.open()), strict=True):
+            np.testing.assert_array_equal(item, two)
     # A slide that has changed is cut anew; so is one whose plan was damaged.
     write_slide(path, blot(7, OTHER))
     assert not np.array_equal(everything(spec.open())[0], first[0])
@@ -190,7 +190,7 @@ def test_a_second_call_reads_no_slide(
 
 
 def test_reading_order_keeps_neighbours_together() -> None:
-    assert list(_tiling.reading(np.array([[2, 0, 0], [2, 5, 0], [4, 0, 0]]))) == [
+    assert list(_tiling.iter_runs(np.array([[2, 0, 0], [2, 5, 0], [4, 0, 0]]))) == [
         (2, 0, 2),
         (4, 2, 3),
     ]

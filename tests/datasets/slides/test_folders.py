@@ -46,7 +46,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 def test_several_slides_are_split_whole(folder: Path, cache: Path) -> None:
     spec = Slides(root=folder, size=32, test_share=0.4, most=20, cache=cache)
-    train, test = (spec.judging(split).open() for split in ("train", "test"))
+    train, test = (spec.with_split(split).open() for split in ("train", "test"))
     assert len(train.files) == 3 and len(test.files) == 2
     files = {**train.files, **test.files}
     assert [files[number] for number in range(5)] == NAMES
@@ -94,8 +94,8 @@ def test_a_killed_cut_is_continued(
         done, until = 0, time.monotonic() + 600
         while done < 100 and child.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-            found = list(cache.glob("prepared/*.partial/done"))
-            done = int(found[0].read_text() or 0) if found else 0
+            actual = list(cache.glob("prepared/*.partial/done"))
+            done = int(actual[0].read_text() or 0) if actual else 0
     finally:
         child.kill()
         child.wait()
@@ -112,10 +112,10 @@ def test_a_killed_cut_is_continued(
     monkeypatch.setattr(Slides, "_produce", watched)
     pixels, places = everything(spec.open())
     undisturbed = spec.model_copy(update={"cache": tmp_path / "undisturbed"})
-    whole = everything(undisturbed.open())
+    full = everything(undisturbed.open())
     assert done <= starts[0] < len(pixels) and starts[1] == 0
-    np.testing.assert_array_equal(places, whole[1])
-    np.testing.assert_array_equal(pixels, whole[0])
+    np.testing.assert_array_equal(places, full[1])
+    np.testing.assert_array_equal(pixels, full[0])
 
 
 def test_stain_is_measured_once_a_slide(folder: Path, cache: Path) -> None:
@@ -125,7 +125,7 @@ def test_stain_is_measured_once_a_slide(folder: Path, cache: Path) -> None:
     for number in np.unique(places[:, 0]):
         of_slide = places[:, 0] == number
         sample = np.flatnonzero(of_slide)
-        assert len(sample) > dataset.MEASURED  # the stain is not measured on all of them
+        assert len(sample) > dataset.STAIN_TILES  # the stain is not measured on all of them
         profile = Reinhard().measure(plain[of_slide])
         expected = Reinhard().apply(plain[of_slide], profile).astype(int)
         # Sixty-four tiles know the slide's stain nearly as well as all do.
@@ -141,17 +141,17 @@ def test_bad_slides_are_listed_and_the_rest_is_cut(
     folder: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = Slides(root=folder, size=32, test_share=0.4, cache=cache)
-    before = [everything(spec.judging(split).open()) for split in ("train", "test")]
+    before = [everything(spec.with_split(split).open()) for split in ("train", "test")]
     (folder / "text.svs").write_text("no slide")
     (folder / "zero.ndpi").write_bytes(b"")
-    whole = (folder / "a.tif").read_bytes()
-    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
-    (folder / "twin.tif").write_bytes(whole)
+    full = (folder / "a.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(full[: len(full) // 2])
+    (folder / "twin.tif").write_bytes(full)
     (folder / "linked.tif").symlink_to(folder / "linked.tif")
     (folder / ".hidden.tif").write_text("not looked at")
     capsys.readouterr()
 
-    after = [spec.judging(split).open() for split in ("train", "test")]
+    after = [spec.with_split(split).open() for split in ("train", "test")]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old[0], everything(new)[0])
     report = {
@@ -161,8 +161,8 @@ def test_bad_slides_are_listed_and_the_rest_is_cut(
     assert set(report) == {"cut.tif", "linked.tif", "text.svs", "twin.tif", "zero.ndpi"}
     assert report["twin.tif"] == "is the same slide as a.tif"
     assert all("cannot be opened" in why for file, why in report.items() if file != "twin.tif")
-    said = capsys.readouterr().err
-    assert said.count("slides: 5 of 10 slides left out; see ") == 2 and "report.json" in said
+    message = capsys.readouterr().err
+    assert message.count("slides: 5 of 10 slides left out; see ") == 2 and "report.json" in message
     with pytest.raises(DataError, match="cut.tif: cannot be opened as a slide") as caught:
         spec.model_copy(update={"on_bad": "refuse"}).open()
     assert "\n" not in str(caught.value)
@@ -171,33 +171,36 @@ def test_bad_slides_are_listed_and_the_rest_is_cut(
 @pytest.mark.parametrize("level", [0, 2])
 def test_damage_inside_a_slide(folder: Path, cache: Path, level: int) -> None:
     spec = Slides(root=folder, size=32, test_share=0.4, cache=cache)
-    whole = spec.open()
-    test = everything(spec.judging("test").open())
-    number, file = max(whole.files.items())
+    full = spec.open()
+    test = everything(spec.with_split("test").open())
+    number, file = max(full.files.items())
     broken(folder / file, level)
-    found = spec.open()
-    (entry,) = json.loads((found.folder / "report.json").read_text())
+    actual = spec.open()
+    (entry,) = json.loads((actual.folder / "report.json").read_text())
     assert entry["file"] == file and "is damaged near x" in entry["wrong"]
     # The other slides' tiles are as they were, and the other split has not moved.
-    pixels, places = everything(whole)
+    pixels, places = everything(full)
     others = places[:, 0] != number
-    np.testing.assert_array_equal(everything(found)[0], pixels[others])
-    np.testing.assert_array_equal(everything(found)[1], places[others])
-    assert everything(spec.judging("test").open())[0].tobytes() == test[0].tobytes()
+    np.testing.assert_array_equal(everything(actual)[0], pixels[others])
+    np.testing.assert_array_equal(everything(actual)[1], places[others])
+    assert everything(spec.with_split("test").open())[0].tobytes() == test[0].tobytes()
     with pytest.raises(DataError, match="is damaged near x") as caught:
         spec.model_copy(update={"on_bad": "refuse"}).open()
     assert "\n" not in str(caught.value)
 
 
 def test_a_pinned_fingerprint_names_the_slides(folder: Path, cache: Path) -> None:
-    spec = Slides(root=folder, size=32, most=10, cache=cache).pinned()
-    moved = folder.rename(folder.with_name("moved"))
-    elsewhere = Slides(root=moved, size=32, most=10, cache=cache).pinned()
+    spec = Slides(root=folder, size=32, most=10, cache=cache).with_content_hash()
+    shifted = folder.rename(folder.with_name("moved"))
+    elsewhere = Slides(root=shifted, size=32, most=10, cache=cache).with_content_hash()
     assert elsewhere.fingerprint() == spec.fingerprint()
     first = everything(elsewhere.open())
-    again = everything(Slides(root=moved, size=32, most=10, cache=cache).open())
+    again = everything(Slides(root=shifted, size=32, most=10, cache=cache).open())
     np.testing.assert_array_equal(first[0], again[0])
-    write_slide(moved / "a.tif", blot(9))
-    assert Slides(root=moved, size=32, most=10).pinned().fingerprint() != spec.fingerprint()
+    write_slide(shifted / "a.tif", blot(9))
+    assert (
+        Slides(root=shifted, size=32, most=10).with_content_hash().fingerprint()
+        != spec.fingerprint()
+    )
     with pytest.raises(DataError, match="holds other slides"):
         elsewhere.open()

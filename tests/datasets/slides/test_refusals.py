@@ -38,9 +38,9 @@ def test_a_slide_without_microns(tmp_path: Path, cache: Path) -> None:
         Slides(root=path, cache=cache).open()
     assert "\n" not in str(caught.value)
     pixels, places = everything(Slides(root=path, assume_mpp=0.5, cache=cache).open())
-    told = write_slide(tmp_path / "told.tif", blot())
+    text = write_slide(tmp_path / "told.tif", blot())
     # What a slide says goes before what is assumed.
-    expected = everything(Slides(root=told, assume_mpp=0.1, cache=cache).open())
+    expected = everything(Slides(root=text, assume_mpp=0.1, cache=cache).open())
     np.testing.assert_array_equal(pixels, expected[0])
     np.testing.assert_array_equal(places, expected[1])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlgen.datasets.slides._reader import Pyramid
+from controlgen.datasets.slides._reader import SlideReader
 from controlgen.datasets.slides._tissue_mask import summed_areas, tissue_mask, tissue_shares
 from controlgen.datasets.slides.dataset import Slides
 from slide_files import GLASS, TISSUE, blot, glass, write_slide
@@ -25,7 +25,7 @@ def test_the_mask_is_what_was_drawn(tmp_path: Path) -> None:
     truth |= ((row - 700) / 200) ** 2 + ((column - 1250) / 175) ** 2 < 1
     image[truth] = np.where((row // 5 + column // 7)[truth, None] % 2, TISSUE, (225, 180, 205))
     path = write_slide(tmp_path / "s.tif", image, mpp=(1, 1))
-    with Pyramid(path) as pyramid:
+    with SlideReader(path) as pyramid:
         thumbnail, scale = pyramid.thumbnail(8.0)
     assert scale == 8 and thumbnail.shape == (128, 192, 3)
     means = image.reshape(128, 8, 192, 8, 3).mean((1, 3))
@@ -96,21 +96,21 @@ def test_tiles_hold_the_tissue_asked_for(tmp_path: Path, cache: Path, least: flo
     truth[128:640, 256:1024] = True
     path = write_slide(tmp_path / "s.tif", blot())
     spec = Slides(root=path, size=48, tissue=least, cache=cache)
-    kept = {}
+    saved = {}
     for split in ("train", "test"):
-        data = spec.judging(split).open()
+        data = spec.with_split(split).open()
         indices = np.arange(len(data))
         places = map(tuple, data.coordinates(indices)[:, 1:].tolist())
-        kept |= dict(zip(places, data.tissue(indices), strict=True))
+        saved |= dict(zip(places, data.tissue(indices), strict=True))
     shares = {
         (x, y): truth[y : y + 48, x : x + 48].mean()
         for x in range(0, 1280 - 47, 48)
         for y in range(0, 768 - 47, 48)
     }
-    for place, share in kept.items():
+    for place, share in saved.items():
         assert abs(share - shares[place]) < 0.05
     # Every tile that clearly qualifies is there, but for the column on the line of the split.
     qualified = {place for place, share in shares.items() if share > least + 0.05}
-    missing = qualified - set(kept)
+    missing = qualified - set(saved)
     assert len({x for x, _ in missing}) == 1 < len({x for x, _ in qualified})
-    assert not {place for place in kept if shares[place] < least - 0.05}
+    assert not {place for place in saved if shares[place] < least - 0.05}

@@ -12,14 +12,14 @@ from controlgen import Editor, stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.artifacts.store import write_manifest
 from controlgen.config import FitConfig, ReachabilityConfig
-from controlgen.editing.checkpoint import read_reachability
+from controlgen.editing.checkpoint import load_confidence_metadata
 from controlgen.editing.confidence.score import INPUTS
 from controlgen.errors import ArtifactCorrupt, ConfigError, Incompatible
 from controlgen.utils.array_files import load_arrays, save_arrays
 
 
-def test_no_reachability_is_no_setting() -> None:
-    """Maps fitted without keep the names they had."""
+def test_fingerprint_without_reachability_is_unchanged() -> None:
+    """Maps without reachability keep their names."""
     plain, asked = FitConfig(), FitConfig(reachability=ReachabilityConfig())
     assert "reachability" not in plain.identity()
     assert asked.identity()["reachability"]["targets"] == 2000
@@ -28,9 +28,9 @@ def test_no_reachability_is_no_setting() -> None:
         FitConfig.parse({"reachability": {"targets": 3}})
 
 
-def test_a_map_fitted_with_it_gives_every_edit_a_number(believed: Path, line: Any) -> None:
+def test_every_edit_has_a_reachability(believed: Path, line: Any) -> None:
     editor, plain = Editor.load(believed), Editor.load(line.map_folder)
-    assert plain.reachability is None and editor.reachability is not None
+    assert plain.confidence_model is None and editor.confidence_model is not None
     real = line.run.train.dataset.open().pixels(np.arange(6))
     direction = editor.direction(more=real[:3], less=real[3:])
     for edit in (
@@ -38,13 +38,13 @@ def test_a_map_fitted_with_it_gives_every_edit_a_number(believed: Path, line: An
         editor.edit(real[:4], direction, 2.0, residual=True),
         editor.interpolate(real[:4], real[2:], 0.5),
     ):
-        wanted = editor.reachability.score(edit.asked, edit.obtained)
-        np.testing.assert_array_equal(edit.reachability, wanted)
+        expected = editor.confidence_model.score(edit.target_features, edit.features)
+        np.testing.assert_array_equal(edit.reachability, expected)
         assert edit.reachability is not None and edit.reachability.shape == (4,)
-        below = edit.reachability < editor.reachability.warn_below
+        below = edit.reachability < editor.confidence_model.warn_below
         assert [bool(text) for text in edit.warnings] == below.tolist()
-    # A refined answer is believed as far as the map's own is.
-    for one, other in (
+    # A refined result has the confidence of the map's unrefined one.
+    for single, other in (
         (editor.edit(real, direction, 2.0), editor.edit(real, direction, 2.0, refine=5)),
         (
             editor.edit(real, direction, 2.0, residual=True),
@@ -55,27 +55,27 @@ def test_a_map_fitted_with_it_gives_every_edit_a_number(believed: Path, line: An
             editor.interpolate(real[:3], real[3:], 0.5, refine=5),
         ),
     ):
-        assert (other.agreement > one.agreement).any()
-        np.testing.assert_array_equal(other.reachability, one.reachability)
-        assert other.warnings == one.warnings
-    # Arithmetic on latents asks for no feature, and a map without says nothing.
+        assert (other.target_similarity > single.target_similarity).any()
+        np.testing.assert_array_equal(other.reachability, single.reachability)
+        assert other.warnings == single.warnings
+    # Edits in latent space have no target features, hence no confidence.
     nothing = editor.edit_latents(editor.sample(3), np.ones(editor.latent_size, np.float32))
     other = plain.edit(real[:3], direction)
     for edit in (nothing, other):
         assert edit.reachability is None
         assert edit.warnings == ("", "", "")
-    # The map itself is the same one.
+    # The map itself is unchanged.
     np.testing.assert_array_equal(
         plain.edit(real, direction).pixels, editor.edit(real, direction).pixels
     )
 
 
-def test_what_it_is_worth_is_saved_beside_it(believed: Path, line: Any) -> None:
+def test_confidence_report_is_saved_with_the_map(believed: Path, line: Any) -> None:
     assert not (line.map_folder / "reachability.json").exists()
-    assert read_reachability(line.map_folder) is None
-    described = read_reachability(believed)
-    assert described is not None
-    judged = described.judged
+    assert load_confidence_metadata(line.map_folder) is None
+    metadata = load_confidence_metadata(believed)
+    assert metadata is not None
+    judged = metadata.judged
     assert judged.fitted + judged.judged == sum(row.n for row in judged.kinds) + judged.fitted
     assert {row.input for row in judged.inputs} == set(INPUTS)
     card = (believed / "README.md").read_text()
@@ -86,61 +86,63 @@ def test_what_it_is_worth_is_saved_beside_it(believed: Path, line: Any) -> None:
     assert size < 100_000
 
 
-def test_files_that_do_not_fit_are_refused(believed: Path, tmp_path: Path) -> None:
+def test_invalid_reachability_files_are_rejected(believed: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for index, spoil in enumerate(("regression", "arrays", "version")):
+    for index, defect in enumerate(("regression", "arrays", "version")):
         folder = tmp_path / f"map/broken-{index:012d}"
         folder.mkdir(parents=True)
         for path in believed.iterdir():
             if path.is_file() and path.name != "manifest.json":
                 (folder / path.name).write_bytes(path.read_bytes())
-        if spoil == "regression":
+        if defect == "regression":
             arrays = load_arrays(folder / "reachability.safetensors")
             del arrays["regression weights"]
             save_arrays(folder / "reachability.safetensors", arrays)
-        elif spoil == "version":
-            described = json.loads((folder / "reachability.json").read_text())
-            described["weights"] = {"outside": -1.0}
-            (folder / "reachability.json").write_text(json.dumps(described))
+        elif defect == "version":
+            metadata = json.loads((folder / "reachability.json").read_text())
+            metadata["weights"] = {"outside": -1.0}
+            (folder / "reachability.json").write_text(json.dumps(metadata))
         else:
             (folder / "reachability.safetensors").write_bytes(
                 (folder / "statistics.safetensors").read_bytes()
             )
         write_manifest(folder, "map", folder.name, f"{index:012d}", {}, 0.0)
-        kind, said = ArtifactCorrupt, r"reachability\.safetensors: the reach"
-        if spoil == "version":
-            kind, said = Incompatible, "is of an earlier version.*fit the map again"
-        with pytest.raises(kind, match=said):
+        kind, message = ArtifactCorrupt, r"reachability\.safetensors: reach"
+        if defect == "version":
+            kind, message = Incompatible, "written by an earlier version.*fit the map again"
+        with pytest.raises(kind, match=message):
             Editor.load(folder)
     assert store.refs()
 
 
-def test_the_command_line_says_it_in_one_line(
+def test_edit_command_prints_confidence(
     controlgen: Any, believed: Path, line: Any, tmp_path: Path
 ) -> None:
     words = ("--add", 'text("bold")-text("thin")', "--steps", 1, "-o", tmp_path / "edit.png")
     answer = controlgen("edit", believed, *words, "--refine", 2)
     assert answer.code == 0, answer.err
-    (said,) = [text for text in answer.out.splitlines() if "reachability" in text]
-    assert said.startswith("it can be believed to ")
+    (message,) = [text for text in answer.out.splitlines() if "reachability" in text]
+    assert message.startswith("confidence ")
     plain = controlgen("edit", line.map_folder, *words)
     assert plain.code == 0 and "reachability" not in plain.out
     assert controlgen("edit", line.map_folder, *words, "--refine", -1).code == 2
 
 
-def test_an_evaluation_is_told_where_the_map_has_it(
+def test_report_has_a_confidence_section(
     believed: Path, line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Told(Exception):
+    class Stop(Exception):
         pass
 
-    def told(*parts: Any, judged: Any, **others: Any) -> None:
-        raise Told(judged)
+    def stop_early(*parts: Any, confidence: Any, **others: Any) -> None:
+        raise Stop(confidence)
 
-    monkeypatch.setattr(importlib.import_module("controlgen.stages.evaluate"), "judge_editor", told)
-    described, store = read_reachability(believed), Store(believed.parents[1])
-    assert described is not None
-    for name, wanted in ((believed.name, described.judged), (line.map.name, None)):
-        with pytest.raises(Told) as caught:
+    monkeypatch.setattr(
+        importlib.import_module("controlgen.stages.evaluate"), "run_protocol", stop_early
+    )
+    metadata, store = load_confidence_metadata(believed), Store(believed.parents[1])
+    assert metadata is not None
+    for name, expected in ((believed.name, metadata.judged), (line.map.name, None)):
+        with pytest.raises(Stop) as stop:
             stages.evaluate(line.run, ArtifactRef("map", name), line.bank, line.features, store)
-        assert caught.value.args == (wanted,)
+        assert stop.value.args == (expected,)

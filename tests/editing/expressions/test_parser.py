@@ -1,4 +1,4 @@
-"""The language of expressions: its grammar, what it means, what it refuses, and where."""
+"""Expressions: grammar, values, and errors with their columns."""
 
 import builtins
 from typing import Any
@@ -9,25 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlgen.editing.expressions.evaluator import (
-    Function,
+    Builtin,
+    Builtins,
     Value,
-    Vocabulary,
-    change,
     evaluate,
-    held,
-    picture,
+    held_attributes,
 )
 from controlgen.editing.expressions.parser import (
-    LONGEST,
+    MAX_LENGTH,
+    BinaryOp,
     Call,
-    Combined,
-    Negative,
-    Node,
+    Expr,
     Number,
-    Words,
-    calls,
+    String,
+    UnaryMinus,
+    format_expression,
+    iter_calls,
     parse,
-    written,
 )
 from controlgen.errors import ConfigError, ControlGenError, DataError
 
@@ -38,8 +36,8 @@ C = np.float32([0, 0, 1])
 def text(*words: str) -> Value:
     for word in words:
         if word not in ("a", "b"):
-            raise ConfigError(f"{word!r} is no word of this space")
-    return picture(sum(A if word == "a" else B for word in words))
+            raise ConfigError(f"{word!r} is not in the vocabulary")
+    return Value.point(sum(A if word == "a" else B for word in words))
 
 
 def files(pattern: str) -> Any:
@@ -48,12 +46,14 @@ def files(pattern: str) -> Any:
     return np.stack([A, B])
 
 
-WORDS = Vocabulary(
+WORDS = Builtins(
     {
-        "text": Function((str,), text, more=True),
-        "image": Function((str,), lambda path: picture(C, path)),
-        "seed": Function((int, int), lambda seed, index=0: picture(A, (seed, index)), optional=1),
-        "attribute": Function((str,), lambda name: change([len(name), 0, 0])),
+        "text": Builtin((str,), text, variadic=True),
+        "image": Builtin((str,), lambda path: Value.point(C, path)),
+        "seed": Builtin(
+            (int, int), lambda seed, index=0: Value.point(A, (seed, index)), optional=1
+        ),
+        "attribute": Builtin((str,), lambda name: Value.direction([len(name), 0, 0])),
     },
     files,
 )
@@ -64,7 +64,7 @@ def value_of(expression: str) -> Value:
 
 
 @pytest.mark.parametrize(
-    ("expression", "wanted"),
+    ("expression", "expected"),
     [
         ('text("a")', [1, 0, 0]),
         ("text('a')", [1, 0, 0]),
@@ -91,8 +91,8 @@ def value_of(expression: str) -> Value:
         ('+ .5e1 * text("a")', [5, 0, 0]),
     ],
 )
-def test_what_an_expression_means(expression: str, wanted: list[float]) -> None:
-    np.testing.assert_allclose(value_of(expression).row, wanted, rtol=1e-6, atol=1e-7)
+def test_expression_has_expected_vector(expression: str, expected: list[float]) -> None:
+    np.testing.assert_allclose(value_of(expression).vector, expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_what_an_expression_means(expression: str, wanted: list[float]) -> None:
         ('slerp(image("c"), text("a"), 0.3) - text("b")', 0, None, ()),
     ],
 )  # fmt: skip
-def test_pictures_weigh_one_and_start_where_they_stand_alone(
+def test_weight_start_and_hold_of_an_expression(
     expression: str, weight: float, start: Any, hold: tuple[str, ...]
 ) -> None:
     value = value_of(expression)
     assert value.weight == pytest.approx(weight)
     assert (value.start and value.start[1]) == start
-    assert value.hold == held(parse(expression)) == hold
+    assert value.hold == held_attributes(parse(expression)) == hold
 
 
-REFUSED = [
+INVALID = [
     "",
     "   ",
     "text",
@@ -204,11 +204,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("expression", REFUSED, ids=lambda e: e[:30])
-def test_what_has_no_meaning_is_refused_in_one_line(expression: str) -> None:
-    with pytest.raises(ControlGenError) as refused:
+@pytest.mark.parametrize("expression", INVALID, ids=lambda e: e[:30])
+def test_invalid_expression_raises_one_line_error(expression: str) -> None:
+    with pytest.raises(ControlGenError) as error:
         value_of(expression)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -226,19 +226,19 @@ def test_what_has_no_meaning_is_refused_in_one_line(expression: str) -> None:
     ],
 )
 def test_code_is_never_run(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[Any] = []
+    calls: list[Any] = []
     for name in ("print", "open", "eval", "exec", "compile"):
-        monkeypatch.setattr(builtins, name, _recording(name, getattr(builtins, name), ran))
+        monkeypatch.setattr(builtins, name, _recording(name, getattr(builtins, name), calls))
     with pytest.raises(ConfigError):
         value_of(expression)
     monkeypatch.undo()
-    assert ran == []
+    assert calls == []
 
 
-def _recording(name: str, real: Any, ran: list[Any]) -> Any:
+def _recording(name: str, function: Any, calls: list[Any]) -> Any:
     def recorded(*args: Any, **settings: Any) -> Any:
-        ran.append((name, args))
-        return real(*args, **settings)
+        calls.append((name, args))
+        return function(*args, **settings)
 
     return recorded
 
@@ -254,129 +254,129 @@ def _recording(name: str, real: Any, ran: list[Any]) -> Any:
     ],
     ids=["parentheses", "signs", "sum", "means", "deep means"],
 )
-def test_deep_nesting_is_refused_not_crashed(expression: str) -> None:
+def test_deep_nesting_raises_config_error(expression: str) -> None:
     with pytest.raises(ConfigError):
         value_of(expression)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_answered_or_refused(expression: str) -> None:
+def test_any_text_is_evaluated_or_rejected(expression: str) -> None:
     try:
         value_of(expression)
     except ControlGenError as error:
         assert "\n" not in str(error)
 
 
-def test_a_name_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ConfigError, match="is not text in UTF-8"):
-        written(Words("\udcff.png"))
-    assert written(Words("\U0001f600é")) == '"\U0001f600é"'
+def test_format_rejects_invalid_utf8() -> None:
+    with pytest.raises(ConfigError, match="is not valid UTF-8"):
+        format_expression(String("\udcff.png"))
+    assert format_expression(String("\U0001f600é")) == '"\U0001f600é"'
 
 
-def test_nothing_longer_than_the_limit_is_read() -> None:
-    longest = 'text("a")'.ljust(LONGEST)
+def test_length_limit() -> None:
+    longest = 'text("a")'.ljust(MAX_LENGTH)
     assert value_of(longest).weight == 1
-    with pytest.raises(ConfigError, match="too many"):
+    with pytest.raises(ConfigError, match="use at most"):
         parse(longest + " ")
 
 
 @pytest.mark.parametrize(
-    ("expression", "column", "says"),
+    ("expression", "column", "message"),
     [
         ('text("a") + 2 * meen("new/*")', 17, "unknown name 'meen', did you mean 'mean'?"),
-        ('sound("a")', 1, "there is attribute, hold, image, mean, seed, slerp, text"),
-        ('text("a") + "b"', 13, "a string stands inside"),
-        ('text("a") $', 11, '"\\$" has no meaning'),
-        ('text("a', 6, "does not end"),
-        ("seed(7", 7, "expected , or \\), found the end"),
-        ('text("a") text("b")', 11, "found text"),
-        ('text("a") + text("c")', 13, "'c' is no word"),
-        ('text("a") + text("a", "c")', 13, "'c' is no word"),
-        ('text("a", "b", "")', 16, "text of an empty text"),
-        ('text("a", 3)', 11, "text wants a string here"),
-        ('text("a", image("c"))', 11, "text wants a string here"),
-        ('text("a", "b" "b")', 15, 'expected , or \\), found "b"'),
+        ('sound("a")', 1, "choose from attribute, hold, image, mean, seed, slerp, text"),
+        ('text("a") + "b"', 13, "a string must be the argument"),
+        ('text("a") $', 11, 'unexpected character "\\$"'),
+        ('text("a', 6, "no closing quote"),
+        ("seed(7", 7, "expected , or \\), not the end"),
+        ('text("a") text("b")', 11, "not text"),
+        ('text("a") + text("c")', 13, "'c' is not in the vocabulary"),
+        ('text("a") + text("a", "c")', 13, "'c' is not in the vocabulary"),
+        ('text("a", "b", "")', 16, "text needs text that is not blank"),
+        ('text("a", 3)', 11, "text needs a string here"),
+        ('text("a", image("c"))', 11, "text needs a string here"),
+        ('text("a", "b" "b")', 15, 'expected , or \\), not "b"'),
         ("2 * text()", 5, "text takes a string or more of them, not 0"),
         ('attribute("ink", "width")', 1, "attribute takes a string, not 2"),
         ("seed(1, 2, 3)", 1, r"seed takes a whole number \(and a whole number\), not 3"),
         ('mean(text("a"), "old/*")', 17, "matches no image file"),
-        ('text("a") * (1 + text("b"))', 16, "\\+ between a picture and a number"),
-        ('text("a") * text("b")', 11, "wants a number on one side"),
+        ('text("a") * (1 + text("b"))', 16, "\\+ between an image and a number"),
+        ('text("a") * text("b")', 11, "needs a number on at least one side"),
         ('text("a") / (1 - 1)', 11, "division by zero"),
         ("seed(2.5)", 6, "a whole number"),
         ("slerp(seed(1), seed(2), 1.5)", 25, "from 0 to 1"),
         ('text("a") - hold("b")', 11, "only be added"),
-        ('"é" + text("a")', 1, "a string stands inside"),
-        ('text("é") + x', 14, "expected \\( after x, found the end"),
+        ('"é" + text("a")', 1, "a string must be the argument"),
+        ('text("é") + x', 14, "expected \\( after x, not the end"),
     ],
 )
-def test_errors_say_where(expression: str, column: int, says: str) -> None:
-    with pytest.raises(ControlGenError, match=says) as refused:
+def test_errors_have_columns(expression: str, column: int, message: str) -> None:
+    with pytest.raises(ControlGenError, match=message) as error:
         value_of(expression)
-    assert str(refused.value).startswith(f"expression, column {column}: ")
+    assert str(error.value).startswith(f"expression, column {column}: ")
 
 
-def test_what_a_name_raises_keeps_its_kind() -> None:
+def test_builtin_errors_keep_their_type() -> None:
     with pytest.raises(DataError, match="column 6: old/"):
         value_of('mean("old/*")')
 
 
 NAMES = st.sampled_from(["text", "mean", "seed", "hold", "naïve_1"])
-SOME_WORDS = st.text(max_size=8).map(Words)
-LEAVES = st.one_of(st.floats(0, 1e20).map(Number), SOME_WORDS, NAMES.map(lambda n: Call(n, ())))
+STRINGS = st.text(max_size=8).map(String)
+LEAVES = st.one_of(st.floats(0, 1e20).map(Number), STRINGS, NAMES.map(lambda n: Call(n, ())))
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
-        inner.map(Negative),
+        inner.map(UnaryMinus),
         st.builds(Call, NAMES, st.lists(inner, max_size=3).map(tuple)),
-        st.builds(Call, st.just("text"), st.lists(SOME_WORDS, min_size=2, max_size=6).map(tuple)),
-        st.builds(Combined, st.sampled_from("+-*/"), inner, inner),
+        st.builds(Call, st.just("text"), st.lists(STRINGS, min_size=2, max_size=6).map(tuple)),
+        st.builds(BinaryOp, st.sampled_from("+-*/"), inner, inner),
     ),
     max_leaves=12,
 )
 
 
 @given(TREES)
-def test_what_is_written_reads_as_the_same_tree(tree: Node) -> None:
+def test_formatted_tree_parses_to_the_same_tree(tree: Expr) -> None:
     try:
-        again = parse(written(tree))
+        parsed = parse(format_expression(tree))
     except ConfigError as error:
-        assert "levels" in str(error)  # deeper than is allowed
+        assert "levels" in str(error)  # deeper than allowed
     else:
-        assert again == tree
-        assert written(again) == written(tree)
-        assert list(calls(again, "text")) == list(calls(tree, "text"))
+        assert parsed == tree
+        assert format_expression(parsed) == format_expression(tree)
+        assert list(iter_calls(parsed, "text")) == list(iter_calls(tree, "text"))
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=8))
-def test_several_texts_are_the_mean_of_each(words: list[str]) -> None:
-    said = ", ".join(f'"{word}"' for word in words)
+def test_text_of_several_strings_is_the_mean_of_each(words: list[str]) -> None:
+    joined = ", ".join(f'"{word}"' for word in words)
     each = ", ".join(f'text("{word}")' for word in words)
-    found = value_of(f"text({said})")
-    np.testing.assert_allclose(found.row, value_of(f"mean({each})").row, atol=1e-7)
-    assert (found.weight, found.start, found.sized) == (1, None, False)
-    assert written(parse(f"text({said})")) == f"text({said})"
+    value = value_of(f"text({joined})")
+    np.testing.assert_allclose(value.vector, value_of(f"mean({each})").vector, atol=1e-7)
+    assert (value.weight, value.start, value.has_length) == (1, None, False)
+    assert format_expression(parse(f"text({joined})")) == f"text({joined})"
 
 
-CHANGES = st.sampled_from(
+TERMS = st.sampled_from(
     ['text("a")', 'text("b", "a")', 'image("c")', "seed(1)", 'attribute("ink")']
 )
-SCALED = st.builds("{} * {}".format, st.floats(-4, 4).map("({:.3f})".format), CHANGES)
+SCALED = st.builds("{} * {}".format, st.floats(-4, 4).map("({:.3f})".format), TERMS)
 
 
 @given(st.lists(SCALED, min_size=2, max_size=6), st.randoms())
-def test_sums_are_those_of_a_vector_space(terms: list[str], random: Any) -> None:
+def test_sums_form_a_vector_space(terms: list[str], random: Any) -> None:
     total = value_of(" + ".join(terms))
     shuffled = list(terms)
     random.shuffle(shuffled)
-    again = value_of(" + ".join(shuffled))
-    np.testing.assert_allclose(again.row, total.row, atol=1e-12)
-    assert again.weight == pytest.approx(total.weight, abs=1e-12)
-    # a - b + b is a, and the negative of a negative is the thing itself.
+    reordered = value_of(" + ".join(shuffled))
+    np.testing.assert_allclose(reordered.vector, total.vector, atol=1e-12)
+    assert reordered.weight == pytest.approx(total.weight, abs=1e-12)
+    # a - b + b = a and -(-a) = a.
     first, rest = terms[0], " + ".join(terms[1:])
     back = value_of(f"{first} - ({rest}) + ({rest})")
-    np.testing.assert_allclose(back.row, value_of(first).row, atol=1e-12)
-    np.testing.assert_allclose(value_of(f"-(-({rest}))").row, value_of(rest).row, atol=1e-12)
+    np.testing.assert_allclose(back.vector, value_of(first).vector, atol=1e-12)
+    np.testing.assert_allclose(value_of(f"-(-({rest}))").vector, value_of(rest).vector, atol=1e-12)
 
 
 PIECES = ["text", "(", ")", '"a"', ",", "+", "-", "*", "/", "mean", "slerp", "hold", "seed", "7",
@@ -384,10 +384,10 @@ PIECES = ["text", "(", ")", '"a"', ",", "+", "-", "*", "/", "mean", "slerp", "ho
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
-def test_any_pieces_are_answered_or_refused(expression: str) -> None:
+def test_any_token_sequence_is_evaluated_or_rejected(expression: str) -> None:
     try:
         value = value_of(expression)
     except ControlGenError as error:
         assert "\n" not in str(error)
     else:
-        assert np.isfinite(value.row).all()
+        assert np.isfinite(value.vector).all()

@@ -1,4 +1,4 @@
-"""Expressions read by a real model in a real folder: what they refuse, where, and in one line."""
+"""Expressions resolved by a tiny model in a folder with one image: results and errors."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from controlgen import Editor
 from controlgen.editing.directions.storage import save_direction
 from controlgen.editing.expressions import files
 from controlgen.editing.expressions.files import LocalFiles
-from controlgen.editing.feature_math import LARGEST
+from controlgen.editing.feature_math import MAX_MAGNITUDE
 from controlgen.errors import ConfigError, ControlGenError, DataError
 
 DIFFERENCE = 'text("a digit eight") - text("a digit three")'
@@ -22,33 +22,33 @@ DIFFERENCE = 'text("a digit eight") - text("a digit three")'
 
 @pytest.fixture(scope="module")
 def editor(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Editor:
-    """The tiny line's, fitted again with measured attributes."""
+    """The tiny run's editor, fitted again with measured attributes."""
     root = tmp_path_factory.mktemp("measured") / "store"
     return Editor.load(line.refitted(root, attributes={"kind": "strokes"}))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where all tests here are: a folder that holds one image, a.png, and nothing else."""
-    here = tmp_path_factory.mktemp("here")
+    """The working directory of all tests here: a folder with one image, a.png."""
+    path = tmp_path_factory.mktemp("folder")
     plane = line.run.train.dataset.open().pixels(np.arange(1))[0, 0]
-    Image.fromarray(plane).save(here / "a.png")
+    Image.fromarray(plane).save(path / "a.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here)
-        yield here
+        patch.chdir(path)
+        yield path
 
 
 @pytest.mark.parametrize(
-    ("expression", "column", "says"),
+    ("expression", "column", "message"),
     [
-        ('mean("")', 6, "mean of an empty text"),
-        ('seed(7) + mean("a.png", " \t")', 25, "mean of an empty text"),
+        ('mean("")', 6, "mean needs text that is not blank"),
+        ('seed(7) + mean("a.png", " \t")', 25, "mean needs text that is not blank"),
         ('seed(7) + attribute("inkk")', 21, "unknown attribute 'inkk', did you mean 'ink'?"),
-        ('seed(7) + attribute("size")', 21, "unknown attribute 'size'; there is height, ink"),
+        ('seed(7) + attribute("size")', 21, "unknown attribute 'size'; choose from height, ink"),
         ('seed(7) + hold("inkk")', 16, "unknown attribute 'inkk', did you mean 'ink'?"),
         ('attribute("ink") + seed(7) + hold("slant", "inkk")', 44, "unknown attribute 'inkk'"),
         ('seed(7) + axis("sefb", 1)', 16, "unknown axis 'sefb', did you mean 'sefa'?"),
-        ('seed(7) + text("\udcff")', 11, r"text '\udcff': holds bytes that are no letters"),
+        ('seed(7) + text("\udcff")', 11, r"text '\udcff': is not valid UTF-8"),
         ("seed(7) + 1000001 * seed(8)", 11, "this is too large; numbers and sums go up to 1e+06"),
         ("seed(7) + 1e19 * seed(8)", 11, "this is too large"),
         ("seed(7) + 1e3 * (1e4 * seed(8))", 15, "this is too large"),
@@ -59,32 +59,34 @@ def folder(line: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         ('seed(7) + mean("a\nb")', 16, r"a\nb: matches no image file"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_where_it_is(
-    editor: Editor, expression: str, column: int, says: str
-) -> None:
+def test_errors_have_columns(editor: Editor, expression: str, column: int, message: str) -> None:
     huge = np.full(editor.space.size, 1e30, np.float32)
-    note = {"name": "huge", "made_by": "hand", "space": editor.space.fingerprint}
-    save_direction("huge.safetensors", huge, share_inside=1, **note)
-    for ask in (editor.query, editor.parse, editor.feature):
-        with pytest.raises(ControlGenError) as refused:
-            ask(expression)
-        assert str(refused.value).startswith(f"expression, column {column}: {says}")
-        assert "\n" not in str(refused.value)
+    metadata = {"name": "huge", "made_by": "hand", "space": editor.space.fingerprint}
+    save_direction("huge.safetensors", huge, share_inside=1, **metadata)
+    for method in (
+        editor.resolve,
+        editor.direction_from_expression,
+        editor.feature_from_expression,
+    ):
+        with pytest.raises(ControlGenError) as error:
+            method(expression)
+        assert str(error.value).startswith(f"expression, column {column}: {message}")
+        assert "\n" not in str(error.value)
 
 
-def test_large_numbers_that_scale_nothing_are_read(editor: Editor) -> None:
-    """A seed is a name, and may have as many digits as it likes."""
-    found = editor.query(f"seed(9007199254740991) + {LARGEST:.0f} * ({DIFFERENCE})")
-    assert found.start == "9007199254740991"
-    assert 0 < found.share <= 1
-    edit = editor.answer(found)
-    assert np.isfinite(edit.agreement).all()
-    np.testing.assert_allclose(np.linalg.norm(edit.asked, axis=1), 1, atol=1e-5)
+def test_large_numbers_are_valid_where_they_scale_nothing(editor: Editor) -> None:
+    """A seed is a name; its size is not limited."""
+    resolved = editor.resolve(f"seed(9007199254740991) + {MAX_MAGNITUDE:.0f} * ({DIFFERENCE})")
+    assert resolved.start == "9007199254740991"
+    assert 0 < resolved.share <= 1
+    edit = editor.apply(resolved)
+    assert np.isfinite(edit.target_similarity).all()
+    np.testing.assert_allclose(np.linalg.norm(edit.target_features, axis=1), 1, atol=1e-5)
 
 
-def test_names_outside_the_expression_are_told_without_a_column(editor: Editor) -> None:
+def test_errors_in_hold_argument_have_no_column(editor: Editor) -> None:
     with pytest.raises(ConfigError, match="^attribute 'inkk': there is"):
-        editor.query('seed(7) + attribute("ink")', hold="inkk")
+        editor.resolve('seed(7) + attribute("ink")', hold="inkk")
 
 
 @pytest.mark.parametrize(
@@ -98,57 +100,57 @@ def test_names_outside_the_expression_are_told_without_a_column(editor: Editor) 
         'attribute("ink")',
     ],
 )
-def test_a_change_is_no_picture_though_it_names_a_start(editor: Editor, expression: str) -> None:
-    for ask in (editor.query, editor.answer, editor.feature):
-        with pytest.raises(ConfigError, match="a change, not a picture, .* add what it starts"):
-            ask(expression)
-    # It is a change all the same, and one that can be added to a picture.
-    assert editor.parse(expression).any()
-    assert editor.query(f"seed(9) + seed(7) + {expression}").start == "9"
+def test_balanced_sum_is_a_direction_despite_a_start_point(editor: Editor, expression: str) -> None:
+    for method in (editor.resolve, editor.apply, editor.feature_from_expression):
+        with pytest.raises(ConfigError, match="a direction, not an image, .* add a start"):
+            method(expression)
+    # It is still a valid direction and can be added to an image.
+    assert editor.direction_from_expression(expression).any()
+    assert editor.resolve(f"seed(9) + seed(7) + {expression}").start == "9"
 
 
-def test_a_start_given_beside_the_change_makes_it_a_picture(
+def test_cli_start_option_turns_a_direction_into_an_image(
     controlgen: Callable[..., Any], line: Any, tmp_path: Path
 ) -> None:
     command = ("edit", line.map_folder, "-o", tmp_path / "edit.png")
-    told = controlgen(*command, "--seed", 7, "--add", "seed(8)-seed(9)", "--steps", 1)
-    assert (told.code, told.err) == (0, "")
+    result = controlgen(*command, "--seed", 7, "--add", "seed(8)-seed(9)", "--steps", 1)
+    assert (result.code, result.err) == (0, "")
     for expression in ("seed(7) - seed(8)", f'seed(7) - mean("{"x" * 300}")'):
-        told = controlgen(*command[:2], expression, "-o", tmp_path / "none.png")
-        assert (told.code, told.err.count("\n")) == (2, 1)
+        result = controlgen(*command[:2], expression, "-o", tmp_path / "none.png")
+        assert (result.code, result.err.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["edit.png"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/*.png", "\0", "\ud800/*", "*/" * 1_500])
-def test_a_pattern_that_can_be_no_file_is_refused_in_a_line(name: str) -> None:
+def test_invalid_pattern_raises_data_error(name: str) -> None:
     with pytest.raises(DataError):
-        LocalFiles().matching(name)
+        LocalFiles().glob(name)
 
 
-def test_a_folder_that_may_not_be_read_is_refused_in_a_line(
+def test_unreadable_folder_raises_data_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def closed(folder: Path) -> Any:
+    def deny(folder: Path) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", closed)
-    with pytest.raises(DataError, match=r"\.: cannot be looked for \(Permission denied\)"):
-        LocalFiles().matching(".")
+    monkeypatch.setattr(Path, "iterdir", deny)
+    with pytest.raises(DataError, match=r"\.: cannot be searched \(Permission denied\)"):
+        LocalFiles().glob(".")
 
 
-def test_no_more_files_are_looked_at_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+def test_search_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
 
     def endless(pattern: str, recursive: bool) -> Iterator[str]:
         while True:
-            seen.append(pattern)
+            searched.append(pattern)
             yield "a.png"
 
-    monkeypatch.setattr(files, "MOST_FILES", 5)
+    monkeypatch.setattr(files, "MAX_MATCHES", 5)
     monkeypatch.setattr(files.glob, "iglob", endless)
     with pytest.raises(DataError, match="matches more than 5 images"):
-        LocalFiles().matching("/**/*.png")
-    assert len(seen) == 6
+        LocalFiles().glob("/**/*.png")
+    assert len(searched) == 6
 
 
 STRINGS = st.sampled_from(
@@ -173,18 +175,18 @@ NUMBERS = st.sampled_from(
         "9" * 320,
     ]
 )
-CALLED = st.sampled_from(
+NAMES = st.sampled_from(
     ["text", "image", "mean", "attribute", "hold", "axis", "direction", "seed", "bank", "slerp"]
 )
 LEAVES = st.one_of(NUMBERS, NUMBERS.map("seed({})".format), QUOTED.map("mean({})".format),
-                   st.builds("{}({})".format, CALLED, QUOTED),
+                   st.builds("{}({})".format, NAMES, QUOTED),
                    st.builds("axis({}, {})".format, QUOTED, NUMBERS))  # fmt: skip
-SPOKEN = st.recursive(
+EXPRESSIONS = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from("+-*/"), inner),
         st.builds("{} {} {}".format, inner, st.sampled_from("+-*/"), inner),
-        st.builds("{}({}, {})".format, CALLED, inner, inner),
+        st.builds("{}({}, {})".format, NAMES, inner, inner),
         inner.map("seed(7) + {}".format),
     ),
     max_leaves=6,
@@ -192,18 +194,20 @@ SPOKEN = st.recursive(
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(st.one_of(SPOKEN, st.text(max_size=40)))
+@given(st.one_of(EXPRESSIONS, st.text(max_size=40)))
 @example('seed(7) + mean("a.png") - text("a digit") + hold("ink")')
 @example('seed(7) + 1e6 * attribute("ink")')
 @example("1e-8 * seed(7)")
-def test_any_text_is_answered_or_refused_in_a_line(editor: Editor, expression: str) -> None:
-    """By all that reads expressions: as a picture to be made, as a change, and as a feature."""
-    for ask in (editor.answer, editor.parse, editor.feature):
+def test_any_text_is_evaluated_or_rejected(editor: Editor, expression: str) -> None:
+    """As an edit, a direction and a feature."""
+    for method in (editor.apply, editor.direction_from_expression, editor.feature_from_expression):
         try:
-            found = ask(expression)
+            result = method(expression)
         except ControlGenError as error:
             assert "\n" not in str(error)
         else:
-            assert np.isfinite(found if isinstance(found, np.ndarray) else found.agreement).all()
-            if not isinstance(found, np.ndarray):
-                assert np.linalg.norm(found.asked) == pytest.approx(1, abs=1e-5)
+            assert np.isfinite(
+                result if isinstance(result, np.ndarray) else result.target_similarity
+            ).all()
+            if not isinstance(result, np.ndarray):
+                assert np.linalg.norm(result.target_features) == pytest.approx(1, abs=1e-5)
