@@ -4,10 +4,10 @@ STAMP := .venv/installed
 export HF_HUB_OFFLINE ?= 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help setup demo test lint type docs ui
+.PHONY: help setup demo test test-fast lint type docs ui
 
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(STAMP) ## create .venv and install everything
 
@@ -22,6 +22,9 @@ demo: $(STAMP) ## train, fit and evaluate a model of MNIST, in about 14 minutes
 
 test: $(STAMP) ## the test suite
 	$(BIN)/python -m pytest -n 2
+
+test-fast: $(STAMP) ## the tests that neither train nor serve, in under a minute
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(STAMP) ## style and import directions
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What every test shares: no network, one torch thread, shape checks, small configurations."""
+"""Shared by all tests: no network, one torch thread, shape checks, small configurations."""
 
 # ruff: noqa: E402 (the import hook must be in place before the library is imported)
 
@@ -8,7 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from jaxtyping import install_import_hook
 
-# The array modules run with every shape and dtype annotation checked. Modules that annotate with
+# The array modules run with shape and dtype annotations checked. Modules that annotate with
 # `Self` or with a Protocol that is not runtime-checkable cannot be decorated by beartype.
 CHECKED = (
     "controlgen.rng",
@@ -32,14 +32,14 @@ import pytest
 import torch
 from hypothesis import settings
 
-# What is asserted in the modules that test files share is shown as it is in the tests themselves.
+# Assertions in shared helper modules are reported in detail, as in test files.
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).parent.glob("helpers/*.py")))
 
 from controlgen import Editor, cli, stages
 from controlgen.artifacts import ArtifactRef, Store
 from controlgen.config import FitConfig, RunConfig, TrainConfig
 
-# A loaded machine must not fail a property; what it found is reproducible all the same.
+# Properties have no deadline: machines may be busy.
 settings.register_profile("controlgen", deadline=None)
 settings.load_profile("controlgen")
 
@@ -52,6 +52,19 @@ TINY_NETWORK = {
 }
 
 
+# Tests that train, start servers or run whole flows: `make test-fast` leaves them out.
+SLOW_FIXTURES = {"line", "toy_clip", "harness", "tiny", "server", "page"}
+SLOW_FOLDERS = {"benchmarks", "docs", "examples", "flows", "golden", "serve", "slides", "stages"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests by what they need, not one by one."""
+    for item in items:
+        folders = set(item.path.relative_to(Path(__file__).parent).parts)
+        if folders & SLOW_FOLDERS or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Bits depend on how sums are split among threads, and workers must not fight for cores."""
@@ -60,7 +73,7 @@ def one_thread() -> None:
 
 @pytest.fixture
 def global_randomness_untouched() -> Iterator[None]:
-    """Fails the test in whose course anything drew from torch's global generator."""
+    """Fail a test that draws from torch's global generator."""
     before = torch.get_rng_state()
     yield
     assert torch.equal(before, torch.get_rng_state()), "torch's global generator was drawn from"
@@ -68,7 +81,7 @@ def global_randomness_untouched() -> Iterator[None]:
 
 @pytest.fixture
 def tiny_config() -> Callable[..., TrainConfig]:
-    """A run of a few thousand weights on scikit-learn's digits; keywords change settings."""
+    """Settings of a tiny training on scikit-learn's digits; keywords change them."""
 
     def make(**changes: Any) -> TrainConfig:
         chosen = {
@@ -91,7 +104,7 @@ def tiny_config() -> Callable[..., TrainConfig]:
 
 @dataclass(frozen=True)
 class Line:
-    """A tiny run in a store of its own, from the GAN to the map."""
+    """The artifacts of a tiny run, from the GAN to the map, in their own store."""
 
     run: RunConfig
     overrides: list[str]
@@ -106,7 +119,7 @@ class Line:
         return self.store.path(self.map)
 
     def refitted(self, root: Path, **changes: Any) -> Path:
-        """The folder of the map fitted again with other settings, in a store of its own."""
+        """The folder of the map, fitted again with other settings in another store."""
         shutil.copytree(self.store.root, root)
         fit = FitConfig.parse({**self.run.fit.to_dict(), **changes})
         run, store = self.run.model_copy(update={"fit": fit}), Store(root)
@@ -157,7 +170,7 @@ def toy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """configs/tiny.toml with a quicker map and report, run once, by the stages alone."""
+    """configs/tiny.toml with a faster map and report, run once by the stages."""
 
     overrides = [
         f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}',
@@ -183,7 +196,7 @@ def line(toy_clip: Path, one_thread: None, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def believed(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the tiny line's map, fitted again with reachability."""
+    """The folder of the tiny run's map, fitted again with a confidence model."""
     audit = {"kind": "efficientnet-lite0", "image_size": 32}
     values = {"targets": 60, "stored": 50, "audit": audit}
     folder = line.refitted(tmp_path_factory.mktemp("believed") / "store", reachability=values)
@@ -193,12 +206,12 @@ def believed(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def editor(line: Line) -> Editor:
-    """The tiny line's own."""
+    """The Editor of the tiny run."""
     return Editor.load(line.map_folder)
 
 
 class Answer(NamedTuple):
-    """What a command line left behind."""
+    """The result of a command line."""
 
     code: int
     out: str
@@ -209,7 +222,7 @@ class Answer(NamedTuple):
 def command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
-    """Runs an entry point in this process, its name and arguments as the command line."""
+    """Run an entry point in this process with the given arguments."""
 
     def run(entry: Callable[[], None], *words: object) -> Answer:
         capsys.readouterr()
@@ -227,5 +240,5 @@ def command_line(
 
 @pytest.fixture
 def controlgen(command_line: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Runs `controlgen ...` in this process, from the entry point that is installed."""
+    """Run `controlgen ...` in this process through the installed entry point."""
     return partial(command_line, cli.main, "controlgen")

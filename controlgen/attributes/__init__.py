@@ -1,4 +1,4 @@
-"""What is measured on an image by formula alone. The union is the registry."""
+"""Image attributes measured by closed formulas. The union is the registry."""
 
 from typing import Annotated
 

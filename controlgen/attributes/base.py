@@ -1,4 +1,4 @@
-"""What every set of measured attributes offers: numbers of an image that no model has seen."""
+"""The protocol of measured attributes."""
 
 from typing import Protocol
 
@@ -9,14 +9,14 @@ from controlgen.types import Pixels, Shape
 
 
 class Attributes(Protocol):
-    """Measures images by closed formulas: no model, no label. Spec and behaviour in one."""
+    """Measures images by closed formulas: no model, no label."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns of `measure`."""
+        """Names of the columns of `measure`."""
 
     def check(self, shape: Shape) -> None:
-        """Raise Incompatible where images of this shape (c h w) cannot be measured."""
+        """Raise Incompatible if images of this shape (c h w) cannot be measured."""
 
     def measure(self, pixels: Pixels) -> NDArray[np.float64]:
-        """Pixels (n c h w) -> one row of `names` an image (n a). Raises Incompatible."""
+        """Pixels (n c h w) -> one row of `names` per image (n a). Raises Incompatible."""

@@ -1,7 +1,6 @@
-"""Pixel oracles of bright strokes on black, after Morpho-MNIST (Castro et al., 2019).
+"""Attributes of bright strokes on black, after Morpho-MNIST (Castro et al., 2019).
 
-Closed forms of the first two moments of the ink, so that they need no threshold: pure functions of
-pixels that no model has seen.
+Closed forms of the first two moments of the ink, without thresholds or models.
 """
 
 from typing import Literal
@@ -23,23 +22,23 @@ class StrokeAttributes(BaseConfig):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns of `measure`."""
+        """Names of the columns of `measure`."""
         return NAMES
 
     def check(self, shape: Shape) -> None:
-        """Any number of channels: they are averaged to one."""
+        """Any number of channels; they are averaged."""
 
     def measure(self, pixels: Pixels) -> NDArray[np.float64]:
-        """`attributes` of the pixels (n c h w): (n 5)."""
+        """`measure_strokes` of the pixels (n c h w): (n 5)."""
         return measure_strokes(pixels)
 
 
 def measure_strokes(pixels: Pixels) -> NDArray[np.float64]:
-    """One row of `NAMES` an image: (n 5). Lengths in pixels, ink in pixels of full white.
+    """One row of `NAMES` per image: (n 5). Lengths in pixels, ink in pixels of full white.
 
-    thickness = 2 x ink / outline length, the width of a long stroke. slant = shear: pixels moved to
-    the right per pixel upwards. width (after undoing the slant) and height are those of the upright
-    bar with the same second moments. An empty image has zeros everywhere.
+    thickness = 2 x ink / outline length, the width of a long stroke. slant = shear: pixels to the
+    right per pixel upwards. width (after undoing the slant) and height are those of the upright bar
+    with the same second moments. All values of an empty image are 0.
     """
     grey = to_channels(pixels, 1)[:, 0].astype(np.float64) / 255
     ink = grey.sum((1, 2))

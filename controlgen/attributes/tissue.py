@@ -1,9 +1,9 @@
-"""Oracles of haematoxylin and eosin (H&E) tiles: what is measured on a tile without any model.
+"""Attributes of haematoxylin and eosin (H&E) tiles, measured without a model.
 
 Colour deconvolution after Ruifrok & Johnston 2001, "Quantification of histochemical staining by
-color deconvolution", with the stain vectors of scikit-image's `rgb2hed`. Every threshold is fixed:
-a per-tile threshold would find as many nuclei in stroma as in a crowd of them, and values of two
-tiles could not be compared.
+color deconvolution", with the stain vectors of scikit-image's `rgb2hed`. Thresholds are fixed: a
+per-tile threshold would find as many nuclei in stroma as in dense tissue, and values of two tiles
+could not be compared.
 """
 
 from typing import Literal
@@ -23,15 +23,15 @@ Planes = NDArray[np.float32]  # n h w
 Mask = NDArray[np.bool_]  # n h w
 
 NAMES = ("haematoxylin", "eosin", "nuclear_area", "nuclear_count", "lumen", "texture")
-TILE_MICRONS = 128.0  # width of a tile whose scale is unknown: a 64-pixel tile at 2 microns a pixel
+TILE_MICRONS = 128.0  # of a tile of unknown scale: 64 pixels at 2 microns
 
 # Nuclei hold haematoxylin of OD 0.3 and more, mucin and stroma less than 0.1. Cytoplasm lies
-# between; 0.22 is near the threshold that Otsu's method finds on many H&E tiles pooled.
+# between; 0.22 is near Otsu's threshold on many pooled H&E tiles.
 NUCLEUS_OD = 0.22
 NUCLEUS_SMOOTHING = 1.0  # microns, Gaussian sigma that removes grain below nuclear detail
 MIN_NUCLEUS_AREA = 12.0  # square microns: a disc 4 microns wide, below any human nucleus
-PEAK_SMOOTHING = 2.4  # microns, Gaussian sigma that leaves one summit to a nucleus
-PEAK_DISTANCE = 5.0  # microns, nearest two summits of different nuclei
+PEAK_SMOOTHING = 2.4  # microns, Gaussian sigma that leaves one peak per nucleus
+PEAK_DISTANCE = 5.0  # microns between the peaks of different nuclei, at least
 
 # Glass and empty lumen transmit more than 83 % in every channel, nearly alike: less than 0.07 OD
 # between channels, where the palest stain still absorbs green more than red or blue.
@@ -45,7 +45,7 @@ _OD_OF_BYTE = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _IN_PLANE = np.zeros((3, 3, 3), bool)  # neighbours by edge or corner within one tile only
 _IN_PLANE[1] = True
-CHUNK = 64  # tiles measured at once, to stay in cache
+CHUNK = 64  # tiles per batch, to stay in the CPU cache
 
 
 class TissueAttributes(BaseConfig):
@@ -56,7 +56,7 @@ class TissueAttributes(BaseConfig):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns of `measure`."""
+        """Names of the columns of `measure`."""
         return NAMES
 
     def check(self, shape: Shape) -> None:
@@ -65,18 +65,18 @@ class TissueAttributes(BaseConfig):
             raise Incompatible(f"tissue attributes: images of shape {shape}; give RGB tiles")
 
     def measure(self, pixels: Pixels) -> Floats:
-        """`attributes` of the tiles (n 3 h w): (n 6)."""
+        """`measure_tissue` of the tiles (n 3 h w): (n 6)."""
         return measure_tissue(pixels, self.microns_per_pixel)
 
 
 def measure_tissue(pixels: Pixels, microns_per_pixel: float | None = None) -> Floats:
-    """One row of `NAMES` a tile: (n 6), for RGB Pixels (n 3 h w).
+    """One row of `NAMES` per tile: (n 6), for RGB Pixels (n 3 h w).
 
     haematoxylin, eosin: mean optical density (base 10, along the unit stain vector). nuclear_area:
     share 0..1 of the tile. nuclear_count: nuclei in the tile. lumen: share 0..1 that is empty.
     texture: entropy in bits (0..8) of the grey-level co-occurrence. `microns_per_pixel` scales
-    sizes; where it is unknown the tile counts as TILE_MICRONS high. Raises Incompatible where tiles
-    are not RGB and ConfigError where the scale is not positive.
+    sizes; without it a tile counts as TILE_MICRONS high. Raises Incompatible if tiles are not RGB
+    and ConfigError if the scale is not positive.
     """
     if pixels.ndim != 4 or pixels.shape[1] != 3:
         raise Incompatible(f"tissue attributes: tiles of shape {pixels.shape[1:]}; give RGB tiles")
@@ -93,8 +93,8 @@ def unmix_stains(pixels: Pixels) -> Planes:
     """Optical density (base 10) of haematoxylin, eosin and the rest at every pixel: (n 3 h w).
 
     Beer-Lambert: OD = -log10(byte / 255) is linear in the amounts of stain; a byte of 0 counts as
-    1. Small negative amounts, where a colour lies outside the cone of the stains, are kept: they
-    keep means linear.
+    1. Small negative amounts, of colours outside the cone of the stains, stay: they keep means
+    linear.
     """
     density = _OD_OF_BYTE[pixels]
     unmix = hed_from_rgb.astype(np.float32)
@@ -107,44 +107,44 @@ def unmix_stains(pixels: Pixels) -> Planes:
 def segment_nuclei(
     haematoxylin: Planes, microns_per_pixel: float
 ) -> tuple[Mask, NDArray[np.float64]]:
-    """Where nuclei lie (n h w) and how many they are (n), from haematoxylin OD (n h w).
+    """Mask (n h w) and number (n) of nuclei, from haematoxylin OD (n h w).
 
     A nucleus is a connected area above NUCLEUS_OD of at least SMALLEST_NUCLEUS; an area with
-    several summits at least PEAK_DISTANCE apart is as many touching nuclei.
+    several peaks at least PEAK_DISTANCE apart counts as that many touching nuclei.
     """
-    smooth = _smoothed(haematoxylin, NUCLEUS_SMOOTHING / microns_per_pixel)
-    mask, labels, kept = _areas(smooth > NUCLEUS_OD, MIN_NUCLEUS_AREA / microns_per_pixel**2)
+    smooth = _smooth(haematoxylin, NUCLEUS_SMOOTHING / microns_per_pixel)
+    mask, labels, large = _large_areas(smooth > NUCLEUS_OD, MIN_NUCLEUS_AREA / microns_per_pixel**2)
 
-    # Summits of a smoother plane, plateaus taken whole, belong to the area they stand in.
-    smoother = _smoothed(haematoxylin, PEAK_SMOOTHING / microns_per_pixel)
+    # Peaks of a smoother plane (plateaus count once) belong to the area they lie in.
+    smoother = _smooth(haematoxylin, PEAK_SMOOTHING / microns_per_pixel)
     window = 2 * max(1, round(PEAK_DISTANCE / microns_per_pixel / 2)) + 1
     highest = ndimage.maximum_filter(smoother, (1, window, window), mode="nearest")
-    summits, number = ndimage.label((smoother == highest) & mask, _IN_PLANE)
-    of_area = ndimage.maximum(labels, summits, np.arange(1, number + 1)).astype(int)
-    many = np.maximum(np.bincount(of_area, minlength=len(kept)), 1) * kept
+    peaks, number = ndimage.label((smoother == highest) & mask, _IN_PLANE)
+    of_area = ndimage.maximum(labels, peaks, np.arange(1, number + 1)).astype(int)
+    counts = np.maximum(np.bincount(of_area, minlength=len(large)), 1) * large
 
     # An area lies in one tile: that of any of its pixels.
-    tile = np.zeros(len(kept), int)
+    tile = np.zeros(len(large), int)
     tile[labels[mask]] = np.nonzero(mask)[0]
-    return mask, np.bincount(tile, weights=many, minlength=len(mask)).astype(np.float64)
+    return mask, np.bincount(tile, weights=counts, minlength=len(mask)).astype(np.float64)
 
 
 def segment_lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
     """Where the tile is empty (n h w): bright, colourless areas of at least SMALLEST_LUMEN.
 
-    Large clear vacuoles and tears of the section are as empty as a lumen and count too.
+    Large clear vacuoles and tears of the section count too.
     """
-    density = _smoothed(_OD_OF_BYTE[pixels], 0.7 / microns_per_pixel)
+    density = _smooth(_OD_OF_BYTE[pixels], 0.7 / microns_per_pixel)
     darkest = density.max(1)
     empty = (darkest < LUMEN_OD) & (darkest - density.min(1) < LUMEN_COLOUR_OD)
-    return _areas(empty, MIN_LUMEN_AREA / microns_per_pixel**2)[0]
+    return _large_areas(empty, MIN_LUMEN_AREA / microns_per_pixel**2)[0]
 
 
 def cooccurrence_entropy(pixels: Pixels, step: int = 1) -> Floats:
     """Entropy in bits (n) of pairs of grey levels `step` pixels apart, across and down.
 
     Haralick et al. 1973, feature 9, of the symmetric co-occurrence matrix of GREYS levels over both
-    directions. 0 for a plain tile, at most 2 log2(GREYS).
+    directions. 0 for a uniform tile, at most 2 log2(GREYS).
     """
     grey = np.einsum("nchw,c->nhw", pixels.astype(np.float32), _LUMA)
     level = np.minimum(grey * np.float32(GREY_LEVELS / 256), GREY_LEVELS - 1).astype(np.intp)
@@ -178,15 +178,15 @@ def _measure(pixels: Pixels, scale: float) -> Floats:
     return np.stack(columns, 1)
 
 
-def _areas(mask: Mask, smallest: float) -> tuple[Mask, NDArray[np.int32], Mask]:
-    # Connected areas of at least `smallest` pixels: mask, labels, and which labels are kept.
+def _large_areas(mask: Mask, smallest: float) -> tuple[Mask, NDArray[np.int32], Mask]:
+    # Connected areas of at least `smallest` pixels: mask, labels, and which labels are large.
     labels, number = ndimage.label(mask, _IN_PLANE)
     size = np.bincount(labels.ravel(), minlength=number + 1)
-    kept = size >= smallest
-    kept[0] = False
-    return kept[labels], labels, kept
+    large = size >= smallest
+    large[0] = False
+    return large[labels], labels, large
 
 
-def _smoothed(planes: Planes, sigma: float) -> Planes:
-    blurred = ndimage.gaussian_filter(planes, sigma, axes=(-2, -1), mode="nearest", truncate=3)
-    return np.asarray(blurred, np.float32)
+def _smooth(planes: Planes, sigma: float) -> Planes:
+    smooth = ndimage.gaussian_filter(planes, sigma, axes=(-2, -1), mode="nearest", truncate=3)
+    return np.asarray(smooth, np.float32)

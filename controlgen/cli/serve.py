@@ -36,6 +36,8 @@ def run_server(
 
         from controlgen.serve.app import create_app
     except ImportError as error:
+        if (error.name or "").startswith("controlgen"):
+            raise
         raise ConfigError(f"serving needs {error.name}: pip install 'controlgen[serve]'") from None
     from controlgen.serve.limits import Limits
     from controlgen.serve.registry import open_models

@@ -1,7 +1,7 @@
 """Stacked MNIST: three random digits as red, green and blue, a thousand modes (Metz et al. 2017).
 
-Unrolled GAN, section 3.3; PacGAN and R3GAN count modes on it. A fixed seed draws the stacked digits,
-so item i is always the same.
+Unrolled GAN, section 3.3; PacGAN and R3GAN count modes on it. A fixed seed draws the digits, so
+item i is always the same.
 """
 
 from pathlib import Path

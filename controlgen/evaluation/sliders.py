@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from controlgen.editing import Edit, Samples
 from controlgen.errors import ConfigError
+from controlgen.evaluation.axes import AttributeScale
 from controlgen.evaluation.context import EvaluationContext
 from controlgen.evaluation.slider_results import (
     CORRECTED,
@@ -41,17 +42,10 @@ STAINS = ("haematoxylin", "eosin")
 CORRECTIONS = 8  # attribute-feedback iterations of the corrected modes
 
 
-class AttributesLike(Protocol):
-    """Measured attributes, their scale in the bank and their directions."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def measure(self, pixels: Pixels) -> Floats: ...
+class AttributesLike(AttributeScale, Protocol):
+    """Measured attributes with their scale in the bank and their directions."""
 
     def standardize(self, pixels: Pixels) -> Floats: ...
-
-    def to_sigmas(self, change: Floats) -> Floats: ...
 
     def direction(self, name: str, hold: str | Sequence[str] = ()) -> Direction: ...
 

@@ -10,9 +10,9 @@ from controlgen.figures.style import (
     CELL_INCHES,
     COLOURS,
     INK,
-    PAPER,
     Provenance,
     column_labels,
+    draw_heat_map,
     draw_image,
     draw_strip,
     new_figure,
@@ -144,20 +144,14 @@ def flip_matrix(
     title: str = "",
 ) -> None:
     """Draw the flip rate of every ordered pair of classes: sources down, targets across."""
-    table = np.array([[np.nan if v is None else v for v in row] for row in shares], float)
     figure = new_figure(0.55 * len(names) + 1.4, 0.5 * len(names) + 1.3)
     axes = figure.subplots()
-    axes.imshow(table, cmap="Blues", vmin=0, vmax=1)
-    for (b, a), share in np.ndenumerate(table):
-        if np.isfinite(share):
-            colour = PAPER if share > 0.55 else INK
-            axes.text(a, b, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    draw_heat_map(axes, shares, names, _percent, "Blues", vmin=0, dark=0.55)
     axes.set_xlabel("target")
     axes.set_ylabel("source")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
     save_png(figure, path, provenance)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if np.isfinite(share) else ""

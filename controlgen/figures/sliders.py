@@ -13,9 +13,9 @@ from controlgen.figures.style import (
     COLOURS,
     INK,
     MUTED,
-    PAPER,
     Provenance,
     column_labels,
+    draw_heat_map,
     draw_strip,
     new_figure,
     save_png,
@@ -76,7 +76,8 @@ def leakage_maps(
     figure = new_figure(len(tables) * (side + 0.5) + 1.3, side + 1.7)
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for index, (axes, (title, table)) in enumerate(zip(panels, tables.items(), strict=True)):
-        _draw_heat_map(axes, table, names)
+        draw_heat_map(axes, table, names, _two_digits, "RdBu_r", vmin=-1, dark=0.6)
+        axes.tick_params(labelsize=8)
         axes.set_title(title, loc="left", fontsize=9)
         axes.set_yticks(range(len(names)), names if index == 0 else [""] * len(names))
     panels[0].set_ylabel("edited attribute, one sigma achieved")
@@ -112,14 +113,5 @@ def _draw_slider(
     return axes
 
 
-def _draw_heat_map(axes: Axes, table: LeakageTable, names: Sequence[str]) -> None:
-    values = np.array([[np.nan if v is None else v for v in row] for row in table], float)
-    axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
-    for (row, column), value in np.ndenumerate(values):
-        text = f"{value:.2f}" if np.isfinite(value) else "-"
-        colour = PAPER if abs(value) > 0.6 else INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.tick_params(length=0, labelsize=8)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"

@@ -1,7 +1,7 @@
 """Shared parts of all plots: Matplotlib without pyplot, so that nothing is global."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,28 @@ def draw_strip(axes: Axes, pixels: Pixels, columns: int, name: str) -> None:
     axes.text(
         -0.01, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=8, color=INK
     )
+
+
+def draw_heat_map(
+    axes: Axes,
+    table: Sequence[Sequence[float | None]],
+    names: Sequence[str],
+    text: Callable[[float], str],
+    cmap: str,
+    vmin: float,
+    dark: float,
+) -> None:
+    """Draw a table (a a) up to 1 with `text` in each cell, light above `dark`; None becomes NaN."""
+    values = np.array([[np.nan if v is None else v for v in row] for row in table], float)
+    axes.imshow(values, cmap=cmap, vmin=vmin, vmax=1)
+    for (row, column), value in np.ndenumerate(values):
+        colour = PAPER if abs(value) > dark else INK
+        axes.text(column, row, text(value), ha="center", va="center", fontsize=7.5, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def column_labels(axes: Axes, labels: Sequence[str], below: bool = False) -> None:

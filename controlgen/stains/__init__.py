@@ -1,4 +1,4 @@
-"""How a source's stain is brought to a reference, one way a file. The union is the registry."""
+"""Stain normalisation, one method a module. The union is the registry."""
 
 from typing import Annotated
 

@@ -1,8 +1,8 @@
-"""What every way of handling stain shares: its profile, its protocol, densities, references."""
+"""What stain normalisers share: the profile, the protocol, optical density, references."""
 
-import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,19 +14,20 @@ from controlgen.base_config import BaseConfig
 from controlgen.errors import DataError, Incompatible
 from controlgen.image_io import decode, read_bytes
 from controlgen.types import Pixels
+from controlgen.utils.files import sha256_of_file
 
-MIN_TISSUE = 0.05  # share of pixels that must be tissue before a source is measured
-CHUNK_BYTES = 1 << 22  # bytes of pixels that are recoloured at a time, so that memory stays bounded
+MIN_TISSUE = 0.05  # share of pixels that must be tissue for a source to be measured
+CHUNK_BYTES = 1 << 22  # bytes of pixels recoloured at a time, so that memory stays bounded
 
-Colours = NDArray[np.float64]  # (m 3), one row a pixel
+Colours = NDArray[np.float64]  # (m 3), one row per pixel
 Triple = tuple[float, float, float]
 
 
 class StainProfile(BaseConfig):
-    """What a way of handling stain learned of one source; plain numbers, so JSON keeps it.
+    """The stain of a source as plain numbers, so that it can be stored as JSON.
 
-    `vectors` and `levels` mean what the way's own file says. No vectors: there was too little
-    tissue to learn from, and `apply` gives such a source back unchanged.
+    The normaliser defines `vectors` and `levels`. Without vectors there was too little tissue, and
+    `apply` returns the source unchanged.
     """
 
     kind: str
@@ -35,12 +36,12 @@ class StainProfile(BaseConfig):
 
     @property
     def usable(self) -> bool:
-        """Whether there was enough tissue to learn from."""
+        """Whether there was enough tissue."""
         return bool(self.vectors)
 
 
 class Stain(Protocol):
-    """One way of handling stain, a Spec."""
+    """A stain normaliser; its settings are a BaseConfig."""
 
     @property
     def kind(self) -> str: ...
@@ -53,10 +54,10 @@ class Stain(Protocol):
 
 
 def pixel_rows(pixels: Pixels) -> NDArray[np.uint8]:
-    """Pixels (n 3 h w) as rows (n*h*w 3). Raises Incompatible where they are not RGB."""
+    """Pixels (n 3 h w) as rows (n*h*w 3). Raises Incompatible unless they are RGB."""
     if pixels.shape[1] != 3:
         raise Incompatible(
-            f"stain: {pixels.shape[1]}-channel pixels; stain is a matter of RGB, "
+            f"stain: {pixels.shape[1]}-channel pixels; stain needs RGB, "
             'set stain = { kind = "none" }'
         )
     return pixels.transpose(0, 2, 3, 1).reshape(-1, 3)
@@ -65,27 +66,27 @@ def pixel_rows(pixels: Pixels) -> NDArray[np.uint8]:
 def map_colours(
     pixels: Pixels, profile: StainProfile, kind: str, change: Callable[[Colours], Colours]
 ) -> Pixels:
-    """A copy of Pixels (n 3 h w) with `change` ((m 3) -> (m 3), in 0..255) done to every pixel.
+    """A copy of Pixels (n 3 h w) with `change` ((m 3) -> (m 3), in 0..255) applied to every pixel.
 
-    Without a usable profile the copy is unchanged. Raises Incompatible where the profile was
-    measured in another way, or the pixels are not RGB.
+    Without a usable profile the copy is unchanged. Raises Incompatible if the profile is of another
+    kind or the pixels are not RGB.
     """
     if profile.kind != kind:
         raise Incompatible(
             f"stain {kind}: the profile is of kind {profile.kind}; measure it with {kind}"
         )
     pixel_rows(pixels[:0])
-    done = np.array(pixels, np.uint8, order="C")
+    result = np.array(pixels, np.uint8, order="C")
     if not profile.usable:
-        return done
+        return result
     step = max(1, CHUNK_BYTES // max(math.prod(pixels.shape[1:]), 1))
-    for first in range(0, len(done), step):
-        block = done[first : first + step]
+    for first in range(0, len(result), step):
+        block = result[first : first + step]
         changed = change(pixel_rows(block).astype(np.float64))
         n, _, height, width = block.shape
         planes = np.rint(np.clip(changed, 0, 255)).astype(np.uint8).reshape(n, height, width, 3)
         block[:] = planes.transpose(0, 3, 1, 2)
-    return done
+    return result
 
 
 def optical_density(colours: Colours, white: float) -> Colours:
@@ -97,7 +98,7 @@ def optical_density(colours: Colours, white: float) -> Colours:
 
 
 def reference_profile(path: Path, measure: Callable[[Pixels], StainProfile]) -> StainProfile:
-    """The profile of a user's reference image. Raises DataError where it has none."""
+    """The profile of a user's reference image. Raises DataError if it has none."""
     profile = measure(_read(path, *_state(path)))
     if not profile.usable:
         raise DataError(
@@ -108,37 +109,39 @@ def reference_profile(path: Path, measure: Callable[[Pixels], StainProfile]) -> 
 
 
 def identity_with_digest(identity: dict[str, Any], reference: Path | None) -> dict[str, Any]:
-    """An identity in which the reference is named by its bytes instead of its path."""
+    """An identity in which the reference is identified by its bytes instead of its path."""
     if reference is None:
         return identity
     return {**identity, "reference": _digest(reference, *_state(reference))}
 
 
 def _state(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataError(
-            f"{path}: the stain reference cannot be read ({error.strerror}); name an image"
-        ) from None
-    return found.st_mtime_ns, found.st_size
+    with _explain_read_errors(path):
+        state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=4)
-def _digest(path: Path, changed: int, size: int) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: the stain reference cannot be read ({error.strerror}); name an image"
-        ) from None
+def _digest(path: Path, modified_ns: int, size: int) -> str:
+    with _explain_read_errors(path):
+        return sha256_of_file(path)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, changed: int, size: int) -> Pixels:
+def _read(path: Path, modified_ns: int, size: int) -> Pixels:
     try:
         plane = decode(read_bytes(path), path.suffix, channels=3).picture
     except DataError as error:
         raise DataError(f"{path}: {error}; name another stain reference") from None
     plane.flags.writeable = False
     return plane[None]
+
+
+@contextmanager
+def _explain_read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: the stain reference cannot be read ({error.strerror}); name an image"
+        ) from None

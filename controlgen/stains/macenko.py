@@ -1,4 +1,4 @@
-"""Two stain vectors found in the optical densities (Macenko et al., ISBI 2009, p. 1107)."""
+"""Two stain vectors from the optical densities (Macenko et al., ISBI 2009, p. 1107)."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,10 @@ from controlgen.stains.base import (
 )
 from controlgen.types import Pixels
 
-LEVEL_PERCENTILE = 99  # percentile that stands for the strongest concentration, section 2.3
-MIN_ANGLE = 5.0  # degrees between two vectors, below which they are one stain and its noise
+LEVEL_PERCENTILE = 99  # percentile used as the strongest concentration, section 2.3
+MIN_ANGLE = 5.0  # degrees; closer vectors are one stain and its noise
 
-# The values the method is usually used with: unit vectors of haematoxylin and eosin (R G B) and
+# The usual reference values: unit vectors of haematoxylin and eosin (R G B) and
 # their strongest concentrations, natural logarithm, white at 240.
 REFERENCE = StainProfile(
     kind="macenko",
@@ -33,16 +33,16 @@ REFERENCE = StainProfile(
 
 
 class Macenko(BaseConfig):
-    """Concentrations of two stains are kept; their colours and strengths become the reference's.
+    """Concentrations of two stains stay; their colours and strengths become the reference's.
 
-    A profile holds two unit vectors of optical density, first the one that absorbs more red
-    (haematoxylin), and the 99th percentile of each stain's concentration. Only tissue is measured:
-    pixels whose density, averaged over the channels, is at least `least_density`. It is empty, and
-    `apply` changes nothing, where tissue is less than 5 % of the pixels, where the two vectors are
-    less than 5 degrees apart (one stain), or where a concentration's percentile lies below
-    `least_density` (a stain that is hardly there).
+    A profile holds two unit vectors of optical density, first that of the stain that absorbs more
+    red (haematoxylin), and the 99th percentile of each stain's concentration. Only tissue is
+    measured: pixels whose density, averaged over the channels, is at least `least_density`. The
+    profile is empty, and `apply` changes nothing, if tissue is less than 5 % of the pixels, the two
+    vectors are less than 5 degrees apart (one stain), or the percentile of a concentration lies
+    below `least_density` (almost no stain).
 
-    What is brighter than `white` holds no stain and stays as it is, so white stays white.
+    Pixels brighter than `white` hold no stain and stay unchanged, so white stays white.
     """
 
     kind: Literal["macenko"] = "macenko"
@@ -52,7 +52,7 @@ class Macenko(BaseConfig):
     least_density: float = Field(0.15, gt=0, description="beta: natural optical density of tissue")
 
     def measure(self, pixels: Pixels) -> StainProfile:
-        """The two stains of Pixels (n 3 h w) taken together. Raises Incompatible unless RGB."""
+        """The two stains of all Pixels (n 3 h w) together. Raises Incompatible unless RGB."""
         absorbed = optical_density(pixel_rows(pixels).astype(np.float64), self.white)
         tissue = absorbed[absorbed.mean(1) >= self.least_density]
         if len(tissue) < max(2, MIN_TISSUE * len(absorbed)):
@@ -70,18 +70,18 @@ class Macenko(BaseConfig):
     def apply(self, pixels: Pixels, profile: StainProfile) -> Pixels:
         """Pixels (n 3 h w) of a source with this profile, in the reference's stain.
 
-        Raises Incompatible where the profile is of another kind or the pixels are not RGB,
-        DataError where the reference image cannot be read or holds no tissue.
+        Raises Incompatible if the profile is of another kind or the pixels are not RGB, DataError
+        if the reference image cannot be read or holds no tissue.
         """
         if not profile.usable:
             return map_colours(pixels, profile, self.kind, lambda colours: colours)
-        wanted = REFERENCE
+        target = REFERENCE
         if self.reference is not None:
-            wanted = reference_profile(self.reference, self.measure)
+            target = reference_profile(self.reference, self.measure)
         # Densities -> concentrations by least squares, scaled, -> densities in the new colours.
-        scale = np.array(wanted.levels) / np.array(profile.levels)
+        scale = np.array(target.levels) / np.array(profile.levels)
         change = np.linalg.pinv(np.array(profile.vectors)) @ (
-            scale[:, None] * np.array(wanted.vectors)
+            scale[:, None] * np.array(target.vectors)
         )
 
         def repaint(colours: Colours) -> Colours:
@@ -93,7 +93,7 @@ class Macenko(BaseConfig):
         return map_colours(pixels, profile, self.kind, repaint)
 
     def cache_identity(self) -> dict[str, Any]:
-        """What decides the result, for caches: the reference by its bytes. Raises DataError."""
+        """The settings that decide the result, the reference by its bytes. Raises DataError."""
         return identity_with_digest(self.identity(), self.reference)
 
     def _vectors(self, tissue: Colours) -> NDArray[np.float64]:

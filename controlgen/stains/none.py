@@ -1,4 +1,4 @@
-"""Stain left as it is."""
+"""No stain normalisation."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from controlgen.types import Pixels
 
 
 class NoStain(BaseConfig):
-    """Nothing is measured and nothing is changed; grey pixels are welcome too."""
+    """Nothing is measured and nothing is changed; grey pixels are accepted too."""
 
     kind: Literal["none"] = "none"
 
@@ -23,5 +23,5 @@ class NoStain(BaseConfig):
         return np.array(pixels, np.uint8)
 
     def cache_identity(self) -> dict[str, Any]:
-        """What decides the result, for caches."""
+        """The settings that decide the result, for caches."""
         return self.identity()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from controlgen.augmentations.colour import EOSIN, HAEMATOXYLIN, NoColour, PlainColour, StainColour
 from controlgen.augmentations.geometry import POSES, UPRIGHT, apply_pose_and_shift
-from posed_images import draws, images, posed, still
+from posed_images import in_pose, make_generator, no_shift, random_images
 
 pytestmark = pytest.mark.usefixtures("global_randomness_untouched")
 
@@ -22,24 +22,24 @@ COLOURS = [NoColour(), PlainColour(), StainColour()]
 
 @pytest.mark.parametrize("size", [1, 4, 5])
 def test_poses_are_those_of_torch(size: int) -> None:
-    batch = images(8, size)
-    shifted = apply_pose_and_shift(batch, torch.arange(8), still(8))
+    batch = random_images(8, size)
+    shifted = apply_pose_and_shift(batch, torch.arange(8), no_shift(8))
     for pose in range(8):
-        assert torch.equal(shifted[pose], posed(batch[pose : pose + 1], pose)[0])
+        assert torch.equal(shifted[pose], in_pose(batch[pose : pose + 1], pose)[0])
     assert torch.equal(shifted[UPRIGHT], batch[UPRIGHT])
 
 
 def test_poses_are_the_dihedral_group() -> None:
     """Eight different moves; two in a row are the one that the product of matrices names."""
-    batch = images(1, 5).expand(8, -1, -1, -1)
-    each = apply_pose_and_shift(batch, torch.arange(8), still(8))
+    batch = random_images(1, 5).expand(8, -1, -1, -1)
+    each = apply_pose_and_shift(batch, torch.arange(8), no_shift(8))
     assert len({picture.numpy().tobytes() for picture in each}) == 8
     for second in range(8):
         row = []
         for first in range(8):
             product = POSES[first] @ POSES[second]
             (by_name,) = [k for k in range(8) if torch.equal(POSES[k], product)]
-            twice = apply_pose_and_shift(each[first : first + 1], torch.tensor([second]), still(1))
+            twice = apply_pose_and_shift(each[first : first + 1], torch.tensor([second]), no_shift(1))
             assert torch.equal(twice[0], each[by_name])
             row.append(by_name)
         # Every row of the table is a permutation: each move has one inverse.
@@ -58,11 +58,11 @@ def test_translation_is_reflect_padding_after_the_pose(
     placed: tuple[int, int, int], pose: int
 ) -> None:
     size, down, right = placed
-    batch = images(1, size)
+    batch = random_images(1, size)
     shifted = apply_pose_and_shift(batch, torch.tensor([pose]), torch.tensor([[down, right]]))
     wide = size - 1
     padded = np.pad(
-        posed(batch, pose).numpy(), ((0, 0), (0, 0), (wide, wide), (wide, wide)), "reflect"
+        in_pose(batch, pose).numpy(), ((0, 0), (0, 0), (wide, wide), (wide, wide)), "reflect"
     )
     top, left = wide - down, wide - right
     expected = padded[:, :, top : top + size, left : left + size]
@@ -72,7 +72,7 @@ def test_translation_is_reflect_padding_after_the_pose(
 @pytest.mark.parametrize("colour", COLOURS, ids=lambda colour: colour.kind)
 def test_amount_zero_changes_no_bit_of_a_colour(colour: Any) -> None:
     # Generated images leave -1..1, so they are looked at out there too.
-    batch = 2 * images(6)
+    batch = 2 * random_images(6)
     assert torch.equal(colour.apply(batch, torch.zeros(6, 3, dtype=torch.float64)), batch)
 
 
@@ -106,7 +106,7 @@ def test_stain_amounts_scale_the_concentrations() -> None:
 
 
 def test_hue_turns_by_its_angle_about_the_greys() -> None:
-    colours = torch.rand(4, 3, 6, 6, generator=draws(1), dtype=torch.float64) * 0.8 + 0.1
+    colours = torch.rand(4, 3, 6, 6, generator=make_generator(1), dtype=torch.float64) * 0.8 + 0.1
     turned = StainColour(hue_degrees=12).apply(
         2 * colours - 1, torch.tensor([[0, 0, 1.0]], dtype=torch.float64).expand(4, -1)
     )
@@ -129,7 +129,7 @@ def test_white_stays_white_and_grey_keeps_its_hue_when_only_the_hue_turns() -> N
 
 def test_plain_colour_moves_brightness_contrast_and_saturation() -> None:
     colour = PlainColour(brightness=0.3, contrast=1, saturation=2)
-    batch = images(1)
+    batch = random_images(1)
 
     def pose_and_shift(*amounts: float) -> Tensor:
         return colour.apply(batch, torch.tensor([amounts]))
@@ -140,5 +140,5 @@ def test_plain_colour_moves_brightness_contrast_and_saturation() -> None:
     calm = pose_and_shift(0, 0, -1)
     torch.testing.assert_close(calm.mean(1), batch.mean(1))
     torch.testing.assert_close(calm.std(1), batch.std(1) / 4)
-    grey = images(1, channels=1)
+    grey = random_images(1, channels=1)
     torch.testing.assert_close(colour.apply(grey, torch.tensor([[0, 0, 1.0]])), grey)

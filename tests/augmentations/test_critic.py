@@ -18,7 +18,14 @@ from controlgen.augmentations import (
 from controlgen.augmentations.colour import StainColour
 from controlgen.augmentations.geometry import apply_pose_and_shift
 from controlgen.objectives.penalties import squared_gradient
-from posed_images import chance, draws, images, pose_counts, posed, still
+from posed_images import (
+    chi_square_p_value,
+    in_pose,
+    make_generator,
+    no_shift,
+    pose_counts,
+    random_images,
+)
 
 pytestmark = pytest.mark.usefixtures("global_randomness_untouched")
 
@@ -28,10 +35,10 @@ EVERYTHING = {"translate": 0.25, "colour": {"kind": "stain", "strength": 0.4}}
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member().kind)
 def test_every_member_keeps_shape_type_and_the_images_given(member: type[Any]) -> None:
-    batch = images(5, channels=1)
+    batch = random_images(5, channels=1)
     saved = batch.clone()
     for side in (member().real, member().fake):
-        first, again = (side(batch, 0.7, draws()) for _ in range(2))
+        first, again = (side(batch, 0.7, make_generator()) for _ in range(2))
         assert first.shape == batch.shape and first.dtype == batch.dtype
         assert torch.equal(first, again)
         assert torch.equal(batch, saved)
@@ -43,10 +50,10 @@ def test_every_member_keeps_shape_type_and_the_images_given(member: type[Any]) -
     "member", [ScheduledAugment, AdaptiveAugment], ids=lambda member: member().kind
 )
 def test_p_zero_is_the_identity_and_p_decides_not_how_much_is_drawn(member: type[Any]) -> None:
-    augment, batch = member(**EVERYTHING), images(40)
+    augment, batch = member(**EVERYTHING), random_images(40)
     left = []
     for p in (0.0, 0.4, 1.0):
-        rng = draws()
+        rng = make_generator()
         displayed = augment.augment_fake(batch, p, rng)
         changed = (displayed != batch).flatten(1).any(1).float().mean()
         # With p = 0.4 an image is left alone by all six gates at least with probability 0.6^6.
@@ -56,7 +63,7 @@ def test_p_zero_is_the_identity_and_p_decides_not_how_much_is_drawn(member: type
 
 
 def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
-    rng, batch = draws(), images(3)
+    rng, batch = make_generator(), random_images(3)
     before = rng.get_state()
     assert NoAugment().augment_real(batch, 1.0, rng) is batch
     assert NoAugment().augment_fake(batch, 1.0, rng) is batch
@@ -65,33 +72,33 @@ def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
 
 
 def test_random_poses_of_reals_are_uniform() -> None:
-    original = images(1, 4)
-    displayed = DihedralAugment().augment_real(original.expand(8000, -1, -1, -1), 1.0, draws())
-    assert chance(pose_counts(displayed, original), np.full(8, 1 / 8)) > 1e-3
+    original = random_images(1, 4)
+    displayed = DihedralAugment().augment_real(original.expand(8000, -1, -1, -1), 1.0, make_generator())
+    assert chi_square_p_value(pose_counts(displayed, original), np.full(8, 1 / 8)) > 1e-3
     free = AdaptiveAugment(free_poses=True).augment_real(
-        original.expand(8000, -1, -1, -1), 0.0, draws()
+        original.expand(8000, -1, -1, -1), 0.0, make_generator()
     )
-    assert chance(pose_counts(free, original), np.full(8, 1 / 8)) > 1e-3
-    assert torch.equal(AdaptiveAugment().augment_real(original, 0.0, draws()), original)
+    assert chi_square_p_value(pose_counts(free, original), np.full(8, 1 / 8)) > 1e-3
+    assert torch.equal(AdaptiveAugment().augment_real(original, 0.0, make_generator()), original)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
 def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
-    original = images(1, 4)
+    original = random_images(1, 4)
     displayed = ScheduledAugment(translate=0).augment_fake(
-        original.expand(8000, -1, -1, -1), p, draws()
+        original.expand(8000, -1, -1, -1), p, make_generator()
     )
     flips = np.array([1 - p / 2, p / 2])
     turns = np.array([1 - 3 * p / 4, p / 4, p / 4, p / 4])
     counts = pose_counts(displayed, original)
-    assert chance(counts, np.outer(flips, turns).ravel()) > 1e-3
+    assert chi_square_p_value(counts, np.outer(flips, turns).ravel()) > 1e-3
     # The same counts refuse a p that is a tenth off.
     wrong = p + 0.1
     flips, turns = (
         np.array([1 - wrong / 2, wrong / 2]),
         np.array([1 - 0.75 * wrong, *3 * [wrong / 4]]),
     )
-    assert chance(counts, np.outer(flips, turns).ravel()) < 1e-6
+    assert chi_square_p_value(counts, np.outer(flips, turns).ravel()) < 1e-6
 
 
 def test_translation_is_uniform_on_its_square_where_it_happens() -> None:
@@ -99,7 +106,7 @@ def test_translation_is_uniform_on_its_square_where_it_happens() -> None:
     augment = ScheduledAugment(flips=False, turns=False, translate=most / size)
     place = torch.zeros(1, 1, size, size)
     place[0, 0, 4, 3] = 1
-    displayed = augment.augment_fake(place.expand(8000, -1, -1, -1), p, draws())[:, 0]
+    displayed = augment.augment_fake(place.expand(8000, -1, -1, -1), p, make_generator())[:, 0]
     # Mirrored edges never show this pixel twice within two pixels of motion.
     assert (displayed.flatten(1).sum(1) == 1).all()
     counts = displayed.sum(0).numpy()
@@ -108,14 +115,14 @@ def test_translation_is_uniform_on_its_square_where_it_happens() -> None:
     expected[4, 3] += 1 - p
     inside = expected > 0
     assert counts[~inside].sum() == 0
-    assert chance(counts[inside], expected[inside]) > 1e-3
+    assert chi_square_p_value(counts[inside], expected[inside]) > 1e-3
 
 
 def test_colour_amounts_are_uniform_within_their_limits() -> None:
     p, limit = 0.4, 0.25
     colour = {"kind": "plain", "brightness": limit, "contrast": 0, "saturation": 0}
     augment = ScheduledAugment(flips=False, turns=False, translate=0, colour=colour)
-    added = augment.augment_fake(torch.zeros(8000, 1, 1, 1), p, draws()).flatten().double().numpy()
+    added = augment.augment_fake(torch.zeros(8000, 1, 1, 1), p, make_generator()).flatten().double().numpy()
     shifted = added[added != 0]
     assert stats.binomtest(len(shifted), 8000, p).pvalue > 1e-3
     assert stats.kstest(shifted, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
@@ -123,11 +130,11 @@ def test_colour_amounts_are_uniform_within_their_limits() -> None:
 
 def transitions(p: float) -> np.ndarray:
     """Column k: how often each pose is shown for an image that was generated in pose k."""
-    original, augment = images(1, 4), ScheduledAugment(translate=0)
+    original, augment = random_images(1, 4), ScheduledAugment(translate=0)
     columns = []
     for pose in range(8):
-        batch = posed(original, pose).expand(20_000, -1, -1, -1)
-        columns.append(pose_counts(augment.augment_fake(batch, p, draws(pose)), original) / 20_000)
+        batch = in_pose(original, pose).expand(20_000, -1, -1, -1)
+        columns.append(pose_counts(augment.augment_fake(batch, p, make_generator(pose)), original) / 20_000)
     return np.array(columns).T
 
 
@@ -147,16 +154,16 @@ def fitted(transition: np.ndarray, observed: np.ndarray) -> np.ndarray:
 def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
     """The poses of the reals come back although the critic only ever sees augmented images."""
     real = np.array([0.6, 0.02, 0.1, 0.02, 0.2, 0.02, 0.02, 0.02])
-    original = images(1, 4)
+    original = random_images(1, 4)
     weights = torch.from_numpy(np.rint(real * 40_000).astype(np.int64))
     batch = apply_pose_and_shift(
         original.expand(40_000, -1, -1, -1),
         torch.arange(8).repeat_interleave(weights),
-        still(40_000),
+        no_shift(40_000),
     )
     errors = {}
     for p in (0.6, 1.0):
-        displayed = ScheduledAugment(translate=0).augment_fake(batch, p, draws(9))
+        displayed = ScheduledAugment(translate=0).augment_fake(batch, p, make_generator(9))
         frequencies = pose_counts(displayed, original) / 40_000
         errors[p] = np.abs(fitted(transitions(p), frequencies) - real).sum()
     assert errors[0.6] < 0.15
@@ -170,14 +177,14 @@ def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
 def test_gradients_are_those_of_finite_differences(colour: dict[str, Any]) -> None:
     augment = AdaptiveAugment(translate=0.25, colour=colour)
     # Away from the ends of the range, where the density has a kink.
-    batch = (0.9 * images(3, 4).double()).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: augment.augment_fake(x, 0.9, draws(2)), batch)
+    batch = (0.9 * random_images(3, 4).double()).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: augment.augment_fake(x, 0.9, make_generator(2)), batch)
 
 
 @pytest.mark.parametrize("value", [-1.5, -1.0, 1.5])
 def test_a_pixel_outside_the_range_still_has_a_gradient(value: float) -> None:
     batch = torch.full((6, 3, 4, 4), value, requires_grad=True)
-    displayed = AdaptiveAugment(translate=0, colour=StainColour()).augment_fake(batch, 1.0, draws())
+    displayed = AdaptiveAugment(translate=0, colour=StainColour()).augment_fake(batch, 1.0, make_generator())
     (slope,) = torch.autograd.grad(displayed.sum(), batch)
     assert (slope > 0).all()
 
@@ -187,7 +194,7 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights = torch.randn(8, 3 * 36, generator=draws(5), dtype=torch.float64)
+        self.weights = torch.randn(8, 3 * 36, generator=make_generator(5), dtype=torch.float64)
 
     def forward(self, batch: Tensor) -> Tensor:
         return torch.tanh(batch.flatten(1) @ self.weights.T / 10).sum(1)
@@ -195,7 +202,7 @@ class Judge(nn.Module):
 
 def penalties(shift: Tensor) -> tuple[Tensor, Tensor]:
     """|gradient|^2 of the critic behind a move, for the augmented image and for the plain one."""
-    critic, plain = Judge(), images(8, 6).double().requires_grad_()
+    critic, plain = Judge(), random_images(8, 6).double().requires_grad_()
     displayed = apply_pose_and_shift(plain, torch.arange(8), shift)
     of_plain = squared_gradient(critic(displayed), plain)
     recorded = displayed.detach().requires_grad_()
@@ -203,7 +210,7 @@ def penalties(shift: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_flips_and_turns_leave_the_gradient_penalty_alone() -> None:
-    recorded, plain = penalties(still(8))
+    recorded, plain = penalties(no_shift(8))
     torch.testing.assert_close(recorded, plain)
     # Translation drops pixels and shows others twice: there the two penalties part.
     recorded, plain = penalties(torch.ones(8, 2, dtype=torch.int64))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from command_lines import TO_EIGHT, assert_rejected
-from controlgen import stages
+from controlgen import __version__, stages
 from controlgen.artifacts import ArtifactRef, Store
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,11 @@ def damaged(line: Any, tmp_path: Path) -> Path:
     content[-3] ^= 1
     path.write_bytes(content)
     return tmp_path / "damaged"
+
+
+def test_version_is_printed(controlgen: Callable[..., Any]) -> None:
+    answer = controlgen("--version")
+    assert (answer.code, answer.out, answer.err) == (0, f"controlgen {__version__}\n", "")
 
 
 def test_list_names_every_artifact(controlgen: Callable[..., Any], line: Any) -> None:

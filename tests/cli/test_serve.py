@@ -38,9 +38,9 @@ def started() -> Iterator[Callable[..., Any]]:
         )
         processes.append(process)
         assert process.stdout is not None
-        text = process.stdout.readline()
-        assert " at http://" in text, process.communicate()
-        return process, text.split(" at ")[1].split()[0]
+        line = process.stdout.readline()
+        assert " at http://" in line, process.communicate()
+        return process, line.split(" at ")[1].split()[0]
 
     yield start
     for process in processes:
@@ -50,16 +50,16 @@ def started() -> Iterator[Callable[..., Any]]:
 
 def test_running_request_completes_after_sigterm(started: Any, line: Any) -> None:
     process, url = started(line.map_folder, "--no-studio")
-    asked = {"expression": f"seed(1) + {TEXT}", "amounts": [0.5] * 16, "refine": 50}
+    body = {"expression": f"seed(1) + {TEXT}", "amounts": [0.5] * 16, "refine": 50}
     with ThreadPoolExecutor(1) as pool:
-        posted = pool.submit(httpx.post, f"{url}/v1/sweep", json=asked, timeout=60)
+        posted = pool.submit(httpx.post, f"{url}/v1/sweep", json=body, timeout=60)
         while not posted.done() and httpx.get(f"{url}/health").json()["waiting"] == 0:
             time.sleep(0.02)
         assert not posted.done(), posted.result().text
         process.send_signal(signal.SIGTERM)
-        answer = posted.result()
-    assert answer.status_code == 200
-    assert len(answer.json()["pictures"]) == 16
+        response = posted.result()
+    assert response.status_code == 200
+    assert len(response.json()["pictures"]) == 16
     _, errors = process.communicate(timeout=30)
     assert "POST /v1/sweep 200" in errors
     assert "Traceback" not in errors
@@ -80,16 +80,16 @@ def test_second_signal_cancels_partial_requests_without_traceback(started: Any, 
 def test_address_accepts_connections_when_announced(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any
 ) -> None:
-    asked = []
+    addresses = []
 
     def run(server: Any, sockets: Any) -> None:
-        with socket.create_connection(sockets[0].getsockname(), timeout=5) as single:
-            asked.append(single.getpeername())
+        with socket.create_connection(sockets[0].getsockname(), timeout=5) as connection:
+            addresses.append(connection.getpeername())
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
-    answer = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
-    assert (answer.code, answer.err, len(asked)) == (0, "", 1)
-    assert f":{asked[0][1]} " in answer.out
+    result = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    assert (result.code, result.err, len(addresses)) == (0, "", 1)
+    assert f":{addresses[0][1]} " in result.out
     # The log handler is removed.
     assert logging.getLogger("controlgen.serve").handlers == []
 
@@ -97,30 +97,30 @@ def test_address_accepts_connections_when_announced(
 def test_hanging_request_does_not_block_exit(
     line: Any, controlgen: Callable[..., Any], monkeypatch: Any
 ) -> None:
-    free, ended = threading.Event(), []
+    release, exit_codes = threading.Event(), []
 
-    def stopped(server: Any, sockets: Any) -> None:
-        server.config.app.state.jobs.submit(lambda _: free.wait(20))
+    def run(server: Any, sockets: Any) -> None:
+        server.config.app.state.jobs.submit(lambda: release.wait(20))
 
-    monkeypatch.setattr(uvicorn.Server, "run", stopped)
-    monkeypatch.setattr(os, "_exit", ended.append)
-    answer = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
-    free.set()
-    assert ended == [1]
-    assert answer.err == "controlgen: a request did not stop; exiting\n"
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr(os, "_exit", exit_codes.append)
+    result = controlgen("serve", line.map_folder, "--no-studio", "--port", "0")
+    release.set()
+    assert exit_codes == [1]
+    assert result.err == "controlgen: a request did not stop; exiting\n"
 
 
 def test_token_from_environment_and_saved_directions(
     started: Any, line: Any, controlgen: Callable[..., Any], tmp_path: Path
 ) -> None:
-    answer = controlgen("direction", line.map_folder, TEXT, "-o", tmp_path / "eight.safetensors")
-    assert answer.code == 0
+    result = controlgen("direction", line.map_folder, TEXT, "-o", tmp_path / "eight.safetensors")
+    assert result.code == 0
     words = (line.map_folder, "--no-studio", "--directions", tmp_path)
     _, url = started(*words, CONTROLGEN_TOKEN="hush")
     assert httpx.get(f"{url}/v1/models").status_code == 401
     with Client(url, token="hush") as client:
         assert client.about["directions"] == ["eight.safetensors"]
-        edit = client.answer('seed(1) + direction("eight.safetensors")')
+        edit = client.apply('seed(1) + direction("eight.safetensors")')
         assert edit.recipe is not None
         assert edit.recipe["model"] == line.map_folder.name
 
@@ -132,12 +132,12 @@ def test_public_address_prints_a_warning(
     served: list[Any] = []
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: served.append(self))
     words = ("serve", line.map_folder, "--no-studio", "--port", "0", "--token", token)
-    answer = controlgen(*words, "--host", "0.0.0.0")
-    assert (answer.code, len(served)) == (0, 1)
-    assert "WARNING: 0.0.0.0 is not loopback" in answer.err
-    assert who in answer.err
-    answer = controlgen(*words)
-    assert (answer.code, answer.err, len(served)) == (0, "", 2)
+    result = controlgen(*words, "--host", "0.0.0.0")
+    assert (result.code, len(served)) == (0, 1)
+    assert "WARNING: 0.0.0.0 is not loopback" in result.err
+    assert who in result.err
+    result = controlgen(*words)
+    assert (result.code, result.err, len(served)) == (0, "", 2)
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_public_address_prints_a_warning(
 def test_serve_mistake_prints_one_line(
     line: Any, controlgen: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        reference = {"MAP": line.map_folder, "TAKEN": taken.getsockname()[1], "EMPTY": tmp_path}
-        given = [str(reference.get(word, word)) for word in words]
-        if "--port" not in given:
-            given += ["--port", "0"]
-        answer = controlgen("serve", *given, "--no-studio")
-    assert (answer.code, answer.out) == (2, "")
-    assert message in answer.err
-    assert answer.err.count("\n") == 1
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        placeholders = {"MAP": line.map_folder, "TAKEN": other.getsockname()[1], "EMPTY": tmp_path}
+        arguments = [str(placeholders.get(word, word)) for word in words]
+        if "--port" not in arguments:
+            arguments += ["--port", "0"]
+        result = controlgen("serve", *arguments, "--no-studio")
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1

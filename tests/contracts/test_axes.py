@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def fit_axes(member: type[Any]) -> Axes:
-    axes = member().find(GENERATOR, STATISTICS)
+    axes = member().fit(GENERATOR, STATISTICS)
     assert isinstance(axes, Axes)
     return axes
 

@@ -1,4 +1,4 @@
-"""Edits that hold attributes, in a world of six numbers where every answer is known."""
+"""Edits that hold attributes, on images of six numbers with closed forms."""
 
 import json
 import shutil
@@ -37,8 +37,8 @@ def read(pixels: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Bent:
-    """Three attributes; the second goes with the first and, bent, with its square."""
+class CoupledAttributes:
+    """Three attributes; the second depends on the first and on its square."""
 
     names: tuple[str, ...] = ("size", "tilt", "shade")
 
@@ -49,7 +49,7 @@ class Bent:
 
 
 class ToyEditor(Editor):
-    """A perfect picture of each latent, unit features, and a map that may be off by `bias`."""
+    """An image for each latent, unit features, and a map that may be off by `bias`."""
 
     def __init__(self, bias: float = 0.0, model: AttributeModel | None = None) -> None:
         self.bias = np.float32([0, bias, 0, 0, 0, 0])
@@ -59,8 +59,8 @@ class ToyEditor(Editor):
         latents = stream(0, "bank").standard_normal((2000, SIZE)).astype(np.float32)
         features = self.embed(draw(latents))
         self.statistics = FeaturePCA.fit(features)
-        bent: Any = Bent()
-        fitted = AttributeModel.fit_from_images(bent, draw(latents), features, self.statistics)
+        settings: Any = CoupledAttributes()
+        fitted = AttributeModel.fit_from_images(settings, draw(latents), features, self.statistics)
         self.attributes = fitted if model is None else model
         self.confidence_model = None
 
@@ -104,13 +104,13 @@ def test_hold_without_corrections_is_an_edit_along_the_held_direction() -> None:
         expected = EXACT.edit(sources(), held, 1.5, residual)
         np.testing.assert_array_equal(actual.target_features, expected.target_features)
         np.testing.assert_array_equal(actual.pixels, expected.pixels)
-        left = EXACT.edit(sources(), free, 1.5, residual)
-        assert deviations(EXACT, actual).mean() < 0.7 * deviations(EXACT, left).mean()
+        unheld = EXACT.edit(sources(), free, 1.5, residual)
+        assert deviations(EXACT, actual).mean() < 0.7 * deviations(EXACT, unheld).mean()
 
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("kind", ["samples", "pixels"])
-def test_corrections_bring_the_held_attributes_back_and_leave_the_moved_one(
+def test_corrections_restore_held_attributes_and_keep_the_edited_one(
     residual: bool, kind: str
 ) -> None:
     source: Any = sources() if kind == "samples" else sources().pixels
@@ -119,14 +119,14 @@ def test_corrections_bring_the_held_attributes_back_and_leave_the_moved_one(
     actual = [deviations(OFF, edit).mean() for edit in edits]
     assert actual[1] < 0.5 * actual[0]
     assert actual[5] < 0.03 < actual[0]
-    # What the edit was for is not taken back: the first moves as far as without corrections.
+    # The edited attribute changes as much as without corrections.
     shifted = [
         OFF.attributes.to_sigmas(edit.attributes.after - edit.attributes.before)[:, 0]
         for edit in (edits[0], edits[5])
     ]
     assert shifted[0].min() > 0.8
     assert np.abs(shifted[1] - shifted[0]).mean() < 0.1
-    # What was asked in the end is what was answered.
+    # The target features are those of the returned result.
     last = edits[5]
     np.testing.assert_allclose(np.linalg.norm(last.target_features, axis=1), 1, atol=1e-5)
     if not residual:
@@ -144,7 +144,7 @@ def test_corrections_bring_the_held_attributes_back_and_leave_the_moved_one(
     st.integers(0, 10**6),
 )
 def test_no_correction_makes_any_image_worse(
-    amount: float, rounds: int, hold: set[str], residual: bool, seed: int
+    amount: float, iterations: int, hold: set[str], residual: bool, seed: int
 ) -> None:
     direction = stream(seed, "direction").standard_normal(SIZE + 1).astype(np.float32) / 10
     names = sorted(hold)
@@ -157,24 +157,24 @@ def test_no_correction_makes_any_image_worse(
         measured = [OFF.attributes.standardize(p) for p in (edit.pixels, edit.source_pixels)]
         return ((measured[0] - measured[1])[:, columns] ** 2).sum(1)
 
-    assert (deviation(rounds + 1) <= deviation(rounds) + 1e-9).all()
+    assert (deviation(iterations + 1) <= deviation(iterations) + 1e-9).all()
 
 
-def test_the_reference_is_the_source_picture_not_what_the_map_makes_of_it() -> None:
-    """The map is off by 0.4 in the held attribute; the corrections take that back too."""
+def test_the_reference_is_the_source_image_not_its_reconstruction() -> None:
+    """The map is off by 0.4 in the held attribute; feedback corrects that too."""
     pixels = sources().pixels
-    still = np.zeros(SIZE + 1, np.float32)
-    bare, right = (OFF.edit(pixels, still, hold=("tilt",), corrections=k) for k in (0, 5))
+    zero = np.zeros(SIZE + 1, np.float32)
+    uncorrected, corrected = (OFF.edit(pixels, zero, hold=("tilt",), corrections=k) for k in (0, 5))
     off = [
         np.abs(edit.attributes.after - edit.attributes.before)[:, 1].mean()
-        for edit in (bare, right)
+        for edit in (uncorrected, corrected)
     ]
     assert off[0] == pytest.approx(0.4, abs=0.01)
     assert off[1] < 0.02
 
 
-def test_an_attribute_that_cannot_be_told_from_a_held_one_hinders_no_correction() -> None:
-    """Nobody asked for the third one here, which is the held one again."""
+def test_an_attribute_equal_to_a_held_one_does_not_hinder_feedback() -> None:
+    """The third attribute equals the held one."""
     model = OFF.attributes
     weights = model.weights.copy()
     weights[2] = weights[1]
@@ -197,7 +197,7 @@ def test_a_residual_edit_of_amount_zero_stays_the_identity(corrections: int | No
     np.testing.assert_array_equal(edit.pixels, source.pixels)
 
 
-def test_eight_corrections_unless_told_otherwise_and_none_where_nothing_is_held() -> None:
+def test_the_default_is_eight_corrections_with_hold_and_none_without() -> None:
     direction = OFF.direction(attribute="size")
     actual = OFF.edit(sources(), direction, hold=HELD)
     expected = OFF.edit(sources(), direction, hold=HELD, corrections=8)
@@ -209,20 +209,22 @@ def test_eight_corrections_unless_told_otherwise_and_none_where_nothing_is_held(
     np.testing.assert_array_equal(free.latents, OFF.invert(free.target_features))
 
 
-def test_an_edit_says_what_was_measured_before_and_after() -> None:
+def test_an_edit_has_attributes_before_and_after() -> None:
     edit = EXACT.edit(sources(3), EXACT.direction(attribute="shade"))
     names, before, after = edit.attributes
     assert names == ("size", "tilt", "shade")
-    np.testing.assert_array_equal(before, Bent().measure(sources(3).pixels))
-    np.testing.assert_array_equal(after, Bent().measure(edit.pixels))
+    np.testing.assert_array_equal(before, CoupledAttributes().measure(sources(3).pixels))
+    np.testing.assert_array_equal(after, CoupledAttributes().measure(edit.pixels))
     for other in (
         EXACT.edit_latents(sources(3), np.ones(SIZE, np.float32)),
         EXACT.interpolate(sources(3), sources(3, 2), 0.5),
     ):
-        np.testing.assert_array_equal(other.attributes.after, Bent().measure(other.pixels))
+        np.testing.assert_array_equal(
+            other.attributes.after, CoupledAttributes().measure(other.pixels)
+        )
 
 
-def test_directions_of_images_and_expressions_hold_too() -> None:
+def test_directions_of_images_and_expressions_hold_attributes() -> None:
     model, pixels = EXACT.attributes, sources(8).pixels
     groups = {"more": pixels[:4], "less": pixels[4:]}
     expected = model.project_out(EXACT.direction(**groups), HELD)
@@ -235,7 +237,7 @@ def test_directions_of_images_and_expressions_hold_too() -> None:
     np.testing.assert_allclose(
         EXACT.direction_from_expression('attribute("size")'), model.direction("size"), atol=1e-6
     )
-    # Held or not, a term is worth its sigma.
+    # A term is worth one sigma, with and without hold.
     assert model.weights[0] @ EXACT.direction_from_expression(
         'attribute("size")', hold=HELD
     ) == pytest.approx(1, 1e-3)
@@ -255,26 +257,26 @@ def test_misuse_of_hold_is_refused(arguments: dict[str, Any], says: str) -> None
         EXACT.edit(sources(1), direction, **arguments)
 
 
-def test_corrections_measure_refined_pictures() -> None:
-    """What refinement does to a held attribute is taken back as well."""
+def test_corrections_measure_refined_images() -> None:
+    """The effect of refinement on a held attribute is corrected as well."""
 
     class Refined(ToyEditor):
-        def refine(self, latents: Any, asked: Any, steps: int) -> Any:
+        def refine(self, latents: Any, target_features: Any, steps: int) -> Any:
             return latents + np.float32([0, 0.3 * steps, 0, 0, 0, 0])
 
     editor = Refined()
     source = sources(30)
     direction = editor.attributes.direction("size")
     off = {}
-    for rounds in (0, 2):
-        edit = editor.edit(source, direction, 1.0, hold=HELD, corrections=rounds, refine=1)
-        off[rounds] = deviations(editor, edit).mean()
+    for iterations in (0, 2):
+        edit = editor.edit(source, direction, 1.0, hold=HELD, corrections=iterations, refine=1)
+        off[iterations] = deviations(editor, edit).mean()
         np.testing.assert_array_equal(edit.pixels, editor.generate(edit.latents))
     assert off[0] > 0.15
     assert off[2] < 0.5 * off[0]
 
 
-def test_a_map_without_attributes_says_how_to_get_them() -> None:
+def test_a_map_without_attributes_explains_how_to_add_them() -> None:
     plain = ToyEditor()
     plain.attributes = None
     direction = np.ones(SIZE + 1, np.float32) / 10
@@ -310,7 +312,7 @@ def sealed(folder: Path) -> Path:
     return folder
 
 
-def test_a_map_fitted_with_attributes_has_another_name_and_says_how_well_they_show(
+def test_attributes_change_the_maps_name_and_their_r2_is_on_the_card(
     measured: Path, line: Any
 ) -> None:
     assert measured.name != line.map.name
@@ -322,12 +324,12 @@ def test_a_map_fitted_with_attributes_has_another_name_and_says_how_well_they_sh
         assert f"| R2 of {name} on features | {value:.3f} " in card
 
 
-def test_attributes_are_saved_beside_a_map_and_loaded_with_it(measured: Path, line: Any) -> None:
+def test_attributes_are_saved_and_loaded_with_a_map(measured: Path, line: Any) -> None:
     assert Editor.load(line.map_folder).attributes is None
     editor = Editor.load(measured)
     assert editor.attributes is not None
     assert editor.attributes.names == StrokeAttributes().names
-    # It was fitted on what the map was fitted on, and on nothing held out.
+    # Fitted on the training part of the bank only.
     part = len(np.load(line.store.path(line.bank) / "latents.npy")) - line.run.fit.held_out
     pixels = np.load(line.store.path(line.bank) / "pixels.npy")[:part]
     features = np.load(line.store.path(line.features) / "features.npy")[:part]
@@ -343,7 +345,7 @@ def test_attributes_are_saved_beside_a_map_and_loaded_with_it(measured: Path, li
     assert edit.attributes.after.shape == (3, 5)
 
 
-def test_images_that_cannot_be_measured_are_refused_before_anything_is_fitted(
+def test_images_that_cannot_be_measured_are_refused_before_the_fit(
     line: Any, tmp_path: Path
 ) -> None:
     shutil.copytree(line.store.root, tmp_path / "store")

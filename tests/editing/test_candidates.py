@@ -1,6 +1,5 @@
 """Candidates: ranked by target similarity, from sampling maps and from residuals."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from controlgen.editing import Candidates
 from controlgen.editing.candidates import N_RESIDUALS, rank_candidates
 from controlgen.errors import ConfigError, Incompatible
 from controlgen.regressors import FlowConfig
-from controlgen.serve.job_queue import Deadline
 from controlgen.serve.limits import Limits
 from controlgen.serve.registry import ServedModel
 from controlgen.serve.schemas import EditRequest
-from controlgen.serve.serialization import decode_float_npy, from_base64
+from controlgen.serve.serialization import decode_json_array
 from controlgen.serve.service import Service
 
 EDIT = 'seed(3) + 2 * (text("a digit eight") - text("a digit three"))'
@@ -293,10 +291,10 @@ def test_the_command_line_reports_the_best_candidate(
 def test_a_server_reports_the_confidence_of_each_candidate(warning: Editor, refine: int) -> None:
     service = Service({"many": ServedModel("many", warning, "", 4)}, Limits())
     request = EditRequest(expression=EDIT, answers=3, refine=refine, arrays="npy")
-    actual = service.edit(request, Deadline(time.monotonic() + 60))
+    actual = service.edit(request)
     result = warning.apply(EDIT, refine=refine)
     many = warning.candidates(result.target_features, 3, refine=refine)
-    latents = decode_float_npy(from_base64(actual.latents["npy"], "latents"), "latents")
+    latents = decode_json_array(actual.latents)
     np.testing.assert_array_equal(latents, many.latents[0])
     assert many.reachability is not None
     for rank, picture in enumerate(actual.pictures):

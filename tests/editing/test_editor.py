@@ -1,4 +1,4 @@
-"""Editor: samples by index, edits that say what came out, identities, and what is refused."""
+"""Editor: samples by index, edits and their measures, identities, and refused arguments."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def grey_levels_apart(a: Any, b: Any) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def test_sample_i_does_not_depend_on_how_many_are_asked_for(editor: Editor) -> None:
+def test_sample_i_does_not_depend_on_the_number_of_samples(editor: Editor) -> None:
     many = editor.sample(300, seed=5)
     for index in (0, 7, 255, 256, 299):
         single = editor.sample(1, seed=5, start=index)
@@ -55,7 +55,7 @@ def test_sample_i_does_not_depend_on_how_many_are_asked_for(editor: Editor) -> N
 
 
 def test_samples_are_the_banks_first_items(editor: Editor, line: Any) -> None:
-    """One seed means one image, whether a stage or a user draws it."""
+    """A seed gives the same image in a stage and in an editor."""
     bank = line.store.path(line.bank)
     actual = editor.sample(20, seed=line.run.sample.seed)
     np.testing.assert_array_equal(actual.latents, np.load(bank / "latents.npy")[:20])
@@ -81,7 +81,7 @@ def test_a_residual_edit_of_amount_zero_is_exactly_the_identity(
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_an_edit_asks_maps_generates_and_embeds_again(
+def test_an_edit_has_target_latents_pixels_and_features(
     editor: Editor, direction: Any, residual: bool
 ) -> None:
     source = editor.sample(5, seed=2)
@@ -91,18 +91,19 @@ def test_an_edit_asks_maps_generates_and_embeds_again(
     expected = before + np.float32(0.7) * direction
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(edit.target_features, expected, atol=1e-6)
-    answer = editor.map.predict(edit.target_features)
+    latents = editor.map.predict(edit.target_features)
     if residual:
-        answer = source.latents + answer - editor.map.predict(before)
-    np.testing.assert_allclose(edit.latents, answer, atol=1e-4)
+        latents = source.latents + latents - editor.map.predict(before)
+    np.testing.assert_allclose(edit.latents, latents, atol=1e-4)
     np.testing.assert_array_equal(edit.pixels, editor.generate(edit.latents))
     np.testing.assert_array_equal(edit.features, editor.space.embed(edit.pixels))
-    # Both numbers of the answer, by hand.
+    # Both similarities, by hand.
     np.testing.assert_allclose(
         edit.target_similarity, (edit.target_features * edit.features).sum(1), atol=1e-5
     )
-    change, got = edit.target_features - before, edit.features - before
-    expected = (change * got).sum(1) / np.linalg.norm(change, axis=1) / np.linalg.norm(got, axis=1)
+    changes = edit.target_features - before, edit.features - before
+    lengths = [np.linalg.norm(change, axis=1) for change in changes]
+    expected = (changes[0] * changes[1]).sum(1) / lengths[0] / lengths[1]
     np.testing.assert_allclose(edit.direction_similarity, expected, atol=1e-4)
 
 
@@ -112,7 +113,7 @@ def test_a_direction_from_groups_by_hand(editor: Editor, real: Any, line: Any) -
     for group in (real[:4], real[4:6]):
         row = editor.space.embed(group).mean(0)
         means.append(row / np.linalg.norm(row))
-    # What is left of the difference inside the span of the bank's components.
+    # The part of the difference within the span of the bank's components.
     change = editor.statistics.project(means[0] - means[1])
     np.testing.assert_allclose(actual, change, atol=1e-6)
     assert np.linalg.norm(actual) > 1e-3
@@ -127,7 +128,7 @@ def test_a_direction_from_texts_is_the_expression_of_the_same_texts(editor: Edit
     rows = editor.space.embed_text(["a bold digit", "a thin digit"])
     expected = editor.statistics.project(rows[0] - rows[1])
     np.testing.assert_allclose(actual, expected, atol=1e-5)
-    # Several texts of one side are averaged as unit features, whichever way they are given.
+    # Several texts of a side are averaged as unit features.
     several = editor.direction(text=["one", "two"], neutral="three")
     single, two, three = editor.space.embed_text(["one", "two", "three"])
     expected = editor.statistics.project((single + two) / np.linalg.norm(single + two) - three)
@@ -164,13 +165,19 @@ def test_misuse_of_direction_is_refused(
         editor.direction(**given)
 
 
-def test_a_space_without_text_says_so(line: Any, editor: Editor) -> None:
-    class Wordless:
+def test_a_space_without_text_is_refused(line: Any, editor: Editor) -> None:
+    class SpaceWithoutText:
         size = editor.space.size
 
-    parts = (editor.generator, Wordless(), editor.map, editor.statistics, editor.image_shape)
+    parts = (
+        editor.generator,
+        SpaceWithoutText(),
+        editor.map,
+        editor.statistics,
+        editor.image_shape,
+    )
     with pytest.raises(ConfigError, match="does not embed text; use groups"):
-        Editor(*parts).direction(text="a", neutral="b")  # type: ignore[arg-type]
+        Editor(*parts).direction(text="a", neutral="b")
 
 
 def test_wrong_shapes_are_refused(editor: Editor, direction: Any, real: Any) -> None:
@@ -202,7 +209,7 @@ def test_wrong_shapes_are_refused(editor: Editor, direction: Any, real: Any) -> 
             editor.sample(n, start=start)
 
 
-def test_real_images_go_in_as_pixels_and_files(
+def test_real_images_are_given_as_pixels_or_files(
     editor: Editor, direction: Any, real: Any, tmp_path: Path
 ) -> None:
     edit = editor.edit(real, direction, amount=0.5)
@@ -219,13 +226,13 @@ def test_real_images_go_in_as_pixels_and_files(
         editor.direction_from_expression('image("nothing.png")')
 
 
-def test_read_only_arrays_are_taken(editor: Editor, real: Any) -> None:
+def test_read_only_arrays_are_accepted(editor: Editor, real: Any) -> None:
     """A memory-mapped bank is read only; torch would warn about it."""
     samples = editor.sample(2)
-    for rows, take in ((samples.latents, editor.generate), (real, editor.embed)):
+    for rows, function in ((samples.latents, editor.generate), (real, editor.embed)):
         frozen = rows.copy()
         frozen.flags.writeable = False
-        np.testing.assert_array_equal(take(frozen), take(rows))
+        np.testing.assert_array_equal(function(frozen), function(rows))
 
 
 def test_edit_latents_adds_exactly(editor: Editor) -> None:
@@ -239,13 +246,13 @@ def test_edit_latents_adds_exactly(editor: Editor) -> None:
     np.testing.assert_array_equal(nothing.pixels, source.pixels)
 
 
-def test_interpolation_starts_and_ends_at_its_ends(editor: Editor) -> None:
+def test_interpolation_reaches_both_ends(editor: Editor) -> None:
     start, end = editor.sample(3, seed=1), editor.sample(3, seed=2)
-    for position, at in ((0.0, start), (1.0, end)):
-        asked = editor.interpolate(start, end, position).target_features
-        np.testing.assert_allclose(asked, editor.embed(at.pixels), atol=1e-5)
+    for position, samples in ((0.0, start), (1.0, end)):
+        target = editor.interpolate(start, end, position).target_features
+        np.testing.assert_allclose(target, editor.embed(samples.pixels), atol=1e-5)
         result = editor.interpolate_latents(start.latents, end.latents, position)
-        assert grey_levels_apart(result, at.pixels) <= 1
+        assert grey_levels_apart(result, samples.pixels) <= 1
     middle = editor.interpolate(start, end, 0.5).target_features
     np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, atol=1e-5)
     halves = [
@@ -254,19 +261,18 @@ def test_interpolation_starts_and_ends_at_its_ends(editor: Editor) -> None:
     np.testing.assert_allclose(halves[0], halves[1], atol=1e-4)
 
 
-def test_the_differentiable_road_agrees_with_the_bytes(editor: Editor) -> None:
+def test_differentiable_features_agree_with_those_of_pixels(editor: Editor) -> None:
     latents = editor.sample(4, seed=8).latents
     leaf = torch.from_numpy(latents).requires_grad_()
     features = editor.features_of_latents(leaf)
-    bytes_too = editor.embed(editor.generate(latents))
-    assert feature_math.paired_cosine(features.detach().numpy(), bytes_too).min() > 0.999
+    of_pixels = editor.embed(editor.generate(latents))
+    assert feature_math.paired_cosine(features.detach().numpy(), of_pixels).min() > 0.999
     (slope,) = torch.autograd.grad(features[0, 0], leaf)
     assert slope[0].abs().max() > 0
     assert slope[1:].abs().max() == 0
 
 
-def test_a_loaded_map_answers_as_its_arrays_say(editor: Editor, line: Any) -> None:
-    """Reading is not guessing: the weights in memory are those on disk."""
+def test_a_loaded_map_has_the_arrays_on_disk(editor: Editor, line: Any) -> None:
     on_disk = load_file(line.map_folder / "generator.safetensors")
     in_memory = editor.generator.state_dict()
     assert on_disk.keys() == in_memory.keys()
@@ -292,7 +298,7 @@ def test_the_maps_own_generator_is_accepted_and_any_other_refused(
 
 
 def resealed(folder: Path) -> Path:
-    """Write the manifest anew, as if the folder had been made the way it is."""
+    """Write a manifest for the folder as it is."""
     (folder / "manifest.json").unlink()
     write_manifest(folder, "map", folder.name, "0", {}, 0.0)
     return folder
@@ -308,7 +314,7 @@ def test_another_version_of_the_feature_space_is_refused(line: Any, tmp_path: Pa
         Editor.load(resealed(folder))
 
 
-def test_what_is_no_map_is_refused(line: Any, tmp_path: Path) -> None:
+def test_other_folders_are_refused(line: Any, tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissing, match="not a map"):
         Editor.load(line.store.path(line.gan))
     with pytest.raises(ArtifactMissing, match="no artifact there"):
@@ -333,7 +339,7 @@ def test_what_is_no_map_is_refused(line: Any, tmp_path: Path) -> None:
 def test_parts_that_do_not_fit_each_other_are_refused(
     line: Any, tmp_path: Path, name: str, change: dict[str, Any]
 ) -> None:
-    """Even behind a good manifest nothing ends in a traceback of torch."""
+    """Also where the manifest is valid."""
     folder = tmp_path / "map"
     shutil.copytree(line.map_folder, folder)
     described = json.loads((folder / name).read_text())
@@ -342,17 +348,17 @@ def test_parts_that_do_not_fit_each_other_are_refused(
         Editor.load(resealed(folder))
 
 
-def test_a_query_starts_where_it_says_and_goes_the_rest(line: Any, editor: Editor) -> None:
+def test_an_expression_resolves_to_a_start_point_and_a_direction(line: Any, editor: Editor) -> None:
     actual = editor.resolve(f"seed(4, 2) + 1.5 * ({EIGHT})")
     assert actual.start == "4, sample 2"
     np.testing.assert_array_equal(actual.source, editor.sample(1, 4, 2).latents)
     np.testing.assert_allclose(
         actual.direction, 1.5 * editor.direction_from_expression(EIGHT), atol=1e-6
     )
-    # The answer is that of the edit it stands for, and amount scales the way.
+    # Applying it is the edit along the direction, scaled by the amount.
     same = editor.edit(actual.source, editor.direction_from_expression(EIGHT), 3.0, residual=True)
     np.testing.assert_array_equal(editor.apply(actual, 2.0, residual=True).pixels, same.pixels)
-    # A bank item is what the bank holds.
+    # A bank item equals the stored one.
     stored = np.load(line.store.path(line.bank) / "pixels.npy")
     item = editor.resolve("bank(3)")
     np.testing.assert_array_equal(editor.generate(item.source), stored[3:4])
@@ -361,12 +367,12 @@ def test_a_query_starts_where_it_says_and_goes_the_rest(line: Any, editor: Edito
         editor.bank_items(len(stored), len(stored) + 1)
 
 
-def test_a_query_without_a_start_goes_from_the_average(editor: Editor) -> None:
+def test_an_expression_without_a_start_point_starts_from_the_average(editor: Editor) -> None:
     actual = editor.resolve("mean(seed(1), seed(2))")
     assert actual.start == "average"
     average = editor.statistics.mean / np.linalg.norm(editor.statistics.mean)
     np.testing.assert_allclose(actual.source, editor.invert(average[None]), atol=1e-4)
-    # All the way along, what is asked for is the mean itself, inside what the bank spans.
+    # At amount 1 the target is the mean itself, within the span of the bank.
     features = editor.embed(np.concatenate([editor.sample(1, s).pixels for s in (1, 2)]))
     expected = features.mean(0) / np.linalg.norm(features.mean(0))
     edit = editor.apply(actual)
@@ -376,7 +382,7 @@ def test_a_query_without_a_start_goes_from_the_average(editor: Editor) -> None:
 
 
 @pytest.mark.parametrize("expression", [EIGHT, "-seed(1)", "seed(1) / 2 - seed(2) / 2"])
-def test_a_change_is_a_direction_and_no_query(editor: Editor, expression: str) -> None:
+def test_a_direction_is_not_an_image(editor: Editor, expression: str) -> None:
     assert editor.direction_from_expression(expression).any()
     with pytest.raises(ConfigError, match="add a start point"):
         editor.resolve(expression)

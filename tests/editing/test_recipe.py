@@ -1,4 +1,4 @@
-"""Recipes: the same picture byte for byte, from a file or a picture; another model is refused."""
+"""Recipes: the same image byte for byte, from a file or a PNG; other models are refused."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PLAIN = Recipe(model="map", weights="0" * 12, expression="seed(7)")
 
 @pytest.fixture
 def group(line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two pictures in a folder of the folder that we are in."""
+    """Two images in a folder of the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "group").mkdir()
     for index, plane in enumerate(line.run.train.dataset.open().pixels(np.arange(2))):
@@ -36,31 +36,31 @@ def group(line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "group"
 
 
-def replayed(*arguments: str, cwd: Path) -> None:
-    """In a process of its own."""
+def run_in_process(*arguments: str, cwd: Path) -> None:
+    """Run `controlgen edit` in a new process."""
     code = "from controlgen.cli.app import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, "edit", *arguments]
-    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
-def test_a_recipe_makes_the_same_bytes_in_another_process(
+def test_a_recipe_reproduces_the_bytes_in_another_process(
     controlgen: Callable[..., Any], line: Any, group: Path
 ) -> None:
     options = ("--steps", 2, "--amount", 0.5, "--residual", "--save-recipe", "made.toml")
     answer = controlgen("edit", line.map_folder, EXPRESSION, *options, "-o", "made.png")
     assert (answer.code, answer.err) == (0, ""), answer
     result = Path("made.png").read_bytes()
-    replayed("--recipe", "made.toml", "-o", "from-file.png", cwd=group.parent)
-    replayed("--recipe", "made.png", "-o", "from-picture.png", cwd=group.parent)
+    run_in_process("--recipe", "made.toml", "-o", "from-file.png", cwd=group.parent)
+    run_in_process("--recipe", "made.png", "-o", "from-picture.png", cwd=group.parent)
     assert Path("from-file.png").read_bytes() == Path("from-picture.png").read_bytes() == result
     recipe = Recipe.read(Path("made.toml"))
     assert recipe == Recipe.read(Path("made.png"))
     assert list(recipe.files) == ["group/0.png", "group/1.png"]
     recipe.write(Path("made.json"))
     assert Recipe.read(Path("made.json")) == recipe
-    # A recipe can be altered by hand, and then makes another picture.
+    # An edited recipe gives another image.
     altered = recipe.model_copy(update={"amount": 1.0})
     altered.write(Path("altered.toml"))
     answer = controlgen("edit", "--recipe", "altered.toml", "-o", "altered.png")
@@ -68,7 +68,7 @@ def test_a_recipe_makes_the_same_bytes_in_another_process(
     assert Path("altered.png").read_bytes() != result
 
 
-def test_a_recipe_of_before_may_leave_guidance_open_but_not_set_it(tmp_path: Path) -> None:
+def test_an_older_recipe_may_have_guidance_null_but_not_set(tmp_path: Path) -> None:
     old = {**PLAIN.to_dict(), "guidance": None}
     picture, chunks = tmp_path / "old.png", PngInfo()
     chunks.add_text("recipe", json.dumps(old))
@@ -100,7 +100,7 @@ def test_a_recipe_refuses_other_files_and_other_models(
     (group / "0.png").unlink()
     with pytest.raises(DataError, match=r"0\.png: no such file"):
         recipe.check(weights)
-    # The same through the command line, where the map is another one.
+    # The command line with another map.
     recipe.model_copy(update={"files": {}}).write(Path("recipe.toml"))
     folder = line.refitted(tmp_path / "other", seed=5)
     answer = controlgen("edit", folder, "--recipe", "recipe.toml", "-o", "never.png")
@@ -128,7 +128,7 @@ def test_a_recipe_refuses_other_files_and_other_models(
         ("a.json", "x" * 1_000_001, "too large"),
     ],
 )
-def test_what_is_no_recipe_is_refused_in_one_line(
+def test_an_invalid_recipe_is_refused_in_one_line(
     tmp_path: Path, name: str, content: str | None, says: str
 ) -> None:
     if content is not None:
@@ -138,7 +138,7 @@ def test_what_is_no_recipe_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_a_picture_without_a_recipe_says_so(tmp_path: Path) -> None:
+def test_an_image_without_a_recipe_is_refused(tmp_path: Path) -> None:
     Image.new("L", (3, 3)).save(tmp_path / "plain.png")
     with pytest.raises(ConfigError, match="holds no recipe"):
         Recipe.read(tmp_path / "plain.png")
@@ -150,7 +150,7 @@ TEXT = st.text(
 
 
 @given(TEXT, TEXT, st.floats(-1e9, 1e9), st.one_of(st.none(), st.integers(0, 9)))
-def test_any_recipe_reads_back_as_it_was_written(
+def test_any_recipe_is_read_back_as_written(
     text: str, name: str, amount: float, corrections: int | None
 ) -> None:
     changes = {"expression": text, "amount": amount, "corrections": corrections}

@@ -1,4 +1,4 @@
-"""Likeness: what is kept is as like real images as it says, and each sample is its own."""
+"""Rejection sampling: acceptance rates, independence of samples, and banks drawn with it."""
 
 import json
 import shutil
@@ -36,29 +36,29 @@ def real_features(n: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
-def test_as_many_new_real_images_are_kept_as_it_says(share: float) -> None:
+def test_new_real_images_are_accepted_at_the_configured_share(share: float) -> None:
     config = RejectionSamplingConfig(share=share, centres=30)
     actual = RealismFilter.fit(real_features(5000), np.arange(5000), config)
-    saved = actual.accepts(real_features(4000, seed=1))
-    # Both the bound (of 1000 images) and the count are random: five standard deviations of both.
+    accepted = actual.accepts(real_features(4000, seed=1))
+    # Both the threshold (of 1000 images) and the count are random: five standard deviations.
     spread = np.sqrt(share * (1 - share) * (1 / 1000 + 1 / 4000))
-    assert abs(saved.mean() - share) < 5 * spread
-    # Half way between two kinds there is nothing real.
+    assert abs(accepted.mean() - share) < 5 * spread
+    # Nothing real is half way between two kinds.
     pair = unit_rows((np.eye(SIZE)[[0, 2, 4]] + np.eye(SIZE)[[1, 3, 5]]).astype(np.float32))
     assert not actual.accepts(pair).any()
 
 
-def test_images_of_one_source_are_all_seen_or_all_unseen() -> None:
-    features = np.repeat(real_features(60), 20, axis=0)  # each source twenty times over
+def test_images_of_a_source_are_never_split() -> None:
+    features = np.repeat(real_features(60), 20, axis=0)  # twenty copies of each source
     config = RejectionSamplingConfig(centres=300)
     by_source = RealismFilter.fit(features, np.repeat(np.arange(60), 20), config)
     by_image = RealismFilter.fit(features, np.arange(1200), config)
-    # Copies on both sides would set a bound that nothing new could reach.
+    # Copies on both sides would set a threshold that no new image reaches.
     assert by_image.threshold > 0.999
     assert by_source.threshold < 0.99
 
 
-def test_too_few_real_images_are_refused_in_one_line() -> None:
+def test_too_few_real_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"sample\.likeness: 50 real images of 50 sources are too"):
         RealismFilter.fit(real_features(50), np.arange(50), RejectionSamplingConfig())
     with pytest.raises(DataError, match="of 1 sources"):
@@ -66,7 +66,7 @@ def test_too_few_real_images_are_refused_in_one_line() -> None:
 
 
 class Plane:
-    """Latents (n 2) are pixels; a feature is their direction, off by rounding in company."""
+    """Latents (n 2) are pixels; a feature is their direction, with an error by batch."""
 
     latent_size = 2
 
@@ -78,22 +78,22 @@ class Plane:
         return unit_rows(pixels) * np.float32(1 + off)
 
 
-def cone(least: float, tries: int) -> RealismFilter:
-    return RealismFilter(np.array([[1, 0]], np.float16), least, tries)
+def cone(threshold: float, max_draws: int) -> RealismFilter:
+    return RealismFilter(np.array([[1, 0]], np.float16), threshold, max_draws)
 
 
-def test_what_is_kept_is_distributed_as_the_generators_images_that_are_like_real_ones() -> None:
+def test_accepted_samples_follow_the_truncated_distribution() -> None:
     samples = draw_accepted(Plane(), cone(np.cos(1.0), 40), 0, "t", 0, 4000)
     angles = np.arctan2(samples.latents[:, 1], samples.latents[:, 0])
-    # Directions of normals are even: so are those kept, between -1 and 1.
+    # Directions of normals are uniform: so are the accepted ones, between -1 and 1.
     assert kstest(angles, "uniform", args=(-1, 2)).pvalue > 1e-3
     lengths = np.linalg.norm(samples.latents, axis=1)
     assert kstest(lengths, "rayleigh").pvalue > 1e-3
 
 
-def test_a_first_draw_that_is_kept_stays() -> None:
-    likeness, first = cone(0.5, 8), normals(3, "t", 0, 300, 2)
-    samples = draw_accepted(Plane(), likeness, 3, "t", 0, 300)
+def test_an_accepted_first_draw_is_unchanged() -> None:
+    realism_filter, first = cone(0.5, 8), normals(3, "t", 0, 300, 2)
+    samples = draw_accepted(Plane(), realism_filter, 3, "t", 0, 300)
     same = (samples.latents == first).all(1)
     inside = unit_rows(first)[:, 0] >= 0.5
     np.testing.assert_array_equal(same, inside)
@@ -103,16 +103,16 @@ def test_a_first_draw_that_is_kept_stays() -> None:
 
 
 @given(st.integers(0, 1100), st.integers(1, 200), st.integers(0, 3))
-def test_a_sample_does_not_depend_on_its_company(start: int, n: int, seed: int) -> None:
-    """Though the features of a row do, by a rounding that is drawn large here."""
-    likeness = cone(0.5, 5)
-    full = draw_accepted(Plane(), likeness, seed, "t", start, start + n)
+def test_a_sample_does_not_depend_on_its_batch(start: int, n: int, seed: int) -> None:
+    """Although the features of a row do, by an exaggerated rounding error."""
+    realism_filter = cone(0.5, 5)
+    full = draw_accepted(Plane(), realism_filter, seed, "t", start, start + n)
     at = (start * 7 + n) % n
-    alone = draw_accepted(Plane(), likeness, seed, "t", start + at, start + at + 1)
+    alone = draw_accepted(Plane(), realism_filter, seed, "t", start + at, start + at + 1)
     np.testing.assert_array_equal(full.latents[at : at + 1], alone.latents)
 
 
-def test_where_none_of_the_tries_is_kept_the_likest_is() -> None:
+def test_without_an_accepted_draw_the_most_similar_is_used() -> None:
     tries = 3
     samples = draw_accepted(Plane(), cone(1.5, tries), 0, "t", 0, 50)
     purposes = ("t", "t, draw 1", "t, draw 2")
@@ -121,8 +121,8 @@ def test_where_none_of_the_tries_is_kept_the_likest_is() -> None:
     np.testing.assert_array_equal(samples.latents, draws[scores.argmax(0), np.arange(50)])
 
 
-class Choosy(ToyEditor):
-    """Keeps the toy's images of the first class alone."""
+class FilteredEditor(ToyEditor):
+    """Accepts images of the first class only."""
 
     @property
     def realism_filter(self) -> RealismFilter:
@@ -131,27 +131,40 @@ class Choosy(ToyEditor):
         return RealismFilter(self.embed(self.generate(plain)).astype(np.float16), 0.75, 12)
 
 
-def test_quality_tells_what_there_would_be_without() -> None:
-    usual = make_context()
-    judged = replace(usual, editor=toy_editor(TextSpace(), Choosy))
-    quality, plain = evaluate_sample_quality(judged), evaluate_sample_quality(usual)
+def test_sample_quality_includes_unfiltered_sampling() -> None:
+    context = make_context()
+    filtered = replace(context, editor=toy_editor(TextSpace(), FilteredEditor))
+    quality, plain = (
+        evaluate_sample_quality(filtered_context),
+        evaluate_sample_quality(plain_context),
+    )
     every = quality.unfiltered
     assert plain.unfiltered is None
     assert every is not None
-    # What the first draws have is what there is without likeness, to the last digit.
+    # The first draws have the quality of unfiltered sampling, to the last digit.
     assert (every.confident, every.class_shares) == (plain.confident, plain.class_shares)
     assert (every.frechet, every.kernel) == (plain.frechet, plain.kernel)
-    # Of three classes that are equally likely one is kept.
+    # One of three equally likely classes is accepted.
     assert 0.2 < every.accepted.mean < 0.5
     assert quality.class_shares["left"].mean > 0.95 > 0.5 > plain.class_shares["left"].mean
-    same = normals(judged.config.seed, SAMPLE_STREAM, 0, quality.n, judged.editor.latent_size)
-    saved = judged.editor.realism_filter.accepts(judged.editor.embed(judged.editor.generate(same)))
-    assert every.accepted.mean == pytest.approx(saved.mean())
+    same = normals(
+        filtered_context.config.seed,
+        SAMPLE_STREAM,
+        0,
+        quality.n,
+        filtered_context.editor.latent_size,
+    )
+    accepted = filtered_context.editor.realism_filter.accepts(
+        filtered_context.editor.embed(filtered_context.editor.generate(same))
+    )
+    assert every.accepted.mean == pytest.approx(accepted.mean())
 
 
 @pytest.fixture(scope="module")
-def choosing(line: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Store, Any]:
-    """The tiny line again, its bank drawn with likeness; the run, the store and the Refs."""
+def filtered_run(
+    line: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunConfig, Store, Any]:
+    """The tiny run with rejection sampling: the config, the store and the artifacts."""
     root = tmp_path_factory.mktemp("likeness") / "store"
     shutil.copytree(line.store.root, root)
     settings = {"share": 0.95, "centres": 20, "images": 400, "tries": 5}
@@ -164,8 +177,8 @@ def choosing(line: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunCo
     return run, store, (line.gan, bank, features, fitted)
 
 
-def test_a_bank_holds_what_an_editor_of_its_map_samples(line: Any, choosing: Any) -> None:
-    run, store, (_, bank, features, fitted) = choosing
+def test_a_bank_equals_the_samples_of_its_editor(line: Any, filtered_run: Any) -> None:
+    run, store, (_, bank, features, fitted) = filtered_run
     assert bank != line.bank
     editor = Editor.load(store.path(fitted))
     latents, pixels = (np.load(store.path(bank) / f"{name}.npy") for name in ("latents", "pixels"))
@@ -174,18 +187,20 @@ def test_a_bank_holds_what_an_editor_of_its_map_samples(line: Any, choosing: Any
         np.testing.assert_array_equal(items.latents, latents[first : first + n])
         assert np.abs(items.pixels.astype(int) - pixels[first : first + n]).max() <= 1
         np.testing.assert_array_equal(editor.sample(n, run.sample.seed, first).pixels, items.pixels)
-    # Nearly all are kept: five tries at what a good part of first draws are.
+    # Nearly all are accepted, with up to five draws each.
     plain = np.load(line.store.path(line.bank) / "latents.npy")
-    saved = editor.realism_filter.accepts(np.load(store.path(features) / "features.npy"))
-    first_kept = editor.realism_filter.accepts(editor.embed(editor.generate(plain)))
-    assert (plain == latents).all(1)[first_kept].all()
-    assert saved[first_kept].all()
-    assert saved.mean() > first_kept.mean() > 0
+    accepted = editor.realism_filter.accepts(np.load(store.path(features) / "features.npy"))
+    first_accepted = editor.realism_filter.accepts(editor.embed(editor.generate(plain)))
+    assert (plain == latents).all(1)[first_accepted].all()
+    assert accepted[first_accepted].all()
+    assert accepted.mean() > first_accepted.mean() > 0
     assert (store.path(bank) / "likeness.png").is_file()
 
 
-def test_neither_batch_nor_run_changes_a_bank(line: Any, choosing: Any, tmp_path: Path) -> None:
-    run, store, (gan, bank, *_) = choosing
+def test_a_bank_does_not_depend_on_batch_size_or_store(
+    line: Any, filtered_run: Any, tmp_path: Path
+) -> None:
+    run, store, (gan, bank, *_) = filtered_run
     assert stages.draw_samples(run, gan, store) == bank
     others = Store(tmp_path / "store")
     shutil.copytree(store.path(gan), others.path(gan))
@@ -195,18 +210,18 @@ def test_neither_batch_nor_run_changes_a_bank(line: Any, choosing: Any, tmp_path
         assert (others.path(bank) / name).read_bytes() == (store.path(bank) / name).read_bytes()
 
 
-def test_too_few_real_images_are_refused_before_anything_is_trained(
-    choosing: Any, monkeypatch: pytest.MonkeyPatch
+def test_too_few_real_images_are_refused_before_the_training(
+    filtered_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = choosing[0]
+    run = filtered_run[0]
     stages.preflight_fit(run)
-    monkeypatch.setattr("controlgen.editing.rejection_sampling.FEWEST", 10_000)
+    monkeypatch.setattr("controlgen.editing.rejection_sampling.MIN_IMAGES", 10_000)
     with pytest.raises(DataError, match=r"sample\.likeness: 400 real images"):
         stages.preflight_fit(run)
 
 
-def test_data_and_space_name_the_bank(choosing: Any) -> None:
-    run, store, (gan, bank, *_) = choosing
+def test_the_banks_name_depends_on_dataset_and_space(filtered_run: Any) -> None:
+    run, store, (gan, bank, *_) = filtered_run
     before = store.refs()
     data = run.train.dataset.model_copy(update={"split": "test"})
     other = run.model_copy(update={"train": run.train.model_copy(update={"dataset": data})})
@@ -214,8 +229,10 @@ def test_data_and_space_name_the_bank(choosing: Any) -> None:
     assert len(store.refs()) == len(before) + 1
 
 
-def test_the_report_the_card_and_a_score_tell_of_it(choosing: Any, tmp_path: Path) -> None:
-    run, store, (gan, bank, features, fitted) = choosing
+def test_report_card_and_scores_include_rejection_sampling(
+    filtered_run: Any, tmp_path: Path
+) -> None:
+    run, store, (gan, bank, features, fitted) = filtered_run
     report = stages.evaluate(run, fitted, bank, features, store)
     text = (store.path(report) / "report.md").read_text("utf-8")
     assert "| measure | generated | every first draw | real-vs-real floor |" in text
@@ -229,28 +246,28 @@ def test_the_report_the_card_and_a_score_tell_of_it(choosing: Any, tmp_path: Pat
         f"| samples kept | those as like real images as most are: {every['kept']['mean']:.3f} ("
         in card
     )
-    # What is shipped samples, and is scored, as the map in the store.
-    shipped, here = Editor.load(target), Editor.load(store.path(fitted))
-    np.testing.assert_array_equal(shipped.sample(9, 3).pixels, here.sample(9, 3).pixels)
-    drawn_for_score = here.sample_stream(6, 2, "image source").pixels
-    np.testing.assert_array_equal(GeneratorSource(target).draw(6, 2), drawn_for_score)
+    # The exported model samples and is scored as the map in the store.
+    exported, stored = Editor.load(target), Editor.load(store.path(fitted))
+    np.testing.assert_array_equal(exported.sample(9, 3).pixels, stored.sample(9, 3).pixels)
+    expected = stored.sample_stream(6, 2, "image source").pixels
+    np.testing.assert_array_equal(GeneratorSource(target).draw(6, 2), expected)
     np.testing.assert_array_equal(
         GeneratorSource(target).held_out_images(3, 2),
-        here.sample_stream(3, 2, "image source", 3).pixels,
+        stored.sample_stream(3, 2, "image source", 3).pixels,
     )
 
 
-def test_pictures_depend_on_it_and_say_so(line: Any, choosing: Any) -> None:
-    _, store, (*_, fitted) = choosing
-    with_it, without = Editor.load(store.path(fitted)), Editor.load(line.map_folder)
-    assert without.realism_filter is None
-    assert with_it.weights != without.weights
+def test_the_weights_fingerprint_includes_the_filter(line: Any, filtered_run: Any) -> None:
+    _, store, (*_, fitted) = filtered_run
+    filtered, plain = Editor.load(store.path(fitted)), Editor.load(line.map_folder)
+    assert plain.realism_filter is None
+    assert filtered.weights != plain.weights
 
 
-def test_a_damaged_one_is_refused(choosing: Any, tmp_path: Path) -> None:
+def test_a_damaged_filter_is_refused(filtered_run: Any, tmp_path: Path) -> None:
     from controlgen.utils.array_files import save_arrays
 
-    _, store, (*_, fitted) = choosing
+    _, store, (*_, fitted) = filtered_run
     for arrays in ({}, {"centres": np.zeros((3, 5), np.float16)}, {"centres": np.zeros(256)}):
         folder = tmp_path / "map"
         shutil.copytree(store.path(fitted), folder, dirs_exist_ok=True)

@@ -17,7 +17,7 @@ from controlgen.serve.registry import ServedModel
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server in a thread."""
+    """Address and application of a server in a thread."""
 
     url: str
     app: FastAPI
@@ -32,19 +32,19 @@ class RunningServer:
 
 @contextmanager
 def run_server(app: FastAPI, served: ServedModel, port: int = 0) -> Iterator[RunningServer]:
-    bound = socket.socket(proto=socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", port))
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),))
+    thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
     thread.start()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         while not server.started:
-            assert thread.is_alive(), "the server ended before it began"
+            assert thread.is_alive(), "the server stopped during its start"
             threading.Event().wait(0.01)
         yield RunningServer(url, app, served)
     finally:
         server.should_exit = True
         thread.join(timeout=30)
-        bound.close()
+        listener.close()

@@ -1,4 +1,4 @@
-"""A real server on loopback over the tiny line, and what requests need."""
+"""A server on loopback that serves the tiny map."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,14 +20,14 @@ def served(line: Any) -> ServedModel:
 
 @pytest.fixture(scope="session")
 def server(served: ServedModel) -> Iterator[RunningServer]:
-    """It, with the usual limits."""
-    with run_server(create_app({"tiny": served}), served) as actual:
-        yield actual
+    """A server of this map with the default limits."""
+    with run_server(create_app({"tiny": served}), served) as running:
+        yield running
 
 
 @pytest.fixture
 def limited(served: ServedModel) -> Iterator[Callable[..., RunningServer]]:
-    """Servers with other limits, tokens or hosts, ended with the test."""
+    """Starts servers with other limits, tokens or hosts, and stops them after the test."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:

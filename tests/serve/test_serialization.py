@@ -1,4 +1,4 @@
-"""Bad images: each a 4xx with one sentence, wherever an image can be given."""
+"""Decoding of untrusted images and arrays: each invalid one is a 4xx of one line."""
 
 import io
 import struct
@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from controlgen.image_io import decode_and_resize
 from controlgen.serve import serialization
 from controlgen.serve.limits import Limits
 from controlgen.serve.request_parsing import RequestParser
@@ -27,7 +28,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def huge_png() -> bytes:
-    """A PNG of a few bytes whose header says 50 000 x 50 000."""
+    """A small PNG whose header claims 50 000 x 50 000 pixels."""
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return start + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
@@ -62,118 +63,131 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_upload_is_4xx_with_one_sentence(server: Any, name: str) -> None:
-    content, says = BAD[name]
-    answers = [
+def test_an_invalid_image_is_one_line(server: Any, name: str) -> None:
+    content, message = BAD[name]
+    responses = [
         httpx.post(f"{server.url}/v1/invert/upload", files={"image": ("x.png", content)}),
         server.post("invert", {"images": [b64(content)]}),
         server.post("edit", {"expression": 'image("x.png")', "images": {"x.png": b64(content)}}),
         server.post("directions", {"more": [b64(content)], "less": [b64(image_file("PNG"))]}),
     ]
-    for answer in answers:
-        assert answer.status_code == 422, answer.text
-        text = answer.json()
-        assert text["status"] == 422
-        assert says in text["detail"]
-        assert "\n" not in text["detail"]
+    for response in responses:
+        assert response.status_code == 422, response.text
+        problem = response.json()
+        assert problem["status"] == 422
+        assert message in problem["detail"]
+        assert "\n" not in problem["detail"]
     assert server.get("/health").json()["waiting"] == 0
 
 
-def test_the_pixels_of_a_request_are_counted_together(limited: Any) -> None:
-    # Each is within the limit of one image; a few bytes each, together they are a bomb.
+def test_the_pixels_of_a_request_are_limited_together(limited: Any) -> None:
+    # Each image is within its own limit; together these small files are a bomb.
     server = limited(pixels=20_000)
     blank = io.BytesIO()
     Image.new("L", (100, 100)).save(blank, "PNG")
-    single = b64(blank.getvalue())
-    message = "with it the images have 30000 pixels; at most 20000"
+    image = b64(blank.getvalue())
+    message = "the images up to this one have 30000 pixels; at most 20000"
     bodies = [
-        ("embed", {"images": [single] * 3}),
-        ("directions", {"more": [single] * 2, "less": [single]}),
-        ("nearest", {"expression": "seed(1)", "images": dict.fromkeys("abc", single)}),
+        ("embed", {"images": [image] * 3}),
+        ("directions", {"more": [image] * 2, "less": [image]}),
+        ("nearest", {"expression": "seed(1)", "images": dict.fromkeys("abc", image)}),
         (
             "edit",
             {
-                "source": {"images": [single] * 2},
+                "source": {"images": [image] * 2},
                 "direction": 'image("a") - seed(1)',
-                "images": {"a": single},
+                "images": {"a": image},
             },
         ),
     ]
     for path, body in bodies:
-        answer = server.post(path, body)
-        assert answer.status_code == 422, answer.text
-        assert message in answer.json()["detail"]
-    assert server.post("embed", {"images": [single] * 2}).status_code == 200
+        response = server.post(path, body)
+        assert response.status_code == 422, response.text
+        assert message in response.json()["detail"]
+    assert server.post("embed", {"images": [image] * 2}).status_code == 200
 
 
-def test_images_are_read_no_longer_than_a_request_may_take(served: Any) -> None:
-    def late() -> None:
+def test_decoding_of_images_checks_the_deadline(served: Any) -> None:
+    def check() -> None:
         raise TimeoutError
 
-    reading, images = RequestParser(Limits()), [b64(image_file("PNG"))]
-    for read in (
-        lambda: reading.images(images, served),
-        lambda: reading.files(served, {"a": images[0]}),
-    ):
-        read()
-        with cancellable(late), pytest.raises(TimeoutError):
-            read()
+    parser, image = RequestParser(served, Limits()), b64(image_file("PNG"))
+    for parse in (lambda: parser.images([image]), lambda: parser.files({"a": image})):
+        parse()
+        with cancellable(check), pytest.raises(TimeoutError):
+            parse()
 
 
-def test_a_header_that_is_too_large_is_told_the_limit_that_holds(server: Any) -> None:
-    answer = server.post("embed", {"images": [b64(huge_png())]})
-    assert "at most 16000000 are decoded" in answer.json()["detail"]
+def test_a_decompression_bomb_names_the_limit(server: Any) -> None:
+    response = server.post("embed", {"images": [b64(huge_png())]})
+    assert "at most 16000000 are decoded" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_good_upload_is_taken(server: Any, served: Any, kind: str, mode: str) -> None:
+def test_a_valid_image_is_accepted(server: Any, served: Any, kind: str, mode: str) -> None:
     if (kind, mode) == ("JPEG", "RGBA"):
         pytest.skip("a JPEG has no transparency")
     content = image_file(kind, mode, size=(40, 30))
-    answer = server.post("embed", {"images": [b64(content)]})
-    assert answer.status_code == 200
-    from controlgen.image_io import decode_and_resize
-
+    response = server.post("embed", {"images": [b64(content)]})
+    assert response.status_code == 200
     expected = served.editor.embed(decode_and_resize(content, "", served.editor.image_shape))
-    np.testing.assert_array_equal(np.float32(answer.json()["features"]), expected)
+    np.testing.assert_array_equal(np.float32(response.json()["features"]), expected)
 
 
-def test_no_file_of_the_machine_is_read(server: Any, tmp_path: Any) -> None:
+def test_expressions_cannot_read_files_of_the_machine(server: Any, tmp_path: Any) -> None:
     (tmp_path / "secret.png").write_bytes(image_file("PNG"))
-    for words in (f'image("{tmp_path}/secret.png")', f'mean("{tmp_path}/*")', 'image("x/../y")'):
-        answer = server.post("nearest", {"expression": words})
-        assert answer.status_code == 422
-        assert "given" in answer.json()["detail"]
-    answer = server.post("edit", {"expression": f'seed(1) + direction("{tmp_path}/d")'})
-    assert (answer.status_code, "was not uploaded" in answer.json()["detail"]) == (422, True)
+    for expression in (
+        f'image("{tmp_path}/secret.png")',
+        f'mean("{tmp_path}/*")',
+        'image("x/../y")',
+    ):
+        response = server.post("nearest", {"expression": expression})
+        assert response.status_code == 422
+        assert "upload" in response.json()["detail"]
+    response = server.post("edit", {"expression": f'seed(1) + direction("{tmp_path}/d")'})
+    assert response.status_code == 422
+    assert "was not uploaded" in response.json()["detail"]
 
 
-def test_a_npy_file_is_believed_only_as_far_as_its_bytes_go(server: Any) -> None:
+def npy_with_header(shape: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 16)}
-    )
-    lying = stream.getvalue()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def test_only_complete_npy_files_of_numbers_are_accepted(server: Any) -> None:
     pickled = io.BytesIO()
     np.save(pickled, np.array([{}], object), allow_pickle=True)
-    packed = io.BytesIO()
-    np.savez(packed, a=np.zeros(3))
-    for content in (lying, pickled.getvalue(), packed.getvalue(), b"", b"\x93NUMPY\x01\x00"):
-        answer = server.post("generate", {"latents": {"npy": b64(content)}})
-        assert answer.status_code == 422, answer.text
-        assert "not a .npy file" in answer.json()["detail"]
+    archive = io.BytesIO()
+    np.savez(archive, a=np.zeros(3))
+    for content in (
+        npy_with_header((1 << 40, 16)),
+        npy_with_header((1 << 28,)),
+        npy_with_header((1 << 70,)),
+        npy_with_header((-1, 4)),
+        pickled.getvalue(),
+        archive.getvalue(),
+        b"",
+        b"\x93NUMPY\x01\x00",
+        b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16,
+    ):
+        response = server.post("generate", {"latents": {"npy": b64(content)}})
+        assert response.status_code == 422, response.text
+        assert "not a .npy file" in response.json()["detail"]
     columns = np.asfortranarray(np.random.default_rng(0).normal(size=(2, 16)))
     stream = io.BytesIO()
     np.save(stream, columns)
-    actual = server.post("generate", {"latents": {"npy": b64(stream.getvalue())}}).json()
-    expected = server.post("generate", {"latents": columns.tolist()}).json()
-    assert actual == expected
+    by_npy = server.post("generate", {"latents": {"npy": b64(stream.getvalue())}}).json()
+    by_lists = server.post("generate", {"latents": columns.tolist()}).json()
+    assert by_npy == by_lists
 
 
 @given(arrays(st.sampled_from([np.float32, np.float64, np.uint8]), array_shapes(max_dims=4)))
-def test_arrays_are_written_as_numpy_writes_them(array: NDArray[Any]) -> None:
-    for given_so in (array, array.T):
-        stream = io.BytesIO()
-        np.save(stream, np.ascontiguousarray(given_so))
-        assert serialization.encode_npy(given_so) == stream.getvalue()
+def test_arrays_survive_a_round_trip(array: NDArray[Any]) -> None:
+    for view in (array, array.T):
+        content = serialization.encode_npy(view)
+        decoded = serialization.decode_npy(content, "array")
+        assert decoded.dtype == view.dtype and decoded.flags.writeable
+        np.testing.assert_array_equal(decoded, view)

@@ -1,4 +1,4 @@
-"""The tissue world: reproducible item by item, true to its captions, and stained as tissue is."""
+"""Synthetic tissue: reproducible item by item, true captions, realistic stain."""
 
 import re
 
@@ -11,9 +11,10 @@ from controlgen.attributes import tissue as oracle
 from controlgen.config import ClipConfig
 from controlgen.errors import ConfigError
 from controlgen.synthetic import CaptionedBatch, SyntheticTissue
-from controlgen.synthetic.tissue._captions import ATTRIBUTES, SCALES, Scale
-from controlgen.synthetic.tissue._cells import RandomTable
-from controlgen.synthetic.tissue._parameters import HABITS, RANGES, SHARES
+from controlgen.synthetic.base import RandomTable
+from controlgen.synthetic.captions import CaptionScale
+from controlgen.synthetic.tissue._captions import ATTRIBUTES, SCALES
+from controlgen.synthetic.tissue._parameters import RANGES, SHARES
 from controlgen.synthetic.tissue._shapes import (
     SIDE,
     Blobs,
@@ -23,21 +24,21 @@ from controlgen.synthetic.tissue._shapes import (
     rasterize_depth,
 )
 
-WORLD = SyntheticTissue()
-NAMES = WORLD.attribute_names
+TISSUE = SyntheticTissue()
+NAMES = TISSUE.attribute_names
 
 
 @pytest.fixture(scope="module")
 def many() -> CaptionedBatch:
-    return WORLD.draw(5, 0, 500)
+    return TISSUE.draw(5, 0, 500)
 
 
 def column(batch: CaptionedBatch, name: str) -> np.ndarray:
     return batch.attributes[:, NAMES.index(name)]
 
 
-def says(batch: CaptionedBatch, pattern: str) -> np.ndarray:
-    # NUCLEI stands for the rest of the words about nuclei, which no other thing interrupts.
+def mentions(batch: CaptionedBatch, pattern: str) -> np.ndarray:
+    # NUCLEI matches the remaining adjectives before "nuclei".
     pattern = pattern.replace("NUCLEI", r"( (?!and\b|glands\b|no\b)\w+)* nuclei")
     return np.array([bool(re.search(rf"\b({pattern})\b", text)) for text in batch.captions])
 
@@ -45,19 +46,19 @@ def says(batch: CaptionedBatch, pattern: str) -> np.ndarray:
 @settings(max_examples=5, deadline=None)
 @given(start=st.integers(1000, 1040), count=st.integers(1, 6), shift=st.integers(0, 35))
 def test_an_item_depends_on_seed_and_index_alone(start: int, count: int, shift: int) -> None:
-    full = WORLD.draw(3, start, start + count + shift)
-    part = WORLD.draw(3, start + shift, start + shift + count)
+    full = TISSUE.draw(3, start, start + count + shift)
+    part = TISSUE.draw(3, start + shift, start + shift + count)
     np.testing.assert_array_equal(full.pixels[shift:], part.pixels)
     assert full.captions[shift:] == part.captions
     np.testing.assert_array_equal(full.attributes[shift:], part.attributes)
 
 
-def test_shapes_and_that_no_two_items_are_alike(many: CaptionedBatch) -> None:
-    assert many.pixels.shape == (500, *WORLD.image_shape) and many.pixels.dtype == np.uint8
+def test_shapes_and_no_two_items_are_equal(many: CaptionedBatch) -> None:
+    assert many.pixels.shape == (500, *TISSUE.image_shape) and many.pixels.dtype == np.uint8
     assert many.attributes.shape == (500, len(NAMES)) and np.isfinite(many.attributes).all()
     assert len({image.tobytes() for image in many.pixels}) == 500
     assert len(many.captions) == 500 and len(set(many.captions)) > 350
-    assert not np.array_equal(WORLD.draw(6, 0, 1).pixels, many.pixels[:1])
+    assert not np.array_equal(TISSUE.draw(6, 0, 1).pixels, many.pixels[:1])
 
 
 def test_a_small_tile_is_the_large_one_averaged(many: CaptionedBatch) -> None:
@@ -74,8 +75,8 @@ def test_architectures_come_in_their_shares(many: CaptionedBatch) -> None:
     np.testing.assert_allclose(shares, SHARES, atol=0.06)
 
 
-def test_stain_measured_on_pixels_follows_stain_drawn(many: CaptionedBatch) -> None:
-    # The oracle's stain vectors are fixed and those drawn vary, so it follows without being equal.
+def test_measured_stain_correlates_with_drawn_stain(many: CaptionedBatch) -> None:
+    # The oracle's stain vectors are fixed, the drawn ones vary: correlated, but not equal.
     actual = oracle.measure_tissue(many.pixels)
     for name, least in (("haematoxylin", 0.9), ("eosin", 0.8)):
         recorded = actual[:, oracle.NAMES.index(name)]
@@ -84,7 +85,7 @@ def test_stain_measured_on_pixels_follows_stain_drawn(many: CaptionedBatch) -> N
     assert 0.05 < middle[0] < 0.25 and 0.03 < middle[1] < 0.2
 
 
-def test_malignant_and_benign_glands_differ_as_textbooks_say(many: CaptionedBatch) -> None:
+def test_malignant_and_benign_glands_differ(many: CaptionedBatch) -> None:
     benign, malignant = (column(many, "architecture") == k for k in (0, 1))
     for name in ("nucleus_size", "pleomorphism", "irregularity", "nuclear_area"):
         assert np.median(column(many, name)[malignant]) > np.median(column(many, name)[benign])
@@ -114,7 +115,7 @@ def test_malignant_and_benign_glands_differ_as_textbooks_say(many: CaptionedBatc
     ],
 )
 def test_words_are_true(many: CaptionedBatch, more: str, less: str, name: str) -> None:
-    high, low = says(many, more), says(many, less)
+    high, low = mentions(many, more), mentions(many, less)
     assert high.sum() >= 3 and low.sum() >= 3
     values = column(many, name)
     if name == "lumen":
@@ -122,16 +123,16 @@ def test_words_are_true(many: CaptionedBatch, more: str, less: str, name: str) -
     assert values[high].min() > values[low].max()
 
 
-def test_absence_is_said_only_where_it_is_so(many: CaptionedBatch) -> None:
-    assert column(many, "gland_area")[says(many, "no glands")].max() < 0.02
-    assert column(many, "lymphocytes")[says(many, "no lymphocytes")].max() < 2
+def test_absence_is_mentioned_only_where_true(many: CaptionedBatch) -> None:
+    assert column(many, "gland_area")[mentions(many, "no glands")].max() < 0.02
+    assert column(many, "lymphocytes")[mentions(many, "no lymphocytes")].max() < 2
     goblet = column(many, "goblet") / np.maximum(column(many, "gland_area"), 1e-6)
-    assert goblet[says(many, "no goblet cells|no mucin")].max() < 0.01
-    assert set(column(many, "architecture")[says(many, "adenocarcinoma|malignant")]) == {1}
-    assert set(column(many, "architecture")[says(many, "benign|crypts|mucosa")]) == {0}
+    assert goblet[mentions(many, "no goblet cells|no mucin")].max() < 0.01
+    assert set(column(many, "architecture")[mentions(many, "adenocarcinoma|malignant")]) == {1}
+    assert set(column(many, "architecture")[mentions(many, "benign|crypts|mucosa")]) == {0}
 
 
-def test_about_a_quarter_name_one_thing_and_none_is_too_long(many: CaptionedBatch) -> None:
+def test_a_quarter_name_one_thing_and_none_is_too_long(many: CaptionedBatch) -> None:
     from controlgen.features._torchvision import ensure_torchvision
 
     ensure_torchvision()
@@ -144,29 +145,28 @@ def test_about_a_quarter_name_one_thing_and_none_is_too_long(many: CaptionedBatc
 
 
 def test_prompts_name_their_class_and_no_other() -> None:
-    prompts = WORLD.prompts()
-    assert len(prompts) == len(WORLD.classes) == 5
+    prompts = TISSUE.prompts()
+    assert len(prompts) == len(TISSUE.classes) == 5
     for index, sentences in enumerate(prompts):
         others = {text for k, texts in enumerate(prompts) if k != index for text in texts}
-        assert WORLD.classes[index] in " ".join(sentences)
+        assert TISSUE.classes[index] in " ".join(sentences)
         assert len(set(sentences)) == len(sentences) > 10 and not set(sentences) & others
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_word_scale_is_ordered_and_complete(scale: Scale) -> None:
+def test_caption_scales_are_ordered_and_complete(scale: CaptionScale) -> None:
     assert list(scale.cuts) == sorted(scale.cuts) and len(scale.words) == len(scale.cuts) + 1
-    assert not isinstance(scale.of, str) or scale.of in ATTRIBUTES
+    assert not isinstance(scale.quantity, str) or scale.quantity in ATTRIBUTES
 
 
-def test_every_habit_has_a_range_for_every_architecture() -> None:
-    assert len(RANGES) == HABITS
+def test_parameters_have_a_range_for_every_architecture() -> None:
     assert all(len(ranges) == len(SHARES) for ranges in RANGES.values())
     assert all(low <= high for ranges in RANGES.values() for low, high in ranges)
 
 
 @pytest.mark.parametrize("axes", [(3.0, 3.0), (7.0, 2.5), (1.6, 1.2)])
 @pytest.mark.parametrize("angle", [0.0, 0.6])
-def test_a_stamped_ellipse_has_its_area_place_and_direction(
+def test_a_rasterized_ellipse_has_its_area_position_and_direction(
     axes: tuple[float, float], angle: float
 ) -> None:
     values = (20.3, 40.8, *axes, np.cos(angle), np.sin(angle), 1.0, 0.0)
@@ -185,7 +185,7 @@ def test_a_stamped_ellipse_has_its_area_place_and_direction(
         assert 0.5 * np.arctan2(2 * xy, xx - yy) == pytest.approx(angle, abs=0.03)
 
 
-def test_a_blob_at_the_corner_is_cut_and_the_deepest_of_two_is_seen() -> None:
+def test_a_blob_at_the_corner_is_cut_and_the_deepest_blob_wins() -> None:
     two = [(0, 0, 6, 6, 1, 0, 0.4, 0), (3, 3, 3, 3, 1, 0, 0.7, 0)]
     columns = [np.array(values, np.float32) for values in zip(*two, strict=True)]
     plane = rasterize_depth(1, Blobs(np.zeros(2, np.intp), *columns))[0]
@@ -221,17 +221,17 @@ def test_grain_is_standard_and_smooth_over_its_scale(scale: float) -> None:
     assert correlation == pytest.approx(np.exp(-(step**2) / scale**2), abs=0.08)
 
 
-def test_a_table_refuses_more_columns_than_it_has() -> None:
+def test_a_random_table_cannot_be_exceeded() -> None:
     table = RandomTable(np.zeros((2, 5), np.float32))
     assert table.next(2, 2).shape == (2, 2, 2)
     with pytest.raises(IndexError, match="5 columns"):
         table.next(2)
 
 
-def test_settings_out_of_range_are_refused_and_the_shipped_config_is_read() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="size"):
         SyntheticTissue.parse({"size": 48})
     config = ClipConfig.load("configs/clip-tissue.toml")
-    assert config.world == SyntheticTissue() and config.image_size == WORLD.size
+    assert config.world == SyntheticTissue() and config.image_size == TISSUE.size
     with pytest.raises(ConfigError, match="kind"):
         ClipConfig.parse({"world": {"kind": "tissues"}})

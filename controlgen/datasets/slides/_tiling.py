@@ -153,7 +153,7 @@ def slides_in_split(split: str, slides: Sequence[Slide], test_share: float) -> l
 def make_grid(
     reader: SlideReader, slide: Slide, size: int, microns_per_pixel: float, overlap: float
 ) -> TileGrid:
-    """The grid of tiles of `size` pixels on a slide. Raises DataError if the slide is too coarse."""
+    """The grid of tiles of `size` pixels on a slide. Raises DataError if it is too coarse."""
     scales = [microns_per_pixel / microns for microns in slide.microns]
     if min(scales) * MAX_ENLARGEMENT < 1:
         raise DataError(

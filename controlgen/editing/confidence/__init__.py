@@ -1,1 +1,1 @@
-"""How far an answer can be trusted: probe targets, the fit, the calibrated score."""
+"""Confidence in an edit: probe targets, the fit, the calibrated score."""

@@ -1,1 +1,5 @@
-"""Procedural handwriting: white digits on black, drawn and framed as MNIST is, with captions."""
+"""Procedural handwriting: white digits on black, framed as in MNIST, with captions."""
+
+from controlgen.synthetic.digits.dataset import SyntheticDigits
+
+__all__ = ["SyntheticDigits"]

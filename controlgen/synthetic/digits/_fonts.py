@@ -1,4 +1,4 @@
-"""Printed digits from the fonts that come with matplotlib: every machine prints the same."""
+"""Printed digits in the fonts that matplotlib ships, the same on every machine."""
 
 from functools import cache
 from pathlib import Path
@@ -36,8 +36,8 @@ FONTS = (
 
 
 class PrintedDigits(NamedTuple):
-    """Digits of every font: distance inside the edge (d f 96 96), outline points (d f 48 2), centre
-    of mass (d f 2); lengths in canvas pixels about its middle.
+    """Digits of every font: distance inside the edge (d f 96 96), outline points (d f 48 2) and
+    centre of mass (d f 2), in canvas pixels about the middle.
     """
 
     distances: Floats
@@ -65,12 +65,12 @@ def _glyph(font: ImageFont.FreeTypeFont, text: str) -> tuple[Floats, Floats, Flo
     inside = np.asarray(canvas) > 127
     distance = distance_transform_edt(inside) - distance_transform_edt(~inside)
 
-    # The outline is thinned to a fixed number of points, extremes kept by taking them in order.
+    # The outline is thinned to a fixed number of points, in order of angle.
     y, x = np.nonzero(inside & (distance <= 1))
     order = np.argsort(np.arctan2(y - y.mean(), x - x.mean()))
-    chosen = order[np.linspace(0, len(order) - 1, OUTLINE).astype(int)]
+    subset = order[np.linspace(0, len(order) - 1, OUTLINE).astype(int)]
     middle = (CANVAS - 1) / 2
-    outline = np.stack([x[chosen], y[chosen]], 1) - middle
+    outline = np.stack([x[subset], y[subset]], 1) - middle
     mass_y, mass_x = np.nonzero(inside)
     centre = np.array([mass_x.mean(), mass_y.mean()]) - middle
     return distance.astype(np.float32), outline.astype(np.float32), centre.astype(np.float32)
@@ -84,23 +84,23 @@ def draw_printed(
     heavier: Floats,
     softness: Floats,
 ) -> Floats:
-    """Ink 0..1 (n 28 28) of glyphs with edge distances (n 96 96).
+    """Ink 0..1 (n 28 28) of printed digits with edge distances (n 96 96).
 
     A canvas point c lands at `matrix` (n 2 2) @ c + `shift` (n 2), pixels about the image's middle.
-    `bend` (n 2 4 4) is added to where each pixel looks, in canvas pixels, smoothly in between;
+    `bend` (n 2 4 4) displaces the sampling positions in canvas pixels, interpolated bicubically;
     `heavier` (n) moves the edge outward in pixels; `softness` (n) is the edge's width in pixels.
     """
     n = len(distances)
     ticks = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(1, -1, 2)
-    looked = (grid - shift[:, None]) @ np.linalg.inv(matrix).transpose(0, 2, 1)
+    canvas = (grid - shift[:, None]) @ np.linalg.inv(matrix).transpose(0, 2, 1)
     smooth = functional.interpolate(
         torch.from_numpy(bend), (SIDE, SIDE), mode="bicubic", align_corners=True
     )
-    places = torch.from_numpy(looked.astype(np.float32)).view(n, SIDE, SIDE, 2)
-    places = (places + smooth.permute(0, 2, 3, 1)) / (CANVAS / 2)
+    positions = torch.from_numpy(canvas.astype(np.float32)).view(n, SIDE, SIDE, 2)
+    positions = (positions + smooth.permute(0, 2, 3, 1)) / (CANVAS / 2)
     sampled = functional.grid_sample(
-        torch.from_numpy(distances)[:, None], places, padding_mode="border", align_corners=False
+        torch.from_numpy(distances)[:, None], positions, padding_mode="border", align_corners=False
     )
     scale = np.sqrt(np.abs(np.linalg.det(matrix)))[:, None, None]
     inward = sampled[:, 0].numpy() * scale + heavier[:, None, None]

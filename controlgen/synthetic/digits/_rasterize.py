@@ -1,4 +1,4 @@
-"""From pen points to grey images, and from grey images back to numbers. All lengths in pixels."""
+"""Pen points drawn as grey images, and attributes measured on them. All lengths in pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,12 @@ _GRID = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2  # pixel centres abou
 def draw_strokes(points: Floats, lengths: Floats, radius: Floats, softness: Floats) -> Floats:
     """Ink 0..1 (n 28 28) of strokes of half-width `radius` (n) with edges `softness` (n) wide.
 
-    `points` (n p 2) are x, y about the image's middle and `lengths` (n p) the piece of stroke each
-    stands for, times its pressure. The ink is a level set of the line integral of a Gaussian along
-    the stroke, which for a straight line is sqrt(2 pi) s exp(-d^2 / 2 s^2) at distance d, so that
-    the half-way level lies at d = radius; where strokes meet the integrals add, as ink does. s is
-    kept below the radius, lest neighbouring strokes merge, and above the points' spacing.
+    `points` (n p 2) are x, y about the image's middle and `lengths` (n p) the piece of stroke that
+    each point represents, times its pressure. The ink is a level set of the line integral of a
+    Gaussian along the stroke, which for a straight line is sqrt(2 pi) s exp(-d^2 / 2 s^2) at
+    distance d, so that the half-way level lies at d = radius; where strokes meet the integrals add,
+    as ink does. s stays below the radius, so that neighbouring strokes do not merge, and above the
+    points' spacing.
     """
     spread = np.maximum(0.55 * radius, 0.62)[:, None, None]
     along_x = np.exp(-((points[:, :, :1] - _GRID) ** 2) / (2 * spread**2))
@@ -32,8 +33,8 @@ def draw_strokes(points: Floats, lengths: Floats, radius: Floats, softness: Floa
 
 
 def fit_to_box(points: Floats, margin: Floats, height: Floats) -> tuple[Floats, Floats]:
-    """How to scale (n) and then shift (n 2) points so that their box, `margin` (n) added on every
-    side, is `height` (n) pixels on its longer side, centred.
+    """Scale (n), then shift (n 2), that centre the points' box with `margin` (n) on every side
+    and make its longer side `height` (n) pixels.
     """
     low, high = points.min(1), points.max(1)
     extent = np.maximum((high - low).max(1), 1e-3)
@@ -42,12 +43,12 @@ def fit_to_box(points: Floats, margin: Floats, height: Floats) -> tuple[Floats, 
 
 
 def measure_digits(pixels: Pixels) -> Floats:
-    """MEASURED for each image (n 1 h w): float32 (n 5).
+    """ATTRIBUTES of each image (n 1 h w): float32 (n 5).
 
-    ink: area in pixels, grey counted in part. stroke: mean width in pixels, twice the area over
+    ink: area in pixels, weighted by grey. stroke: mean width in pixels, twice the area over
     the perimeter (the sum of gradient lengths). slant: horizontal drift per pixel of height, from
-    second moments, positive where the top leans right. width, height: of the box around what is
-    at least half inked. All are 0 for an empty image.
+    second moments, positive where the top leans right. width, height: of the box around pixels
+    that are at least half inked. All are 0 for an empty image.
     """
     ink = pixels[:, 0].astype(np.float32) / 255
     area = ink.sum((1, 2))
@@ -67,8 +68,8 @@ def measure_digits(pixels: Pixels) -> Floats:
     solid = ink > 0.5
     height, width = _extent(np.asarray(solid.any(2))), _extent(np.asarray(solid.any(1)))
     slant = np.where(area > 0, -covariance / variance, 0)
-    columns_of = (area, 2 * area / perimeter, slant, width, height)
-    return np.stack(columns_of, 1).astype(np.float32)
+    attributes = (area, 2 * area / perimeter, slant, width, height)
+    return np.stack(attributes, 1).astype(np.float32)
 
 
 def _extent(occupied: NDArray[np.bool_]) -> NDArray[np.float32]:

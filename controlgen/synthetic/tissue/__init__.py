@@ -1,1 +1,5 @@
-"""Procedural tissue: tiles as of a haematoxylin and eosin (H&E) section, with captions."""
+"""Procedural tissue: tiles like those of a haematoxylin and eosin section, with captions."""
+
+from controlgen.synthetic.tissue.dataset import SyntheticTissue
+
+__all__ = ["SyntheticTissue"]

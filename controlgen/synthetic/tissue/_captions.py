@@ -1,13 +1,13 @@
-"""What a pathologist might say of a drawn tile; every word is true by what was drawn."""
+"""Captions of tissue tiles in a pathologist's words, all true of the drawn tile."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlgen.synthetic.captions import CaptionScale, Values, pick
+
 Floats = NDArray[np.float32]
-Row = dict[str, float]  # MEASURED by name
 Words = tuple[str, ...]
 
 ATTRIBUTES = (
@@ -31,50 +31,40 @@ ATTRIBUTES = (
 )
 
 
-class Scale(NamedTuple):
-    """Words for a measured quantity: `words[i]` are said of values between cuts i - 1 and i."""
-
-    of: str | Callable[[Row], float]
-    cuts: tuple[float, ...]
-    words: tuple[Words, ...]
-
-    def said(self, row: Row, chance: float) -> str:
-        """A word for this tile, empty where the value is ordinary."""
-        value = row[self.of] if isinstance(self.of, str) else self.of(row)
-        options = self.words[int(np.searchsorted(self.cuts, value, side="right"))]
-        return _pick(options, chance) if options else ""
+def _per_gland_area(name: str) -> Callable[[Values], float]:
+    return lambda values: values[name] / max(values["gland_area"], 1e-6)
 
 
-def _of_glands(name: str) -> Callable[[Row], float]:
-    return lambda row: row[name] / max(row["gland_area"], 1e-6)
-
-
-DENSITY = Scale(
+DENSITY = CaptionScale(
     "nuclear_area",
     (0.12, 0.22, 0.32, 0.44),
     (("few", "sparse"), (), (), ("many", "numerous"), ("crowded", "densely packed")),
 )
-SIZE = Scale("nucleus_size", (3.2, 4.7, 6.0), (("small",), (), ("large",), ("very large", "huge")))
-DARKNESS = Scale(
+SIZE = CaptionScale(
+    "nucleus_size", (3.2, 4.7, 6.0), (("small",), (), ("large",), ("very large", "huge"))
+)
+DARKNESS = CaptionScale(
     "darkness",
     (0.3, 0.42, 0.5),
     (("pale", "light"), (), ("dark",), ("very dark", "hyperchromatic")),
 )
-ROUNDNESS = Scale(
+ROUNDNESS = CaptionScale(
     "roundness", (0.45, 0.7), (("spindle", "elongated", "thin"), (), ("round", "rounded"))
 )
-SPREAD = Scale(
+SPREAD = CaptionScale(
     "pleomorphism", (0.1, 0.22), (("uniform", "regular"), (), ("pleomorphic", "irregular"))
 )
 NUCLEI = (DENSITY, SIZE, DARKNESS, ROUNDNESS, SPREAD)
 
-GLAND_SHAPE = Scale(
+GLAND_SHAPE = CaptionScale(
     "irregularity", (0.09, 0.16), (("round", "regular", "smooth"), (), ("irregular", "distorted"))
 )
-GLAND_SPACE = Scale("gland_area", (0.4, 0.72), (("well spaced",), (), ("crowded", "packed")))
-GLAND_COUNT = Scale("glands", (1.5, 2.5, 6.5), (("a gland", "one gland"), (), (), ("many glands",)))
-LUMEN = Scale(
-    _of_glands("lumen"),
+GLAND_SPACE = CaptionScale("gland_area", (0.4, 0.72), (("well spaced",), (), ("crowded", "packed")))
+GLAND_COUNT = CaptionScale(
+    "glands", (1.5, 2.5, 6.5), (("a gland", "one gland"), (), (), ("many glands",))
+)
+LUMEN = CaptionScale(
+    _per_gland_area("lumen"),
     (0.004, 0.08, 0.17),
     (
         ("no lumen", "closed glands"),
@@ -83,8 +73,8 @@ LUMEN = Scale(
         ("wide lumen", "open lumen", "dilated glands"),
     ),
 )
-GOBLET = Scale(
-    _of_glands("goblet"),
+GOBLET = CaptionScale(
+    _per_gland_area("goblet"),
     (0.01, 0.12, 0.3),
     (
         ("no goblet cells", "no mucin"),
@@ -93,8 +83,8 @@ GOBLET = Scale(
         ("many goblet cells", "plenty of mucin"),
     ),
 )
-WITHOUT_GLANDS = Scale("gland_area", (0.02,), (("no glands",), ()))
-LYMPHOCYTES = Scale(
+WITHOUT_GLANDS = CaptionScale("gland_area", (0.02,), (("no glands",), ()))
+LYMPHOCYTES = CaptionScale(
     "lymphocytes",
     (2.0, 40.0, 90.0),
     (
@@ -104,12 +94,12 @@ LYMPHOCYTES = Scale(
         ("many lymphocytes", "dense lymphocytes", "severe inflammation"),
     ),
 )
-STROMA = Scale(
+STROMA = CaptionScale(
     "stroma",
     (0.12, 0.45, 0.75),
     (("little stroma",), (), ("stroma",), ("abundant stroma", "stroma")),
 )
-BLUE = Scale(
+BLUE = CaptionScale(
     "haematoxylin",
     (0.11, 0.19, 0.25),
     (
@@ -119,7 +109,7 @@ BLUE = Scale(
         ("very strong hematoxylin", "deep purple stain"),
     ),
 )
-PINK = Scale(
+PINK = CaptionScale(
     "eosin",
     (0.05, 0.09, 0.13),
     (
@@ -129,8 +119,8 @@ PINK = Scale(
         ("very strong eosin", "bright pink tissue"),
     ),
 )
-BLOOD = Scale("blood", (4.0,), ((), ("red blood cells", "bleeding")))
-BLUR = Scale("blur", (0.01, 0.5), (("sharp focus",), (), ("blurred tissue", "poor focus")))
+BLOOD = CaptionScale("blood", (4.0,), ((), ("red blood cells", "bleeding")))
+BLUR = CaptionScale("blur", (0.01, 0.5), (("sharp focus",), (), ("blurred tissue", "poor focus")))
 SCALES = (
     *NUCLEI,
     GLAND_SHAPE,
@@ -147,7 +137,7 @@ SCALES = (
     BLUR,
 )
 
-# One tuple of sentences for each class, in the order of the world's classes.
+# Sentences for each class, in the order of CLASSES.
 ARCHITECTURES: tuple[Words, ...] = (
     (
         "benign glands",
@@ -187,59 +177,60 @@ ARCHITECTURES: tuple[Words, ...] = (
         "dense chronic inflammation",
     ),
 )
-MOST_PIECES = 14  # a text tower of 16 places keeps two for start and end
-_RARE = {  # how many pieces CLIP's tokenizer cuts a word into, where it is not one
+MAX_TOKENS = 14  # of a text tower of 16 tokens, two mark start and end
+_LONG_WORDS = {  # words that CLIP's tokenizer splits, by number of tokens
     2: "benign colonic connective crypts densely differentiated dilated distorted elongated fibres "
     "glands goblet histology hyperchromatic infiltrate inflamed lumen malignant mucin nuclei "
     "spaced sparse spindle stroma",
     3: "adenocarcinoma eosin fibrous glandular h&e lymphoid mucosa pleomorphic",
     4: "haematoxylin hematoxylin lymphocytes",
 }
-PIECES = {word: pieces for pieces, words in _RARE.items() for word in words.split()}
+TOKENS = {word: count for count, words in _LONG_WORDS.items() for word in words.split()}
 FRAMES = ("{}", "{}", "tissue with {}", "h&e of {}", "histology of {}", "a tile with {}")
 
 
 def caption(architecture: int, measured: Floats, chances: Floats) -> str:
-    """A sentence about one tile; `architecture` is -1 for none, `chances` (10) in 0..1 choose.
+    """A true sentence about a tile; `architecture` is -1 for a mixture, `chances` (10) in 0..1
+    choose.
 
-    A quarter name one thing only. The rest name two things, or three where they are short enough
-    for a text tower of 16 tokens.
+    A quarter of the captions name one thing. The others name two things, or three if they are
+    short enough for a text tower of 16 tokens.
     """
-    row = dict(zip(ATTRIBUTES, (float(value) for value in measured), strict=True))
+    values = dict(zip(ATTRIBUTES, (float(value) for value in measured), strict=True))
     alone = bool(chances[0] < 0.25)
-    options = [describe_nuclei(row, chances[1:4], alone), *_others(row, chances[4:7])]
+    options = [describe_nuclei(values, chances[1:4], alone), *_other_phrases(values, chances[4:7])]
     if architecture >= 0:
-        named = _pick(ARCHITECTURES[architecture], chances[7])
-        options += [named, named]
-    said = [option for option in options if option] or ["tissue"]
+        name = pick(ARCHITECTURES[architecture], chances[7])
+        options += [name, name]
+    phrases = [option for option in options if option] or ["tissue"]
 
-    # The first thing is any of them; the others follow it at a stride and never say it again.
-    first = min(int(chances[8] * len(said)), len(said) - 1)
-    frame = _pick(FRAMES, chances[9])
+    # The first phrase is any of them; the others follow in a random rotation, without repetition.
+    first = min(int(chances[8] * len(phrases)), len(phrases) - 1)
+    frame = pick(FRAMES, chances[9])
     if alone:
-        return frame.format(said[first])
-    rest = [said[(first + 1 + step) % len(said)] for step in range(len(said))]
-    rest = [words for words in dict.fromkeys(rest) if words != said[first]]
+        return frame.format(phrases[first])
+    rest = [phrases[(first + 1 + step) % len(phrases)] for step in range(len(phrases))]
+    rest = [phrase for phrase in dict.fromkeys(rest) if phrase != phrases[first]]
     start = int(chances[7] * len(rest))
-    chosen = [said[first], *(rest[start:] + rest[:start])[: 1 + (chances[6] < 0.4)]]
-    while len(chosen) > 1 and _length(frame.format(", ".join(chosen))) > MOST_PIECES:
-        chosen.pop()
-    joint = " and " if len(chosen) == 2 and chances[5] < 0.5 else ", "
-    return frame.format(joint.join(chosen))
+    parts = [phrases[first], *(rest[start:] + rest[:start])[: 1 + (chances[6] < 0.4)]]
+    while len(parts) > 1 and _token_count(frame.format(", ".join(parts))) > MAX_TOKENS:
+        parts.pop()
+    joint = " and " if len(parts) == 2 and chances[5] < 0.5 else ", "
+    return frame.format(joint.join(parts))
 
 
-def describe_nuclei(row: Row, chances: Floats, alone: bool) -> str:
-    """'crowded dark nuclei': one or two words about them, or nothing where all is ordinary."""
-    if row["nuclear_count"] < 3:
-        return "no nuclei" if row["nuclear_count"] < 1 else ""
-    shown = [scale.said(row, chances[2]) for scale in NUCLEI]
-    words = [word for word in shown if word]
+def describe_nuclei(values: Values, chances: Floats, alone: bool) -> str:
+    """'crowded dark nuclei': one or two adjectives, or empty if all is ordinary."""
+    if values["nuclear_count"] < 3:
+        return "no nuclei" if values["nuclear_count"] < 1 else ""
+    adjectives = [scale.word(values, chances[2]) for scale in NUCLEI]
+    words = [word for word in adjectives if word]
     if not words:
         return ""
     first = min(int(chances[0] * len(words)), len(words) - 1)
     second = (first + 1 + int(chances[1] * (len(words) - 1))) % len(words)
-    chosen = {first} if alone or len(words) == 1 else {first, second}
-    return " ".join([words[index] for index in sorted(chosen)] + ["nuclei"])
+    subset = {first} if alone or len(words) == 1 else {first, second}
+    return " ".join([words[index] for index in sorted(subset)] + ["nuclei"])
 
 
 def prompts() -> list[list[str]]:
@@ -250,28 +241,24 @@ def prompts() -> list[list[str]]:
     ]
 
 
-def _others(row: Row, chances: Floats) -> list[str]:
-    glandular = row["gland_area"] > 0.08 and row["glands"] >= 1
-    parts = [LYMPHOCYTES.said(row, chances[0]), _stroma(row, chances[1])]
-    parts += [scale.said(row, chances[2]) for scale in (BLUE, PINK, BLOOD, BLUR, WITHOUT_GLANDS)]
+def _other_phrases(values: Values, chances: Floats) -> list[str]:
+    glandular = values["gland_area"] > 0.08 and values["glands"] >= 1
+    parts = [LYMPHOCYTES.word(values, chances[0]), _stroma(values, chances[1])]
+    parts += [scale.word(values, chances[2]) for scale in (BLUE, PINK, BLOOD, BLUR, WITHOUT_GLANDS)]
     if glandular:
-        parts += [scale.said(row, chances[0]) for scale in (LUMEN, GOBLET, GLAND_COUNT)]
-        shape, space = GLAND_SHAPE.said(row, chances[1]), GLAND_SPACE.said(row, chances[2])
+        parts += [scale.word(values, chances[0]) for scale in (LUMEN, GOBLET, GLAND_COUNT)]
+        shape, space = GLAND_SHAPE.word(values, chances[1]), GLAND_SPACE.word(values, chances[2])
         words = f"{shape} {space}".strip() if chances[0] < 0.5 else shape or space
         parts.append(f"{words} glands" if words else "")
     return parts
 
 
-def _stroma(row: Row, chance: float) -> str:
-    words = STROMA.said(row, chance)
-    if words != "stroma" or row["nuclear_area"] > 0.12:
+def _stroma(values: Values, chance: float) -> str:
+    words = STROMA.word(values, chance)
+    if words != "stroma" or values["nuclear_area"] > 0.12:
         return words
-    return _pick(("stroma", "stroma with few nuclei"), chance)
+    return pick(("stroma", "stroma with few nuclei"), chance)
 
 
-def _length(sentence: str) -> int:
-    return sum(PIECES.get(word, 1) for word in sentence.replace(",", " ,").split())
-
-
-def _pick(options: Words, chance: float) -> str:
-    return options[min(int(chance * len(options)), len(options) - 1)]
+def _token_count(sentence: str) -> int:
+    return sum(TOKENS.get(word, 1) for word in sentence.replace(",", " ,").split())

@@ -1,4 +1,4 @@
-"""What a drawn tile is to hold: five architectures of tissue, and free mixtures of their habits."""
+"""Parameters of drawn tiles: five architectures of tissue, and free mixtures."""
 
 from typing import NamedTuple
 
@@ -16,10 +16,9 @@ CLASSES = (
     "inflammation",
 )
 BENIGN, MALIGNANT, SOLID, STROMA, INFLAMED, FREE = range(6)
-SHARES = (0.24, 0.24, 0.14, 0.08, 0.08, 0.22)  # the last: habits mixed freely, no class
-HABITS = 24  # fields of Plan drawn from a range
+SHARES = (0.24, 0.24, 0.14, 0.08, 0.08, 0.22)  # the last: free mixtures, no class
 
-# Ranges of every habit: benign, malignant, solid, stroma, inflamed, free.
+# Range of every parameter: benign, malignant, solid, stroma, inflamed, free.
 RANGES = {
     "size": ((0.85, 1.1), (1.05, 1.6), (1.1, 1.8), (0.8, 1.1), (0.75, 1.0), (0.8, 1.7)),
     "aspect": ((0.4, 0.75), (0.42, 0.85), (0.6, 0.95), (0.25, 0.5), (0.75, 1.0), (0.3, 1.0)),
@@ -63,7 +62,7 @@ RANGES = {
 
 
 class TileParameters(NamedTuple):
-    """Habits of each tile (n): lengths in pixels, stain amounts in OD, the rest in 0..1.
+    """Parameters of each tile (n): lengths in pixels, stain amounts in OD, the rest in 0..1.
 
     `architecture` is the index of CLASSES, or FREE. `zoom` is the diameter of an ordinary nucleus.
     `stains` (n 2 3) are unit colours of haematoxylin and eosin in OD, `strength` (n 2) their dose.
@@ -71,23 +70,23 @@ class TileParameters(NamedTuple):
 
     architecture: NDArray[np.intp]
     zoom: Floats
-    habits: dict[str, Floats]
+    values: dict[str, Floats]
     stains: Floats
     strength: Floats
     blur: Floats
     noise: Floats
     paper: Floats
 
-    def get(self, habit: str) -> Floats:
-        """A habit by name (n)."""
-        return self.habits[habit]
+    def get(self, name: str) -> Floats:
+        """A parameter of RANGES by name (n)."""
+        return self.values[name]
 
     def select(self, rows: slice) -> "TileParameters":
-        """The plan of some tiles."""
+        """The parameters of some tiles."""
         return TileParameters(
             self.architecture[rows],
             self.zoom[rows],
-            {name: column[rows] for name, column in self.habits.items()},
+            {name: column[rows] for name, column in self.values.items()},
             self.stains[rows],
             self.strength[rows],
             self.blur[rows],
@@ -96,27 +95,27 @@ class TileParameters(NamedTuple):
         )
 
     def is_solid(self) -> NDArray[np.bool_]:
-        """Which tiles are sheets of cells in place of stroma (n)."""
-        mixed = (self.architecture == FREE) & (self.habits["cellular"] > 0.75)
+        """Which tiles (n) are sheets of cells instead of stroma."""
+        mixed = (self.architecture == FREE) & (self.values["cellular"] > 0.75)
         return np.asarray((self.architecture == SOLID) | mixed)
 
 
 def sample_parameters(draws: RandomColumns) -> TileParameters:
-    """Draw the habits of every tile, each evenly within the range of the tile's architecture."""
+    """Draw all parameters, uniformly within the ranges of each tile's architecture."""
     steps = np.cumsum(SHARES)[:-1]
     architecture = np.searchsorted(steps, draws.uniform(), side="right").astype(np.intp)
-    chances = draws.uniform(HABITS)
-    habits = {}
+    chances = draws.uniform(len(RANGES))
+    values = {}
     for column, (name, ranges) in enumerate(RANGES.items()):
         low, high = np.array(ranges, np.float32)[architecture].T
-        habits[name] = np.asarray(low + (high - low) * chances[:, column], np.float32)
+        values[name] = np.asarray(low + (high - low) * chances[:, column], np.float32)
 
     # Chromatin is darker than cytoplasm in every cell.
-    habits["dark"] = np.maximum(habits["dark"], habits["cytoplasm_blue"] + np.float32(0.15))
+    values["dark"] = np.maximum(values["dark"], values["cytoplasm_blue"] + np.float32(0.15))
 
-    # A crypt is made of cells: gland and nucleus grow together with the magnification.
+    # Gland and nucleus grow together with the magnification.
     zoom = 2.7 * np.exp(0.6 * draws.uniform())
-    habits["radius"] *= (zoom / 3.5) ** 0.7
+    values["radius"] *= (zoom / 3.5) ** 0.7
 
     # Stains after Macenko et al. 2009, whose vectors vary from laboratory to laboratory.
     vectors = np.array([[0.56, 0.79, 0.24], [0.14, 0.96, 0.18]], np.float32)
@@ -127,4 +126,4 @@ def sample_parameters(draws: RandomColumns) -> TileParameters:
     strength = np.asarray(strength, np.float32)
     blur, noise = draws.uniform() ** 3, 0.006 + 0.016 * draws.uniform()
     paper = 1 - np.array([0.01, 0.015, 0.03], np.float32) * draws.uniform(3) ** 2
-    return TileParameters(architecture, zoom, habits, vectors, strength, blur, noise, paper)
+    return TileParameters(architecture, zoom, values, vectors, strength, blur, noise, paper)

@@ -1,4 +1,4 @@
-"""Shapes of drawn tissue on a square of SIDE pixels: round things, glands, and grain."""
+"""Shapes of drawn tissue on a square of SIDE pixels: ellipses, glands and textures."""
 
 from functools import cache
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from controlgen import rng
 Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]
 SIDE = 64
-GRAIN = 256  # side of the textures, which repeat seamlessly
+GRAIN = 256  # side of the seamlessly repeating textures
 MAX_HALF_AXIS = 8  # pixels, the largest half axis of a blob
 
 
 class Blobs(NamedTuple):
-    """Ellipses, one a row: `tile` (m) they lie on, centre `x`, `y` and half axes `long`, `short` in
-    pixels, direction `cosine`, `sine` of the long axis, `depth`, what they are filled with, and
-    `pale`, the share 0..1 by which the middle holds less than the rim.
+    """Ellipses, one per row: `tile` (m), centre `x`, `y` and half axes `long`, `short` in pixels,
+    direction `cosine`, `sine` of the long axis, `depth` of stain, and `pale`, the share 0..1 by
+    which the middle holds less stain than the rim.
     """
 
     tile: Integers
@@ -31,10 +31,10 @@ class Blobs(NamedTuple):
     depth: Floats
     pale: Floats
 
-    def select(self, chosen: NDArray[np.bool_]) -> "Blobs":
-        """The rows that `chosen` (m) marks."""
-        rest = (column[chosen] for column in self[1:])
-        return Blobs(self.tile[chosen], *rest)
+    def select(self, mask: NDArray[np.bool_]) -> "Blobs":
+        """The rows in `mask` (m)."""
+        rest = (column[mask] for column in self[1:])
+        return Blobs(self.tile[mask], *rest)
 
     def inside_tile(self) -> NDArray[np.bool_]:
         """Which centres lie on the tile (m)."""
@@ -48,7 +48,7 @@ def join(parts: list[Blobs]) -> Blobs:
 
 
 def rasterize_depth(tiles: int, blobs: Blobs) -> Floats:
-    """Depth (tiles SIDE SIDE) of the deepest blob at every pixel, 0 where there is none.
+    """Depth (tiles SIDE SIDE) of the deepest blob at every pixel, 0 elsewhere.
 
     Edges are one pixel soft.
     """
@@ -56,11 +56,11 @@ def rasterize_depth(tiles: int, blobs: Blobs) -> Floats:
     plane = np.zeros(tiles * SIDE * SIDE, np.float32)
     sizes = (0.0, 1.4, 2.4, 4.4, np.inf)
     for low, high, reach in zip(sizes, sizes[1:], (2, 4, 6, MAX_HALF_AXIS + 1), strict=False):
-        _stamp(plane, blobs.select((blobs.long >= low) & (blobs.long < high)), reach)
+        _rasterize_patches(plane, blobs.select((blobs.long >= low) & (blobs.long < high)), reach)
     return plane.reshape(tiles, SIDE, SIDE)
 
 
-def _stamp(plane: Floats, blobs: Blobs, reach: int) -> None:
+def _rasterize_patches(plane: Floats, blobs: Blobs, reach: int) -> None:
     ticks = np.arange(-reach, reach + 1)
     left, top = np.floor(blobs.x).astype(np.intp), np.floor(blobs.y).astype(np.intp)
     dx = (ticks - (blobs.x - left - 0.5)[:, None]).astype(np.float32)[:, None, :]
@@ -75,18 +75,18 @@ def _stamp(plane: Floats, blobs: Blobs, reach: int) -> None:
     depth = np.clip(inward + 0.5, 0, 1) * blobs.depth[:, None, None]
     depth *= 1 - blobs.pale[:, None, None] * np.clip(1 - relative**2, 0, 1)
 
-    # What falls beside the tile is left out; where blobs overlap the deepest is seen.
+    # Pixels outside the tile are dropped; where blobs overlap the deepest wins.
     column = left[:, None, None] + ticks[None, None, :]
     row = top[:, None, None] + ticks[None, :, None]
     inside = (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE) & (depth > 0)
-    place = (blobs.tile[:, None, None] * SIDE + row) * SIDE + column
-    np.maximum.at(plane, place[inside], depth[inside])
+    pixel = (blobs.tile[:, None, None] * SIDE + row) * SIDE + column
+    np.maximum.at(plane, pixel[inside], depth[inside])
 
 
 class Glands(NamedTuple):
-    """Star-shaped outlines, one a row: `tile`, centre `x`, `y`, mean `radius` in pixels, and waves
-    (m 5 2) of the relative radius, cosine and sine parts of one to five turns; `slot` numbers the
-    glands of a tile.
+    """Star-shaped outlines, one per row: `tile`, centre `x`, `y`, mean `radius` in pixels, and
+    `waves` (m 5 2) of the relative radius, cosine and sine parts of one to five turns; `slot`
+    numbers the glands of a tile.
     """
 
     tile: Integers
@@ -111,8 +111,8 @@ class Glands(NamedTuple):
 
 
 def nearest_gland(tiles: int, glands: Glands) -> tuple[Floats, Floats]:
-    """For every pixel (tiles SIDE SIDE): distance to the centre of its gland relative to the edge,
-    which is below 1 inside, and that gland's edge in pixels. 9 where a tile has no gland.
+    """For every pixel (tiles SIDE SIDE): distance to the centre of the nearest gland relative to
+    its edge (below 1 inside), and that edge in pixels. 9 in tiles without a gland.
     """
     relative = np.full((tiles, SIDE, SIDE), 9, np.float32)
     edges = np.ones_like(relative)
@@ -125,15 +125,15 @@ def nearest_gland(tiles: int, glands: Glands) -> tuple[Floats, Floats]:
         dy = ticks[None, :, None] - glands.y[rows][:, None, None]
         distance = np.sqrt(dx * dx + dy * dy) + np.float32(1e-3)
         edge = glands.edge(dx / distance, dy / distance, rows)
-        found, tile = distance / edge, glands.tile[rows]
-        nearer = found < relative[tile]
-        relative[tile] = np.where(nearer, found, relative[tile])
+        ratio, tile = distance / edge, glands.tile[rows]
+        nearer = ratio < relative[tile]
+        relative[tile] = np.where(nearer, ratio, relative[tile])
         edges[tile] = np.where(nearer, edge, edges[tile])
     return relative, edges
 
 
 def crop(texture: Floats, x: Integers, y: Integers) -> Floats:
-    """Pieces (n SIDE SIDE) of a repeating texture (GRAIN GRAIN) from corner x, y (n)."""
+    """Crops (n SIDE SIDE) of a repeating texture (GRAIN GRAIN) from corner x, y (n)."""
     ticks = np.arange(SIDE)
     rows, columns = (y[:, None] + ticks) % GRAIN, (x[:, None] + ticks) % GRAIN
     return np.asarray(texture[rows[:, :, None], columns[:, None, :]])

@@ -1,7 +1,6 @@
-"""Axes of an editor: by number, what they do in a known world, pictures, and the command line."""
+"""Axes of a toy editor: by index, their measured effects and strips, and in expressions."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from controlgen import Editor
 from controlgen.attributes import StrokeAttributes
-from controlgen.cli import axes as axes_module
 from controlgen.editing.directions.axes import FAMILIES, Sefa
 from controlgen.editing.directions.storage import load_direction
 from controlgen.editing.feature_pca import FeaturePCA
@@ -38,7 +35,7 @@ STRENGTHS = (0.05, 0.3, 0.1, 0.2)  # largest first: latents 2, 4, 3, 1
 
 
 class Quarters(nn.Module):
-    """Latent i moves the grey level of quarter i of a 4x4 picture, each by its strength."""
+    """Latent i sets the grey level of quarter i of a 4x4 image, scaled by its strength."""
 
     latent_size = 4
 
@@ -56,7 +53,7 @@ class Quarters(nn.Module):
 
 
 class Grey:
-    """Features: the four quarters' means beside a large constant, at unit length."""
+    """Features: the means of the four quarters and a large constant, normalised."""
 
     size, fingerprint = 5, "grey"
 
@@ -154,22 +151,20 @@ def test_unknown_family_lists_the_families(editor: Editor) -> None:
     assert set(FAMILIES) == {"sefa", "ganspace", "pca"}
 
 
-# --- effects and pictures ---
-
-TRIAL = AxisProtocol(axes=3, strips=2, sources=40, seed=5, bootstraps=200)
+PROTOCOL = AxisProtocol(axes=3, strips=2, sources=40, seed=5, bootstraps=200)
 
 
 @pytest.fixture(scope="module")
 def report(editor: Editor) -> Any:
-    ruler, ruled_by = attribute_scale(editor, 5)
-    return evaluate_axis_family(editor, "sefa", TRIAL, ruler, ruled_by)
+    scale, scale_text = attribute_scale(editor, 5)
+    return evaluate_axis_family(editor, "sefa", PROTOCOL, scale, scale_text)
 
 
 def test_effects_equal_those_of_the_toy_generator(editor: Editor, report: Any) -> None:
-    """One sigma along axis k brightens four pixels by its strength, half of full white's span."""
-    ruler, _ = attribute_scale(editor, 5)
-    assert isinstance(ruler, SampleAttributeScale)
-    sigma = dict(zip(ruler.names, ruler.spread, strict=True))["ink"]
+    """One sigma along axis k brightens four pixels by half of its strength."""
+    scale, _ = attribute_scale(editor, 5)
+    assert isinstance(scale, SampleAttributeScale)
+    sigma = dict(zip(scale.names, scale.spread, strict=True))["ink"]
     assert [effect.name for effect in report.effects] == ["1", "2", "3", RANDOM]
     for effect, latent in zip(report.effects[:3], (1, 3, 2), strict=True):
         ink = effect.changes["ink"]
@@ -183,13 +178,13 @@ def test_effects_equal_those_of_the_toy_generator(editor: Editor, report: Any) -
 
 
 def test_effect_is_the_mean_of_symmetric_changes(editor: Editor, report: Any) -> None:
-    ruler, _ = attribute_scale(editor, 5)
-    assert isinstance(ruler, SampleAttributeScale)
+    scale, _ = attribute_scale(editor, 5)
+    assert isinstance(scale, SampleAttributeScale)
     z = editor.sample(40, seed=5).latents
     axis = np.float32([0, 1, 0, 0])
     more, less = (StrokeAttributes().measure(editor.generate(z + sign * axis)) for sign in (1, -1))
     for at, name in enumerate(StrokeAttributes().names):
-        values = (more - less)[:, at] / 2 / ruler.spread[at]
+        values = (more - less)[:, at] / 2 / scale.spread[at]
         expected = mean_interval(values, 5, 200)
         np.testing.assert_allclose(report.effects[0].changes[name], expected, rtol=1e-9)
 
@@ -258,90 +253,12 @@ def test_row_text_names_significant_changes(report: Any) -> None:
     assert not report.rows()[3].summary.startswith("share")
 
 
-# --- the command line ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def axes(controlgen, line):
-    """Runs `controlgen axes ...` on the tiny map in this process."""
-    return partial(controlgen, "axes", line.map, "--store", line.store.root)
-
-
-def test_folder_holds_all_families_tables_and_directions(axes, line, tmp_path):
-    output, save = tmp_path / "axes", tmp_path / "files"
-    code, out, err = axes("-o", output, "--n", 2, "--seed", 3, "--save", save)
-    assert code == 0, err
-    assert {p.name for p in output.iterdir()} == {
-        "axes.md",
-        "ganspace.png",
-        "pca.png",
-        "sefa.png",
-    }
-    text = (output / "axes.md").read_text()
-    for family in ("sefa", "ganspace", "pca"):
-        assert f"### {family}: 2 of" in text and f"### {family}: 2 of" in out
-        with Image.open(output / f"{family}.png") as opened:
-            assert opened.text["synthetic"] == "true"
-            assert opened.text["model"].endswith(str(line.map))
-            assert opened.text["seed"] == "3"
-
-    # The files hold the editor's axes in its feature space.
-    assert "6 directions" in out
-    assert len(list(save.iterdir())) == 6
-    editor = Editor.load(line.map_folder)
-    for family, index in (("sefa", 2), ("pca", 1)):
-        path = save / f"{family}-{index}.safetensors"
-        direction, note = load_direction(path, editor.space.fingerprint, editor.space.size)
-        np.testing.assert_allclose(direction, editor.axis(family, index).direction, atol=1e-6)
-        assert (note.name, note.made_by) == (f"{family}-{index}", f'axis("{family}", {index})')
-        expected = editor.statistics.explained_share(direction)
-        assert note.share_inside == pytest.approx(expected, abs=1e-5)
-
-
-def test_one_family_writes_one_png(axes, tmp_path):
-    output = tmp_path / "one.png"
-    code, out, err = axes("-o", output, "--family", "sefa", "--n", 1)
-    assert code == 0, err
-    assert [p.name for p in tmp_path.iterdir()] == ["one.png"]
-    assert "1 of 16 axes" in out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["-o", "a.png"], "choose it with --family"),
-        (["-o", "a.jpg", "--family", "sefa"], "a folder, or a file that ends in .png"),
-        (["-o", "out", "--family", "ica"], "choose from sefa, ganspace, pca"),
-        (["-o", "taken"], "is no folder"),
-        (["-o", "folder.png", "--family", "pca"], "is a folder"),
-        (["-o", "no/where.png", "--family", "pca"], "does not exist"),
-        (["-o", "out", "--save", "files.zip"], "--save files.zip: name a folder"),
-        (["-o", "out", "--save", "taken"], "is no folder"),
-    ],
-)
-def test_axes_mistake_is_rejected_before_any_computation(
-    axes, tmp_path, monkeypatch, words, message
-):
-    def load(*arguments, **settings):
-        raise AssertionError("a map was opened")
-
-    monkeypatch.setattr(axes_module.Editor, "load", load)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taken").write_text("")
-    (tmp_path / "folder.png").mkdir()
-    before = sorted(tmp_path.iterdir())
-    code, out, err = axes(*words)
-    assert (code, out) == (2, "")
-    assert message in err and err.startswith("controlgen: ") and err.count("\n") == 1
-    assert sorted(tmp_path.iterdir()) == before
-
-
 def test_number_of_axes_is_limited_to_the_available(editor: Editor) -> None:
-    heard: list[int] = []
-    trial = AxisProtocol(axes=9, strips=1, sources=2, bootstraps=10)
-    actual = evaluate_axis_family(editor, "sefa", trial, report=heard.append)
+    progress: list[int] = []
+    protocol = AxisProtocol(axes=9, strips=1, sources=2, bootstraps=10)
+    actual = evaluate_axis_family(editor, "sefa", protocol, report=progress.append)
     assert [effect.name for effect in actual.effects] == ["1", "2", "3", "4", RANDOM]
-    assert heard == [1, 2, 3, 4, 5]
+    assert progress == [1, 2, 3, 4, 5]
 
 
 def test_axes_and_saved_directions_work_in_expressions(

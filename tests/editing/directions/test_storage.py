@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from controlgen import __version__
-from controlgen.editing.directions.storage import (
-    MAX_FILE_BYTES,
-    SavedDirection,
-    parse_direction,
-    save_direction,
-)
-from controlgen.editing.expressions.files import LocalFiles
+from controlgen.editing.directions.storage import MAX_FILE_BYTES, load_direction, save_direction
 from controlgen.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -48,11 +42,6 @@ def save_toy_direction(path: Path, direction: Any = DIRECTION, **changes: Any) -
         "share_inside": 0.75,
     }
     return save_direction(path, direction, **{**text, **changes})
-
-
-def load_direction(path: Path, space: str, size: int) -> SavedDirection:
-    content = LocalFiles().read(str(path), MAX_FILE_BYTES)
-    return parse_direction(content, str(path), space, size)
 
 
 def metadata(path: Path) -> dict[str, str]:
