@@ -28,13 +28,13 @@ from controlgen.features import EfficientNetLite0Config
 from controlgen.metrics.diversity import euclidean, group_diversity
 from controlgen.metrics.inversion import latent_r2, paired_cosine, recall_at_1, relative_latent_norm
 from controlgen.regressors import (
-    SupportsSampling,
     CycleMLPConfig,
     FlowConfig,
     Regressor,
     RetrievalConfig,
     RetrievalRegressor,
     RidgeConfig,
+    SupportsSampling,
 )
 from controlgen.stages.fit_map import FrozenRoundTrip
 

@@ -1,4 +1,4 @@
-"""The pictures of the studio in docs/, drawn anew by a browser: run it after shipping a model.
+"""Screenshots of the studio for docs/, taken by a browser: run it after the export of a model.
 
 python benchmarks/studio.py [CHROMIUM]
 """
@@ -21,8 +21,8 @@ SEEDS = {"mnist": "29", "histology": "42"}
 SERVE = "from controlgen.cli.app import main; main()"
 
 
-def drawn(page: Any, words: str) -> None:
-    """Wait until the strip is of an expression that holds these words."""
+def wait_for_strip(page: Any, words: str) -> None:
+    """Wait until the strip shows an expression that contains these words."""
     expect(page.locator("#strip caption")).to_have_text(re.compile(re.escape(words)))
 
 
@@ -30,13 +30,13 @@ def digits(page: Any) -> None:
     """A thin digit becomes a bold one."""
     page.get_by_label("Seed of a sample").fill(SEEDS["mnist"])
     page.get_by_label("Seed of a sample").press("Enter")
-    drawn(page, "seed(29)")
+    wait_for_strip(page, "seed(29)")
     page.get_by_label("More of", exact=True).fill("a bold upright digit")
     page.get_by_label("Less of", exact=True).fill("a thin slanted digit")
     page.get_by_role("button", name="Add this text").click()
-    drawn(page, "+ 1 *")
+    wait_for_strip(page, "+ 1 *")
     page.get_by_label(re.compile("^range slider for 1")).fill("0.5")
-    drawn(page, "+ 0.5 *")
+    wait_for_strip(page, "+ 0.5 *")
 
 
 def tissue(page: Any) -> None:
@@ -46,38 +46,38 @@ def tissue(page: Any) -> None:
     page.get_by_text("Synthetic; not for diagnosis.").wait_for()
     page.get_by_label("Seed of a sample").fill(SEEDS["histology"])
     page.get_by_label("Seed of a sample").press("Enter")
-    drawn(page, "seed(42)")
+    wait_for_strip(page, "seed(42)")
     page.get_by_role("tab", name="Measured").click()
     page.get_by_label("One sigma more of").click()
     page.get_by_role("option", name="nuclear area").click()
     page.get_by_role("button", name="Add what is measured").click()
-    drawn(page, "nuclear_area")
+    wait_for_strip(page, "nuclear_area")
     page.get_by_label("eosin", exact=True).check()
-    drawn(page, "hold")
+    wait_for_strip(page, "hold")
 
 
 PAGES = {"mnist": digits, "histology": tissue}
 
 
-def told(path: Path, name: str, steps: Callable[[Any], None]) -> None:
-    """Write a screenshot again in fewer colours, with what every picture says of itself."""
+def save_screenshot(path: Path, name: str, steps: Callable[[Any], None]) -> None:
+    """Reduce the colours of a screenshot, and add provenance."""
     chunks = PngImagePlugin.PngInfo()
-    message = {
+    provenance = {
         "synthetic": "true",
         "model": f"artifacts/pretrained/{name}",
         "seed": SEEDS[name],
         "recipe": f"the studio's page in a browser: {steps.__doc__}",
         "version": __version__,
     }
-    for key, value in message.items():
+    for key, value in provenance.items():
         chunks.add_text(key, value)
     with Image.open(path) as opened:
-        few = opened.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, pnginfo=chunks)
+        reduced = opened.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(path, pnginfo=chunks)
 
 
 def main() -> None:
-    """Serve, look, save."""
+    """Serve the models and save a screenshot of each."""
     chromium = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"
     command = [sys.executable, "-c", SERVE, "serve", *map(str, MODELS), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -91,11 +91,11 @@ def main() -> None:
                     page.goto(url)
                     page.locator("#strip caption").wait_for()
                     steps(page)
-                    page.locator("h1").first.click()  # no field is in hand
+                    page.locator("h1").first.click()  # no field has the focus
                     path = ROOT / "docs" / f"studio-{name}.png"
-                    page.evaluate("window.scrollTo(0, 0)")  # its head stays where one looks
+                    page.evaluate("window.scrollTo(0, 0)")  # the sticky header is at the top
                     page.screenshot(path=path, full_page=True)
-                    told(path, name, steps)
+                    save_screenshot(path, name, steps)
                 browser.close()
         finally:
             server.terminate()

@@ -18,7 +18,7 @@ from gaussian_mixtures import GaussianMixtureDataset, fourier_features, to_point
 from controlgen import __version__, figures
 from controlgen.config import TrainConfig
 from controlgen.errors import Diverged
-from controlgen.evaluation.convergence import TrainingObserver, verdict_label, classify_run
+from controlgen.evaluation.convergence import TrainingObserver, classify_run, verdict_label
 from controlgen.evaluation.markdown import markdown_table
 from controlgen.images import to_pixels
 from controlgen.metrics.mode_coverage import mixture_modes

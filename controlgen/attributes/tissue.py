@@ -109,7 +109,7 @@ def segment_nuclei(
 ) -> tuple[Mask, NDArray[np.float64]]:
     """Mask (n h w) and number (n) of nuclei, from haematoxylin OD (n h w).
 
-    A nucleus is a connected area above NUCLEUS_OD of at least SMALLEST_NUCLEUS; an area with
+    A nucleus is a connected area above NUCLEUS_OD of at least MIN_NUCLEUS_AREA; an area with
     several peaks at least PEAK_DISTANCE apart counts as that many touching nuclei.
     """
     smooth = _smooth(haematoxylin, NUCLEUS_SMOOTHING / microns_per_pixel)
@@ -130,7 +130,7 @@ def segment_nuclei(
 
 
 def segment_lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
-    """Where the tile is empty (n h w): bright, colourless areas of at least SMALLEST_LUMEN.
+    """Mask (n h w) of empty areas: bright, colourless, of at least MIN_LUMEN_AREA.
 
     Large clear vacuoles and tears of the section count too.
     """
@@ -143,8 +143,8 @@ def segment_lumen(pixels: Pixels, microns_per_pixel: float) -> Mask:
 def cooccurrence_entropy(pixels: Pixels, step: int = 1) -> Floats:
     """Entropy in bits (n) of pairs of grey levels `step` pixels apart, across and down.
 
-    Haralick et al. 1973, feature 9, of the symmetric co-occurrence matrix of GREYS levels over both
-    directions. 0 for a uniform tile, at most 2 log2(GREYS).
+    Haralick et al. 1973, feature 9, of the symmetric co-occurrence matrix of GREY_LEVELS levels
+    over both directions. 0 for a uniform tile, at most 2 log2(GREY_LEVELS).
     """
     grey = np.einsum("nchw,c->nhw", pixels.astype(np.float32), _LUMA)
     level = np.minimum(grey * np.float32(GREY_LEVELS / 256), GREY_LEVELS - 1).astype(np.intp)

@@ -1,4 +1,4 @@
-"""What the critic is shown instead of the plain images, and an encoder's views of them.
+"""Augmentation of the critic's images, and random views for an encoder.
 
 The unions are the registries.
 """

@@ -1,4 +1,4 @@
-"""What every augmentation offers to the training loop."""
+"""The protocol of augmentations for the training loop."""
 
 from typing import Protocol
 
@@ -9,20 +9,20 @@ from controlgen.types import Shape
 
 
 class Augmentation(Protocol):
-    """Transforms of what the critic sees: Images (n c h w) in, Images of that shape out.
+    """Transforms of the critic's inputs: Images (n c h w) -> Images of the same shape.
 
-    Differentiable, and the identity, exactly, for the images that chance leaves alone. How many
-    numbers are drawn from `rng` (a CPU generator) depends on n alone, never on `p`.
+    Differentiable, and exactly the identity for images that are not selected. The amount of numbers
+    drawn from `rng` (a CPU generator) depends on n alone, never on `p`.
     """
 
     def check(self, shape: Shape) -> None:
-        """Raise Incompatible where images of this shape (c h w) cannot be augmented."""
+        """Raise Incompatible if images of this shape (c h w) cannot be augmented."""
 
     def probability(self, burn_in: float, p: float) -> float:
-        """The p (0..1) of a step at this share of the burn-in, where `p` is the one carried on."""
+        """The p (0..1) of a step at this share of the burn-in; `p` is the adaptive state."""
 
     def updated_probability(self, p: float, ordering: float, images: int) -> float:
-        """The p to carry on after a step of `images` images whose pairs were ordered so well.
+        """The adaptive state after a step of `images` images.
 
         `ordering` is the mean of sign(D(x) - D(G(z))), -1..1.
         """

@@ -14,11 +14,11 @@ from controlgen.errors import Incompatible
 # "Quantification of histochemical staining by color deconvolution", table 1; unit rows.
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
-DARKEST = 1 / 255  # transmitted share below which the optical density is no longer told apart
+DARKEST = 1 / 255  # smallest transmitted share; darker pixels have the same density
 
 
 class NoColour(BaseConfig):
-    """Colours stay."""
+    """No colour jitter."""
 
     kind: Literal["none"] = "none"
 
@@ -34,16 +34,16 @@ class PlainColour(BaseConfig):
     """Brightness, contrast and saturation, for grey and everyday pictures.
 
     The scales are those of Karras et al. 2020 (appendix B), but amounts are drawn evenly between
-    two limits, not from a normal: no image is ever pushed out of sight. Nothing is clamped.
+    two limits, not from a normal, so that no image becomes extreme. Nothing is clamped.
     """
 
     kind: Literal["plain"] = "plain"
-    brightness: float = Field(0.2, ge=0, le=1, description="most that is added, images in -1..1")
+    brightness: float = Field(0.2, ge=0, le=1, description="largest change, images in -1..1")
     contrast: float = Field(0.5, ge=0, le=2, description="most doublings of the contrast")
     saturation: float = Field(1.0, ge=0, le=2, description="most doublings of the saturation")
 
     def check(self, channels: int) -> None:
-        """Any number of channels; one channel has no saturation to change."""
+        """Any number of channels; a single channel has no saturation."""
 
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
         """(x + b) 2^c, then colours 2^s as far from the channels' mean; `amounts` (n 3) scale."""
@@ -54,16 +54,16 @@ class PlainColour(BaseConfig):
 
 
 class StainColour(BaseConfig):
-    """Strength of haematoxylin and eosin and a small hue turn, in optical density: staining's own.
+    """Strength of haematoxylin and eosin and a small hue rotation, in optical density.
 
-    What varies between laboratories and scanners is how much of each stain sits in the tissue and
-    how its colour is recorded (Tellez et al. 2019, arXiv:1902.06543, jitter the same space). White
-    stays white. For slides stained with haematoxylin and eosin; others have other vectors.
+    Laboratories and scanners differ in the amount of each stain and in its recorded colour (Tellez
+    et al. 2019, arXiv:1902.06543, jitter the same space). White stays white. For haematoxylin and
+    eosin only; other stains have other vectors.
     """
 
     kind: Literal["stain"] = "stain"
-    strength: float = Field(0.2, ge=0, le=0.5, description="most a stain gains or loses, as share")
-    hue_degrees: float = Field(5.0, ge=0, le=20, description="most a hue is turned")
+    strength: float = Field(0.2, ge=0, le=0.5, description="largest relative change of a stain")
+    hue_degrees: float = Field(5.0, ge=0, le=20, description="largest hue rotation")
 
     def check(self, channels: int) -> None:
         """Raise Incompatible unless there are three channels."""
@@ -78,8 +78,8 @@ class StainColour(BaseConfig):
 
         With t = (x + 1) / 2 the transmitted light and o = -ln t its density (Beer-Lambert), the
         light becomes t exp(-o (A - 1)). Written as x + (x + 1) (exp(...) - 1) it is x itself, bit
-        by bit, at A = 1. Generated images may leave -1..1: there the factor is that of the nearest
-        colour inside, so the gradient never dies, and the light is not clamped.
+        by bit, at A = 1. Generated images may leave -1..1: they use the factor of the nearest
+        colour inside, so that the gradient never vanishes, and the light is not clamped.
         """
         change = self._change(amounts).to(images)
         density = -((images + 1) / 2).clamp(DARKEST, 1).log()
@@ -105,7 +105,7 @@ AnyColour = Annotated[NoColour | PlainColour | StainColour, Field(discriminator=
 
 
 def _stains() -> Tensor:
-    # Unit rows: haematoxylin, eosin and what is perpendicular to both.
+    # Unit rows: haematoxylin, eosin and their normal.
     pair = torch.tensor([HAEMATOXYLIN, EOSIN], dtype=torch.float64)
     third = torch.linalg.cross(pair[0], pair[1])
     return torch.nn.functional.normalize(torch.cat([pair, third[None]]))

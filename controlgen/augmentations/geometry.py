@@ -1,4 +1,4 @@
-"""Pixel-exact moves: the eight poses of a square and integer translation, as one index map."""
+"""Pixel-exact transforms: the eight poses of a square and integer translation, as an index map."""
 
 import torch
 from torch import Tensor
@@ -15,17 +15,16 @@ def _poses() -> Tensor:
 
 
 POSES = _poses()  # (8 2 2): pose 4 f + k mirrors left-right (f = 1), then turns k quarters
-UPRIGHT = 0  # the pose that leaves an image as it is
+UPRIGHT = 0  # the identity
 
 
 def apply_pose_and_shift(images: Tensor, pose: Tensor, shift: Tensor) -> Tensor:
-    """Put square images (n c s s) into their `pose` (n), 0..7, then translate them by `shift`.
+    """Transform square images (n c s s) to their `pose` (n), 0..7, then translate them by `shift`.
 
-    `shift` (n 2) counts pixels down and to the right, less than s either way. What comes in over
-    an edge is the image mirrored at its outermost pixel (the padding of Karras et al. 2020,
-    appendix B), not zeros: 0 is mid-grey here, and a grey margin is in no real image, so it would
-    be one more thing for the critic to look at instead of the picture. No value is interpolated:
-    every pixel of the result is a pixel of the image.
+    `shift` (n 2) counts pixels down and to the right, less than s in either direction. Margins are
+    filled by reflection at the outermost pixel (the padding of Karras et al. 2020, appendix B), not
+    by zeros: 0 is mid-grey here, and no real image has a grey margin, so the critic would look at
+    the margin instead of the image. Nothing is interpolated.
     """
     n, channels, size, _ = images.shape
     line = torch.arange(size)

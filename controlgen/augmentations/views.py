@@ -1,9 +1,9 @@
-"""Random views of an image: what a self-supervised encoder is told is still the same picture.
+"""Random views of an image for self-supervised training.
 
-Two views of one image get the same feature, so whatever is drawn here the features forget. The
-transforms are those of Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
-Representations" (SimCLR), section 3, with ranges for small pictures. torchvision's transforms are
-not used: they draw from the global generator, and once for a whole batch.
+Two views of an image get the same feature, so features become invariant to these transforms. They
+are those of Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
+Representations" (SimCLR), section 3, with ranges for small images. torchvision's transforms are
+not used: they draw from the global generator, once for a whole batch.
 """
 
 import math
@@ -24,23 +24,22 @@ AMOUNTS = 10  # pose, shift (2), zoom, turn, blur, noise, colour (3)
 
 
 class Views(BaseConfig):
-    """Every amount is drawn evenly and apart for each image; a setting of 0 keeps what it names."""
+    """Amounts are drawn uniformly and independently for each image; 0 disables a transform."""
 
     poses: bool = Field(description="any of the eight poses of a square")
-    shift: float = Field(0.1, ge=0, le=0.5, description="most, as a share of the side")
-    zoom: float = Field(0.2, ge=0, le=2, description="most enlarged, or reduced, by this share")
-    turn_degrees: float = Field(0.0, ge=0, le=180, description="most, either way")
-    blur: float = Field(1.0, ge=0, le=4, description="pixels, sigma of the strongest")
-    noise: float = Field(0.1, ge=0, le=1, description="sigma of the strongest, images in -1..1")
+    shift: float = Field(0.1, ge=0, le=0.5, description="largest shift, as a share of the side")
+    zoom: float = Field(0.2, ge=0, le=2, description="largest enlargement or reduction, as a share")
+    turn_degrees: float = Field(0.0, ge=0, le=180, description="largest rotation, either way")
+    blur: float = Field(1.0, ge=0, le=4, description="largest sigma in pixels")
+    noise: float = Field(0.1, ge=0, le=1, description="largest sigma, images in -1..1")
     colour: AnyColour = NoColour()
-    beyond: Literal["border", "reflection"] = Field(description="what comes in over an edge")
+    beyond: Literal["border", "reflection"] = Field(description="padding beyond the edges")
 
     def check(self, shape: Shape) -> None:
-        """Raise Incompatible where images of this shape (c h w) have no such views."""
+        """Raise Incompatible if images of this shape (c h w) have no such views."""
         if shape[1] != shape[2]:
             raise Incompatible(
-                f"augment: views are of square images, these are {shape[1]}x{shape[2]}; cut "
-                "square ones"
+                f"augment: views need square images, not {shape[1]}x{shape[2]}; cut square ones"
             )
         try:
             self.colour.check(shape[0])
@@ -51,29 +50,29 @@ class Views(BaseConfig):
             ) from None
 
     def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """One view of each image: Images (n c s s) -> the same, clamped to -1..1.
+        """A view of each image: Images (n c s s) -> the same shape, clamped to -1..1.
 
-        `rng` is a CPU generator; how much is drawn from it depends on the images' shape alone.
+        `rng` is a CPU generator; the amount drawn from it depends on the images' shape alone.
         """
         amount = torch.rand(len(images), AMOUNTS, generator=rng, dtype=torch.float64)
         grain = torch.randn(images.shape, generator=rng).to(images)
         signed = 2 * amount - 1
 
-        # Poses are exact; all other moves are one bilinear look-up.
+        # Poses are exact; all other transforms are one bilinear resampling.
         if self.poses:
             pose = (amount[:, 0] * len(POSES)).long()
             images = apply_pose_and_shift(
                 images, pose, torch.zeros(len(images), 2, dtype=torch.int64)
             )
-        images = self._moved(images, signed[:, 1:5])
+        images = self._warp(images, signed[:, 1:5])
 
-        # Colour, then what optics and a sensor add.
+        # Colour, then blur and sensor noise.
         images = self.colour.apply(images, signed[:, 7:])
         images = images + _share(amount[:, 5], images) * (gaussian_blur(images, self.blur) - images)
         return (images + self.noise * _share(amount[:, 6], images) * grain).clamp(-1, 1)
 
-    def _moved(self, images: Tensor, amounts: Tensor) -> Tensor:
-        # Of every output pixel, where it is read: coordinates are -1..1 from edge to edge.
+    def _warp(self, images: Tensor, amounts: Tensor) -> Tensor:
+        # Input position of every output pixel; coordinates are -1..1 from edge to edge.
         if not (self.shift or self.zoom or self.turn_degrees):
             return images
         size = torch.exp(-amounts[:, 2] * math.log1p(self.zoom))
@@ -89,9 +88,9 @@ class Views(BaseConfig):
 
 
 class DigitViews(Views):
-    """For writing and other bright shapes with an up: moved, resized, blurred, never mirrored.
+    """For writing and other oriented bright shapes: shifted, resized, blurred, never mirrored.
 
-    A turn changes the slant, which is off here; set `turn_degrees` to have it forgotten.
+    Rotation is off, because it changes the slant; set `turn_degrees` for invariance to slant.
     """
 
     kind: Literal["digits"] = "digits"
@@ -100,12 +99,12 @@ class DigitViews(Views):
 
 
 class TissueViews(Views):
-    """For tissue, which has no up and is stained a little differently every day."""
+    """For tissue, which has no orientation and whose stain varies."""
 
     kind: Literal["tissue"] = "tissue"
     poses: bool = True
-    shift: float = Field(0.2, ge=0, le=0.5, description="most, as a share of the side")
-    zoom: float = Field(0.4, ge=0, le=2, description="most enlarged, or reduced, by this share")
+    shift: float = Field(0.2, ge=0, le=0.5, description="largest shift, as a share of the side")
+    zoom: float = Field(0.4, ge=0, le=2, description="largest enlargement or reduction, as a share")
     colour: AnyColour = StainColour()
     beyond: Literal["border", "reflection"] = "reflection"
 
@@ -114,7 +113,7 @@ AnyViews = Annotated[DigitViews | TissueViews, Field(discriminator="kind")]
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (n c h w) behind a Gaussian of `sigma` pixels, edges repeated; as they are at 0."""
+    """Images (n c h w) blurred by a Gaussian of `sigma` pixels, edges repeated; unchanged at 0."""
     if sigma == 0:
         return images
     reach = math.ceil(3 * sigma)

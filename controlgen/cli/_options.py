@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from controlgen.errors import ArtifactMissing, ConfigError
 
@@ -12,23 +12,21 @@ if TYPE_CHECKING:
 
 PNG_SUFFIXES = (".png",)
 DEFAULT_STORE = Path("artifacts")
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the artifact store.")]
-MapArgument = Annotated[
-    str, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")
-]
-PngOption = Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")]
-HoldOption = Annotated[str, typer.Option(help="Measured attributes to keep constant, as in a,b.")]
-ResidualOption = Annotated[bool, typer.Option(help="Preserve more of a generated source.")]
-RefineOption = Annotated[int, typer.Option(min=0, help="Gradient steps after the map.")]
+StoreOption = Annotated[Path, Option("--store", help="Folder of the artifact store.")]
+MapArgument = Annotated[str, Argument(help="A map, e.g. artifacts/pretrained/mnist.")]
+PngOption = Annotated[Path, Option("-o", "--output", help="PNG file to write.")]
+HoldOption = Annotated[str, Option(help="Measured attributes to keep constant, as in a,b.")]
+ResidualOption = Annotated[bool, Option(help="Preserve more of a generated source.")]
+RefineOption = Annotated[int, Option(min=0, help="Gradient steps after the map.")]
 CorrectionsOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Attribute-feedback iterations (default 8 with --hold, else 0)."),
+    Option(min=0, help="Attribute-feedback iterations (default 8 with --hold, else 0)."),
 ]
 LpipsOption = Annotated[
-    str, typer.Option(help="LPIPS network (alex, vgg, squeeze) instead of PD-efficientnet-lite0.")
+    str, Option(help="LPIPS network (alex, vgg, squeeze) instead of PD-efficientnet-lite0.")
 ]
 LpipsWeightsOption = Annotated[
-    Path | None, typer.Option(help="Folder of LPIPS weights, if not in torch's cache.")
+    Path | None, Option(help="Folder of LPIPS weights, if not in torch's cache.")
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from controlgen._version import __version__
 from controlgen.cli._options import (
@@ -66,7 +67,7 @@ def _print_version(requested: bool) -> None:
 def _global_options(
     version: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
@@ -91,7 +92,7 @@ def show(name: str, store: StoreOption = DEFAULT_STORE) -> None:
 
 @app.command()
 def check(
-    name: Annotated[str | None, typer.Argument(help="An artifact (default: all).")] = None,
+    name: Annotated[str | None, Argument(help="An artifact (default: all).")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Verify artifacts against their checksums; exit code 2 if one is damaged."""
@@ -103,43 +104,30 @@ def check(
 @app.command()
 def edit(
     context: typer.Context,
-    map: Annotated[
-        str | None, typer.Argument(help="A map artifact, e.g. artifacts/pretrained/mnist.")
-    ] = None,
+    map: Annotated[str | None, Argument(help="A map, e.g. artifacts/pretrained/mnist.")] = None,
     expression: Annotated[
-        str | None,
-        typer.Argument(help='The image: seed(7) + 2 * (text("...") - mean("FOLDER/*")).'),
+        str | None, Argument(help='The image: seed(7) + 2 * (text("...") - mean("FOLDER/*")).')
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="PNG file to write.")
-    ] = None,
+    output: Annotated[Path | None, Option("-o", "--output", help="PNG file to write.")] = None,
     add: Annotated[
         str | None,
-        typer.Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
+        Option(help='Direction: text("...")-text("..."), image("FILE"), attribute("NAME").'),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Start from a seed's sample.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Start from an image file.")] = None,
-    amount: Annotated[float | None, typer.Option(help="Edit strength (default 1).")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Start from a seed's sample.")] = None,
+    image: Annotated[Path | None, Option(help="Start from an image file.")] = None,
+    amount: Annotated[float | None, Option(help="Edit strength (default 1).")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=50, help="Images from source to result (default 6).")
+        int | None, Option(min=1, max=50, help="Images in the strip (default 6).")
     ] = None,
     residual: ResidualOption = False,
-    plain: Annotated[bool, typer.Option(help="Write only the result, at its own size.")] = False,
+    plain: Annotated[bool, Option(help="Write only the result, at its own size.")] = False,
     hold: HoldOption = "",
     corrections: CorrectionsOption = None,
     refine: RefineOption = 0,
-    answers: Annotated[
-        int, typer.Option(min=0, max=32, help="Number of candidates to return, best first.")
-    ] = 0,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Repeat the edit of a recipe, or of a PNG that has one.")
-    ] = None,
-    save_recipe: Annotated[
-        Path | None, typer.Option(help="Also write the recipe, .toml or .json.")
-    ] = None,
-    generator: Annotated[
-        str | None, typer.Option(help="GAN artifact; must be the map's own.")
-    ] = None,
+    answers: Annotated[int, Option(min=0, max=32, help="Number of candidates, best first.")] = 0,
+    recipe: Annotated[Path | None, Option(help="Repeat a recipe, or a PNG that has one.")] = None,
+    save_recipe: Annotated[Path | None, Option(help="Recipe file to write as well.")] = None,
+    generator: Annotated[str | None, Option(help="GAN artifact; must be the map's own.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Edit one image and write a strip from source to result."""
@@ -171,27 +159,20 @@ def edit(
 @app.command()
 def sheet(
     map: MapArgument,
-    add: Annotated[str, typer.Option(help='Direction: text("...")-text("..."), image("FILE").')],
+    add: Annotated[str, Option(help='Direction: text("...")-text("..."), image("FILE").')],
     output: PngOption,
-    amounts: Annotated[
-        str, typer.Option(help="Edit strengths, one per column, as in --amounts=-1,0,1,2.")
-    ] = "-1,0,1,2",
+    amounts: Annotated[str, Option(help="Edit strengths, as in --amounts=-1,0,2.")] = "-1,0,1,2",
     n: Annotated[
-        int | None, typer.Option("--n", min=1, max=32, help="Number of rows (default 8).")
+        int | None, Option("--n", min=1, max=32, help="Number of rows (default 8).")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed of the samples (default 0).")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Start from the images of this folder.")
-    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="Random seed (default 0).")] = None,
+    images: Annotated[Path | None, Option(help="Start from a folder of images.")] = None,
     hold: HoldOption = "",
     corrections: CorrectionsOption = None,
     residual: ResidualOption = False,
     refine: RefineOption = 0,
     tiles: Annotated[
-        Path | None,
-        typer.Option(help="Folder of training images; adds the nearest of them to each row."),
+        Path | None, Option(help="Training images; adds the nearest one to each row.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -211,10 +192,9 @@ def sheet(
 def batch(
     map: MapArgument,
     table: Annotated[
-        Path,
-        typer.Argument(help="CSV columns: expression, name, amount, residual, refine, hold."),
+        Path, Argument(help="CSV columns: expression, name, amount, residual, refine, hold.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="New folder to write.")],
+    output: Annotated[Path, Option("-o", "--output", help="New folder to write.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Run every expression of a table; write pictures, results.csv and arrays to a folder."""
@@ -226,11 +206,11 @@ def batch(
 @app.command()
 def nearest(
     map: MapArgument,
-    expression: Annotated[str, typer.Argument(help='An image: seed(7), image("FILE"), ...')],
+    expression: Annotated[str, Argument(help='An image: seed(7), image("FILE"), ...')],
     output: PngOption,
-    n: Annotated[int, typer.Option("--n", min=1, max=24, help="Number of images.")] = 12,
-    among: Annotated[int, typer.Option(min=1, help="Search only the first N bank items.")] = 4_000,
-    table: Annotated[Path | None, typer.Option(help="CSV file to write as well.")] = None,
+    n: Annotated[int, Option("--n", min=1, max=24, help="Number of images.")] = 12,
+    among: Annotated[int, Option(min=1, help="Search only the first N bank items.")] = 4_000,
+    table: Annotated[Path | None, Option(help="CSV file to write as well.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Find the bank images that are nearest to an expression."""
@@ -244,9 +224,9 @@ def nearest(
 @app.command()
 def direction(
     map: MapArgument,
-    expression: Annotated[str, typer.Argument(help='A direction: text("...") - text("..."), ...')],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .safetensors.")],
-    name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
+    expression: Annotated[str, Argument(help='A direction: text("...") - text("..."), ...')],
+    output: Annotated[Path, Option("-o", "--output", help="File to write, .safetensors.")],
+    name: Annotated[str | None, Option(help="Its name (default: the file's).")] = None,
     hold: HoldOption = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -260,17 +240,11 @@ def direction(
 @app.command()
 def axes(
     map: MapArgument,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder, or PNG file with --family.")
-    ],
-    family: Annotated[
-        str | None, typer.Option(help="sefa, ganspace or pca (default: all).")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=64, help="Axes of each family.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the samples.")] = 0,
-    save: Annotated[
-        Path | None, typer.Option(help="Folder in which to save the axes as directions.")
-    ] = None,
+    output: Annotated[Path, Option("-o", "--output", help="Folder, or PNG file with --family.")],
+    family: Annotated[str | None, Option(help="sefa, ganspace or pca (default: all).")] = None,
+    n: Annotated[int, Option("--n", min=1, max=64, help="Axes of each family.")] = 10,
+    seed: Annotated[int, Option(min=0, help="Random seed of the samples.")] = 0,
+    save: Annotated[Path | None, Option(help="Folder for the axes as directions.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Compute unsupervised axes, draw each on samples, and measure its effect."""
@@ -283,7 +257,7 @@ def axes(
 @app.command()
 def project(
     map: MapArgument,
-    images: Annotated[Path, typer.Argument(help="An image file, or a folder of images.")],
+    images: Annotated[Path, Argument(help="An image file, or a folder of images.")],
     output: PngOption,
     lpips: LpipsOption = "",
     lpips_weights: LpipsWeightsOption = None,
@@ -300,23 +274,20 @@ def project(
 
 @app.command()
 def score(
-    a: Annotated[
-        str, typer.Argument(help="To evaluate: a model, a data set (mnist:test) or a folder.")
-    ],
-    b: Annotated[str, typer.Argument(help="Reference: a model, a data set or a folder.")],
+    a: Annotated[str, Argument(help="A model, a data set (mnist:test) or a folder.")],
+    b: Annotated[str, Argument(help="Reference: a model, a data set or a folder.")],
     extractor: Annotated[
-        str,
-        typer.Option(help="efficientnet-lite0[-SIZE], inception-v3[-FEATURES], or a CLIP."),
+        str, Option(help="efficientnet-lite0[-SIZE], inception-v3[-FEATURES], a CLIP.")
     ] = "efficientnet-lite0",
-    weights: Annotated[Path | None, typer.Option(help="File of inception-v3 weights.")] = None,
+    weights: Annotated[Path | None, Option(help="File of inception-v3 weights.")] = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=20, help="Images of each side (default 1000).")
+        int | None, Option("--n", min=20, help="Images of each side (default 1000).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for sampling.")] = 0,
-    metrics: Annotated[str, typer.Option(help="Only these metrics, as in frechet,recall.")] = "",
+    seed: Annotated[int, Option(min=0, help="Random seed for sampling.")] = 0,
+    metrics: Annotated[str, Option(help="Only these metrics, as in frechet,recall.")] = "",
     lpips: LpipsOption = "",
     lpips_weights: LpipsWeightsOption = None,
-    json: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
+    json: Annotated[Path | None, Option(help="JSON file to write as well.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Compare images with a reference: distances, precision, recall, diversity and copies."""
@@ -331,21 +302,16 @@ def score(
 
 @app.command()
 def serve(
-    maps: Annotated[
-        list[str], typer.Argument(help="Map artifacts, each served under its folder's name.")
-    ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    maps: Annotated[list[str], Argument(help="Map artifacts; the folder names the model.")],
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     token: Annotated[
-        str,
-        typer.Option(help="Token that requests must send; CONTROLGEN_TOKEN keeps it off `ps`."),
+        str, Option(help="Token for requests; CONTROLGEN_TOKEN keeps it off `ps`.")
     ] = "",
-    directions: Annotated[
-        Path | None, typer.Option(help="Folder of saved directions to offer.")
-    ] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="Queue length.")] = 64,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Deadline of a request.")] = 30.0,
-    studio: Annotated[bool, typer.Option(help="Also serve the page.")] = True,
+    directions: Annotated[Path | None, Option(help="Folder of saved directions to offer.")] = None,
+    waiting: Annotated[int, Option(min=1, help="Queue length.")] = 64,
+    seconds: Annotated[float, Option(min=0.1, help="Deadline of a request.")] = 30.0,
+    studio: Annotated[bool, Option(help="Also serve the page.")] = True,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Serve models over HTTP: an API at /v1, and a page, the studio, at /."""

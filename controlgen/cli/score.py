@@ -75,13 +75,9 @@ def run_score(
     shares = _class_shares(b_name, b) if CLASSES in measures else None
     name, space = space_config.name, space_config.open()
     perceptual = None if lpips is None else open_distance(lpips)
-    n = _image_count(
-        {
-            a_name: a.available(seed, halves=False),
-            f"{b_name} in two parts": b.available(seed, halves=True),
-        },
-        n,
-    )
+    available = {a_name: a.available(seed, halves=False)}
+    available[f"{b_name} in two parts"] = b.available(seed, halves=True)
+    n = _image_count(available, n)
     images, reference = a.draw(n, seed), b.draw(n, seed)
     held_out = b.held_out_images(n, seed)
     selected = [measure for measure in measures if measure in MEASURES] if metrics else None
@@ -112,17 +108,11 @@ def run_score(
         *_notes(a_name, b_name, images, reference, held_out),
     ]
     if json is not None:
-        record = {
-            "a": a_name,
-            "b": b_name,
-            "extractor": name,
-            "extractor_fingerprint": space.fingerprint,
-            "n": n,
-            "seed": seed,
-            "version": __version__,
-            "scores": [score.to_dict() for score in scores],
-        }
-        write_json(json, record)
+        sides = {"a": a_name, "b": b_name}
+        features = {"extractor": name, "extractor_fingerprint": space.fingerprint}
+        rows = [score.to_dict() for score in scores]
+        run = {"n": n, "seed": seed, "version": __version__, "scores": rows}
+        write_json(json, {**sides, **features, **run})
         lines.append(f"written to {json}")
     return lines
 

@@ -1,7 +1,7 @@
 """`controlgen sheet`: edit several images by several amounts, and draw a contact sheet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,11 @@ def run_sheet(
         )
     direction, hold, share, _ = resolve_direction(editor, add, settings.hold)
     rows = _open_sources(editor, n, seed, images)
-    training = None if tiles is None else open_tile_dataset(tiles, editor.image_shape)
-    audit = None if training is None else AUDIT.open()
-    feedback: dict[str, Any] = {
-        "hold": hold,
-        "corrections": settings.corrections,
-        "refine": settings.refine,
-    }
+    training = None
+    if tiles is not None:
+        training = open_tile_dataset(tiles, editor.image_shape), AUDIT.open()
     edits = [
-        editor.edit(rows.source, direction, amount, settings.residual, **feedback)
+        editor.edit(rows.source, direction, **asdict(replace(settings, amount=amount, hold=hold)))
         for amount in amounts
     ]
     initials = _attribute_initials(editor, add + held)
@@ -91,8 +87,8 @@ def run_sheet(
     footer = _footer(edits[-1], amounts[-1], initials)
     if projected is not None:
         footer += " projected: the model's reconstruction of the source, unedited."
-    if training is not None and audit is not None and tiles is not None:
-        column, note = _nearest_tiles(training, audit, edits[-1].pixels)
+    if tiles is not None and training is not None:
+        column, note = _nearest_tiles(*training, edits[-1].pixels)
         columns.append(column)
         footer += f" {note}"
         notes.append(note)
@@ -109,16 +105,8 @@ def run_sheet(
         "refine": settings.refine or None,
         "tiles": tiles,
     }
-    provenance = {
-        "model": str(folder),
-        "weights": editor.weights,
-        "seed": "" if options["seed"] is None else str(options["seed"]),
-        "recipe": reproduction_command("sheet", folder, **options),
-        "version": __version__,
-    }
-    if real:
-        provenance |= {"synthetic": "in part", "real": ", ".join(real)}
-    detached = int(training is not None)
+    provenance = _provenance(editor, folder, options, real)
+    detached = int(tiles is not None)
     contact_sheet(output, columns, provenance, _title(options), footer, detached=detached)
     lines = [f"{output}: {len(rows.names)} rows", *_agreements(edits, amounts)]
     if share:
@@ -151,6 +139,19 @@ def format_short(value: float) -> str:
     digits = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
     text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-")[:2] == "0." else text
+
+
+def _provenance(
+    editor: Editor, folder: Path, options: Mapping[str, Any], real: Sequence[str]
+) -> dict[str, str]:
+    chunks = {
+        "model": str(folder),
+        "weights": editor.weights,
+        "seed": "" if options["seed"] is None else str(options["seed"]),
+        "recipe": reproduction_command("sheet", folder, **options),
+        "version": __version__,
+    }
+    return chunks | ({"synthetic": "in part", "real": ", ".join(real)} if real else {})
 
 
 def _title(options: Mapping[str, object]) -> str:

