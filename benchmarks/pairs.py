@@ -117,12 +117,12 @@ def main() -> None:
 
 def draw(
     path: Path,
-    found: Mapping[tuple[str, int], Mapping[str, Interval]],
+    results: Mapping[tuple[str, int], Mapping[str, Interval]],
     origin: Mapping[str, object],
 ) -> None:
     """A panel a measure, a curve a map."""
     panels: dict[str, dict[str, list[Point]]] = {measure: {} for measure in MEASURES}
-    for (name, budget), row in found.items():
+    for (name, budget), row in results.items():
         for measure, value in row.items():
             point = Point(budget, value.mean, value.low, value.high)
             panels[measure].setdefault(name, []).append(point)

@@ -50,11 +50,13 @@ def markdown(judged: ConfidenceReport) -> str:
     lines = [
         f"near: audit cosine at least {judged.near_means:.3f}; fitted on {judged.fitted}, judged "
         f"on {judged.judged}, of which {judged.share:.1%} are near",
-        f"AUROC {format_interval(judged.auroc)}; among likely kinds {format_interval(judged.auroc_near)}; among "
-        f"held-out samples {format_interval(judged.auroc_bank)}",
+        f"AUROC {format_interval(judged.auroc)}; among likely kinds "
+        f"{format_interval(judged.auroc_near)}; among held-out samples "
+        f"{format_interval(judged.auroc_bank)}",
         f"Brier {judged.brier:.3f} (constant {judged.brier_constant:.3f}); calibration error "
-        f"{judged.calibration_error:.3f}; of answers not near {format_interval(judged.failures_warned)} are "
-        f"warned; of warnings {format_interval(judged.warnings_right)} are right",
+        f"{judged.calibration_error:.3f}; of answers not near "
+        f"{format_interval(judged.failures_warned)} are warned; of warnings "
+        f"{format_interval(judged.warnings_right)} are right",
         markdown_table(["score", "n", "predicted", "observed"], bins),
         markdown_table(["kind", "n", "near", "mean score", "warned", "AUROC within"], kinds),
         markdown_table(["input", "AUROC without", "AUROC alone"], inputs),

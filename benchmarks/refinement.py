@@ -41,14 +41,16 @@ class Row(NamedTuple):
 
 
 def measured(
-    editor: Editor, latents: Latents, asked: Features, audit: Any, seen: Any
+    editor: Editor, latents: Latents, asked: Features, audit: Any, audit_features: Any
 ) -> dict[str, Interval | None]:
     """All measures of answers; R@1 is among the targets asked for."""
     pixels = editor.generate(latents)
     obtained = editor.embed(pixels)
     values = {
         "cosine f1": paired_cosine(asked, obtained),
-        "cosine audit": None if seen is None else paired_cosine(seen, audit.embed(pixels)),
+        "cosine audit": None
+        if audit_features is None
+        else paired_cosine(audit_features, audit.embed(pixels)),
         "R@1": recall_at_1(asked, obtained),
         "norm over sqrt(z)": relative_latent_norm(latents),
     }
@@ -113,7 +115,7 @@ def main() -> None:
     parser.add_argument(
         "--steps",
         default=[0, 5, 10, 20, 50],
-        type=lambda text: sorted({0, *(int(one) for one in text.split(","))}),
+        type=lambda text: sorted({0, *(int(count) for count in text.split(","))}),
     )
     parser.add_argument("--cold", type=int, default=16, help="targets of the long descent")
     parser.add_argument("--cold-steps", type=int, default=1000)

@@ -20,7 +20,7 @@ from controlgen.evaluation.markdown import markdown_table
 FREE = ("seed", "exemplars_by", "optimisation_targets", "optimisation_steps")
 INVERTED = ("cosine_f1", "cosine_f2", "recall_at_1", "judge_agrees", "pixel_error")
 EDITED = ("flip", "identity", "identity_of_flipped", "cosine_f2")
-SAID = {
+TITLE = {
     "cosine_f1": "cosine, own space",
     "cosine_f2": "cosine, audit",
     "recall_at_1": "R@1, own space",
@@ -38,10 +38,10 @@ WAYS = ("nothing held", "others held", "others held, corrected")
 Report = dict[str, Any]
 
 
-def row_of(rows: list[Report] | None, **named: Any) -> Report:
+def row_of(rows: list[Report] | None, **by_name: Any) -> Report:
     """The row with these values; an empty one where there is none."""
     return next(
-        (row for row in rows or [] if all(row[key] == value for key, value in named.items())), {}
+        (row for row in rows or [] if all(row[key] == value for key, value in by_name.items())), {}
     )
 
 
@@ -58,7 +58,7 @@ def inversion(reports: dict[str, Report]) -> str:
             row = row_of(report["inversion"], targets=targets, map=report["map_name"])
             if row:
                 rows.append([targets, name, str(row["n"]), *cells(row, INVERTED)])
-    return markdown_table(["images", "map", "n", *(SAID[key] for key in INVERTED)], rows)
+    return markdown_table(["images", "map", "n", *(TITLE[key] for key in INVERTED)], rows)
 
 
 def edits(reports: dict[str, Report]) -> str:
@@ -72,7 +72,7 @@ def edits(reports: dict[str, Report]) -> str:
         real = row_of((figure["realism"] or {}).get("rows"), method="feature arithmetic")
         text = [name, figure["exemplars_by"], f"{best['amount']:g}", str(best["n"])]
         rows.append([*text, *cells(best, EDITED), *cells(real, ("kernel", "recall"))])
-    head = ["map", "exemplars by", "amount", "edits", *(SAID[key] for key in EDITED)]
+    head = ["map", "exemplars by", "amount", "edits", *(TITLE[key] for key in EDITED)]
     return markdown_table([*head, "KD edited minus unedited", "recall"], rows)
 
 
@@ -101,7 +101,7 @@ def analogies(reports: dict[str, Report]) -> str:
         ]
         for name, report in reports.items()
     ]
-    return markdown_table(["map", *(SAID[key] for key in keys)], rows)
+    return markdown_table(["map", *(TITLE[key] for key in keys)], rows)
 
 
 def variety(reports: dict[str, Report]) -> str:

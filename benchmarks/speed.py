@@ -21,7 +21,7 @@ from controlgen.utils.malloc import retain_freed_memory
 
 ROOT = Path(__file__).parents[1]
 STEPS = 1000  # of the optimisation that the map replaces; 20 are timed
-KEPT, GIVEN_BACK, ROUNDS = "--kept", "--given-back", 5
+RETAINED, GIVEN_BACK, ROUNDS = "--kept", "--given-back", 5
 
 
 def seconds(action: Callable[[], object], repeats: int) -> np.ndarray:
@@ -49,14 +49,14 @@ def memory() -> None:
 
     What a process once kept it keeps, and what it freed before lies about, so each has its own.
     """
-    rates: dict[str, list[float]] = {KEPT: [], GIVEN_BACK: []}
+    rates: dict[str, list[float]] = {RETAINED: [], GIVEN_BACK: []}
     for _ in range(ROUNDS):
         for how, actual in rates.items():
             command = [sys.executable, __file__, how]
             actual.append(float(subprocess.check_output(command, text=True)))
-    ratios = np.divide(rates[KEPT], rates[GIVEN_BACK])
+    ratios = np.divide(rates[RETAINED], rates[GIVEN_BACK])
     print(
-        f"training, freed memory kept {np.median(rates[KEPT]):.0f}, given back "
+        f"training, freed memory kept {np.median(rates[RETAINED]):.0f}, given back "
         f"{np.median(rates[GIVEN_BACK]):.0f} images a second: ratio {np.median(ratios):.2f} "
         f"({ratios.min():.2f} to {ratios.max():.2f}, {ROUNDS} rounds)"
     )
@@ -90,8 +90,8 @@ def edits(folder: str) -> None:
 
 def main() -> None:
     """Print every ratio."""
-    if sys.argv[1:] in ([KEPT], [GIVEN_BACK]):
-        if sys.argv[1] == KEPT and not retain_freed_memory():
+    if sys.argv[1:] in ([RETAINED], [GIVEN_BACK]):
+        if sys.argv[1] == RETAINED and not retain_freed_memory():
             sys.exit("this system's allocator takes no such wish")
         print(training_rate("bf16", "mnist-quick"))
         return

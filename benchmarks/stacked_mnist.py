@@ -86,7 +86,7 @@ def main() -> None:
         [
             name,
             f"{len(runs)} of {seeds}",
-            format_interval(mean_over_seeds([item.seen for item in runs]), 0) if runs else "-",
+            format_interval(mean_over_seeds([item.covered for item in runs]), 0) if runs else "-",
             format_interval(mean_over_seeds([item.kl.mean for item in runs])) if runs else "-",
         ]
         for name, runs in actual.items()

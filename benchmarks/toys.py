@@ -34,7 +34,7 @@ OBJECTIVES = {
     "non-saturating + R1 + R2": {"kind": "non-saturating", "gamma": 0.02},
 }
 LAYOUTS = ("ring", "grid")
-BATCH, LOOKS, DRAWN = 128, 25, 2_000
+BATCH, LOOKS, N_SAMPLES = 128, 25, 2_000
 
 
 def settings(objective: dict, steps: int) -> TrainConfig:
@@ -75,7 +75,7 @@ def outcome(toy: GaussianMixtureDataset, config: TrainConfig) -> tuple[np.ndarra
     except Diverged as error:
         stopped = str(error)
     with torch.no_grad():
-        samples = state.average(torch.from_numpy(normals(1, "toy samples", 0, DRAWN, size)))
+        samples = state.average(torch.from_numpy(normals(1, "toy samples", 0, N_SAMPLES, size)))
     return to_points(to_pixels(samples)), verdict_label(classify_run(recorded, stopped), recorded)
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     clouds, rows = {}, []
     for layout in LAYOUTS:
         toy = GaussianMixtureDataset(layout)
-        clouds[layout] = {"real points": to_points(toy.pixels(np.arange(DRAWN)))}
+        clouds[layout] = {"real points": to_points(toy.pixels(np.arange(N_SAMPLES)))}
         for name, objective in OBJECTIVES.items():
             points, reported = outcome(toy, settings(objective, steps))
             calls = mixture_modes(points, toy.centres, toy.spread)
@@ -98,7 +98,8 @@ def main() -> None:
             )
             print(rows[-1], file=sys.stderr, flush=True)
     head = ["toy", "objective", "blobs reached", "within 3 deviations", "verdict"]
-    text = f"{steps:,} steps of the generator, {DRAWN:,} samples, one seed\n\n{markdown_table(head, rows)}\n"
+    budget = f"{steps:,} steps of the generator, {N_SAMPLES:,} samples, one seed"
+    text = f"{budget}\n\n{markdown_table(head, rows)}\n"
     print(text)
     (out / "toys.md").write_text(text, encoding="utf-8")
     recipe = f"benchmarks/toys.py {steps}"

@@ -69,7 +69,7 @@ class Editor(GenerativeModel):
         of: Pixels | None = None,
         hold: str | Sequence[str] = (),
     ) -> Direction:
-        """A direction (d) in feature space from texts, images, an attribute, or given values.
+        """Compute a direction in feature space from texts, images, an attribute, or given values.
 
         Of two texts or two groups of images it is the difference of the mean unit features,
         projected onto the span of the bank's features. Of an attribute or of values it is the most
@@ -84,6 +84,9 @@ class Editor(GenerativeModel):
             values: One number for each of at least 32 images, with `of`.
             of: The images (n c h w) that the values belong to.
             hold: Attributes that the linear model must leave constant.
+
+        Returns:
+            The change (d) of features that amount 1 stands for.
 
         Raises:
             ConfigError: A part is missing or empty, two kinds are given, an attribute is unknown or
@@ -126,6 +129,9 @@ class Editor(GenerativeModel):
         Args:
             expression: An expression that denotes an image.
             hold: Attributes to keep constant, in addition to the expression's own.
+
+        Returns:
+            Start point, direction (d) and canonical expression, for `apply`.
 
         Raises:
             ConfigError: The expression has a mistake; the message gives its column.
@@ -203,6 +209,9 @@ class Editor(GenerativeModel):
             refine: Gradient steps on the latents towards the target; no result gets worse. Each
                 feedback iteration refines too, and so does a residual edit of a real image at
                 amount 0, because its latent is an inversion.
+
+        Returns:
+            Pixels, latents and features of the results, with their targets and sources.
 
         Raises:
             Incompatible: The direction is of another size.

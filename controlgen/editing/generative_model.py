@@ -87,6 +87,9 @@ class GenerativeModel:
             path: Folder of the map.
             generator: Folder of the GAN artifact to use instead of the copy in the map's folder.
 
+        Returns:
+            The model with everything that the folder holds, in fp32.
+
         Raises:
             ArtifactMissing, ArtifactCorrupt: The folder is no map, or damaged.
             Incompatible: The map was fitted to another generator or feature space.
@@ -108,6 +111,9 @@ class GenerativeModel:
             n: Number of samples, at least 1.
             seed: Random seed.
             start: Index of the first sample.
+
+        Returns:
+            Latents (n z) and Pixels (n c h w), uint8.
 
         Raises:
             ConfigError: `n` is below 1 or `start` below 0.
@@ -193,6 +199,9 @@ class GenerativeModel:
             seed: Random seed.
             refine: Refinement steps for each candidate, as in `edit`.
 
+        Returns:
+            Latents (n k z), pixels (n k c h w), features (n k d) and similarities (n k).
+
         Raises:
             Incompatible: The features are of another size.
             ConfigError: `k` or `refine` is out of range.
@@ -222,7 +231,10 @@ class GenerativeModel:
         Args:
             latents: Where to start (n z).
             target_features: Targets (n d), unit rows.
-            steps: Steps of Adam; 0 returns the latents as they are.
+            steps: Steps of Adam.
+
+        Returns:
+            Latents (n z), none less similar to its target; those given where `steps` is 0.
 
         Raises:
             ConfigError: `steps` is below 0.

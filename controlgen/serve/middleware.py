@@ -103,12 +103,15 @@ class HostAndOriginMiddleware:
             nonlocal trusted
             trusted = True
 
-        async def ignore(*_: Message) -> Message:
+        async def receive() -> Message:
             return {}
+
+        async def send(message: Message) -> None:
+            return None
 
         scope = {"type": "http", "headers": [(b"host", host.encode("latin-1"))]}
         check = TrustedHostMiddleware(accept, self.hosts, www_redirect=False)
-        await check(scope, ignore, ignore)
+        await check(scope, receive, send)
         return trusted
 
 

@@ -1,4 +1,4 @@
-"""Oracles of H&E tiles against Beer-Lambert's law, scikit-image and tiles drawn by hand."""
+"""Attributes of H&E tiles against Beer-Lambert's law, scikit-image and synthetic tiles."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ from skimage.feature import graycomatrix
 from controlgen.attributes.tissue import (
     GREY_LEVELS,
     NAMES,
-    measure_tissue,
     cooccurrence_entropy,
+    measure_tissue,
     segment_lumen,
     segment_nuclei,
     unmix_stains,
@@ -46,7 +46,7 @@ def measured(pixels: Pixels, **scale: float) -> dict[str, float]:
 
 @settings(max_examples=30, deadline=None)
 @given(blue=st.floats(0, 0.7), pink=st.floats(0, 0.5))
-def test_optical_density_is_what_beer_lambert_put_in(blue: float, pink: float) -> None:
+def test_optical_density_inverts_beer_lambert(blue: float, pink: float) -> None:
     tile = stained(np.full((1, 16, 16), blue), np.full((1, 16, 16), pink))
     row = measured(tile)
     # A byte of about 50 rounds by 1 %: 0.004 OD, up to three times that after unmixing.
@@ -75,7 +75,7 @@ def test_white_and_black_tiles_are_finite_and_hold_no_nuclei() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9, 16])
 @pytest.mark.parametrize("radius", [2.5, 4.0])
-def test_nuclei_drawn_apart_are_counted_and_their_area_is_found(count: int, radius: float) -> None:
+def test_separate_nuclei_are_counted_and_measured(count: int, radius: float) -> None:
     places = [(8.0 + 16 * (k % 4), 8.0 + 16 * (k // 4)) for k in range(count)]
     samples = discs(places, radius)
     row = measured(stained(0.05 + 0.4 * samples, np.full((1, 64, 64), 0.1)))
@@ -83,21 +83,21 @@ def test_nuclei_drawn_apart_are_counted_and_their_area_is_found(count: int, radi
     assert row["nuclear_area"] == pytest.approx(samples.mean(), rel=0.15, abs=1e-9)
 
 
-def test_touching_nuclei_count_apart_and_one_large_flat_nucleus_counts_once() -> None:
+def test_touching_nuclei_are_separated_and_a_flat_nucleus_is_not() -> None:
     touching = discs([(20, 32), (26, 32), (32, 32)], 3.0)
     large = discs([(32, 32)], 7.0)
     for samples, count in ((touching, 3), (large, 1)):
         assert measured(stained(0.5 * samples, 0 * samples))["nuclear_count"] == count
 
 
-def test_specks_are_no_nuclei_and_scale_decides_what_a_speck_is() -> None:
+def test_specks_are_not_nuclei_and_depend_on_scale() -> None:
     samples = discs([(20, 20), (44, 44)], 1.0)  # five pixels each
     tile = stained(0.6 * samples, 0 * samples)
     assert measured(tile, microns_per_pixel=0.5)["nuclear_count"] == 0
     assert measured(tile, microns_per_pixel=3.0)["nuclear_count"] == 2
 
 
-def test_the_same_field_at_twice_the_pixels_measures_alike() -> None:
+def test_attributes_do_not_depend_on_resolution() -> None:
     small = discs([(12, 12), (30, 40), (50, 20)], 3.5)
     large = small.repeat(2, 1).repeat(2, 2)
     rows = [measured(stained(0.5 * samples, 0.1 + 0 * samples)) for samples in (small, large)]
@@ -117,7 +117,7 @@ def test_lumen_is_the_bright_area_above_a_size() -> None:
     assert measured(stained(plain + 0.14, plain))["lumen"] == 0
 
 
-def test_nothing_crosses_from_one_tile_to_the_next() -> None:
+def test_tiles_are_independent() -> None:
     rng = np.random.default_rng(1)
     tiles = rng.integers(60, 256, (70, 3, 32, 32), dtype=np.uint8)
     full = measure_tissue(tiles)
@@ -128,7 +128,7 @@ def test_nothing_crosses_from_one_tile_to_the_next() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(step=st.sampled_from([1, 2, 3]), seed=st.integers(0, 99))
-def test_texture_is_the_entropy_of_scikit_images_cooccurrence(step: int, seed: int) -> None:
+def test_texture_agrees_with_scikit_image(step: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     grey = rng.integers(0, 256, (20, 20), dtype=np.uint8) // (seed % 7 + 1)
     counts = graycomatrix(
@@ -158,7 +158,7 @@ def test_more_stain_measures_more(seed: int, more: float) -> None:
     assert pinker["haematoxylin"] == pytest.approx(plain["haematoxylin"], abs=0.01)
 
 
-def test_mask_and_lumen_lie_where_they_were_drawn() -> None:
+def test_nucleus_mask_and_lumen_positions() -> None:
     nucleus, hole = discs([(12, 40)], 4.0), discs([(44, 16)], 9.0)
     tile = stained(0.12 * (1 - hole) + 0.4 * nucleus, 0.1 * (1 - hole))
     mask, count = segment_nuclei(unmix_stains(tile)[:, 0], 2.0)
@@ -168,7 +168,7 @@ def test_mask_and_lumen_lie_where_they_were_drawn() -> None:
     assert empty[0, 16, 44] and not (empty & (hole == 0)).any()
 
 
-def test_wrong_tiles_and_scales_are_refused() -> None:
+def test_unfit_tiles_and_scales_are_refused() -> None:
     with pytest.raises(Incompatible, match="RGB"):
         measure_tissue(np.zeros((1, 1, 8, 8), np.uint8))
     with pytest.raises(ConfigError, match="microns_per_pixel"):
@@ -176,7 +176,7 @@ def test_wrong_tiles_and_scales_are_refused() -> None:
 
 
 @pytest.mark.skipif(
-    not COLON.is_dir(), reason=f"{COLON} is absent; set CONTROLGEN_SHARED to the folder it lies in"
+    not COLON.is_dir(), reason=f"{COLON} is absent; set CONTROLGEN_SHARED to its parent"
 )
 def test_real_colon_tiles_measure_within_the_range_of_tissue() -> None:
     from PIL import Image

@@ -62,7 +62,7 @@ def test_p_zero_is_the_identity_and_random_draws_do_not_depend_on_p(member: type
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_without_augmentation_nothing_is_drawn_or_copied() -> None:
+def test_no_augmentation_draws_and_copies_nothing() -> None:
     rng, batch = make_generator(), random_images(3)
     before = rng.get_state()
     assert NoAugment().augment_real(batch, 1.0, rng) is batch
@@ -85,7 +85,7 @@ def test_random_poses_of_reals_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
-def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
+def test_flips_and_turns_have_the_documented_frequencies(p: float) -> None:
     original = random_images(1, 4)
     displayed = ScheduledAugment(translate=0).augment_fake(
         original.expand(8000, -1, -1, -1), p, make_generator()
@@ -94,7 +94,7 @@ def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
     turns = np.array([1 - 3 * p / 4, p / 4, p / 4, p / 4])
     counts = pose_counts(displayed, original)
     assert chi_square_p_value(counts, np.outer(flips, turns).ravel()) > 1e-3
-    # The same counts refuse a p that is a tenth off.
+    # The test detects a p that is off by 0.1.
     wrong = p + 0.1
     flips, turns = (
         np.array([1 - wrong / 2, wrong / 2]),
@@ -103,13 +103,13 @@ def test_flips_and_turns_come_as_often_as_p_says(p: float) -> None:
     assert chi_square_p_value(counts, np.outer(flips, turns).ravel()) < 1e-6
 
 
-def test_translation_is_uniform_on_its_square_where_it_happens() -> None:
+def test_translation_is_uniform_on_its_square() -> None:
     p, size, most = 0.5, 8, 2
     augment = ScheduledAugment(flips=False, turns=False, translate=most / size)
     place = torch.zeros(1, 1, size, size)
     place[0, 0, 4, 3] = 1
     displayed = augment.augment_fake(place.expand(8000, -1, -1, -1), p, make_generator())[:, 0]
-    # Mirrored edges never show this pixel twice within two pixels of motion.
+    # Reflection does not repeat this pixel within a shift of two pixels.
     assert (displayed.flatten(1).sum(1) == 1).all()
     counts = displayed.sum(0).numpy()
     expected = np.zeros((size, size))
@@ -136,7 +136,7 @@ def test_colour_amounts_are_uniform_within_their_limits() -> None:
 
 
 def transitions(p: float) -> np.ndarray:
-    """Column k: how often each pose is shown for an image that was generated in pose k."""
+    """Column k: frequency of each pose for images generated in pose k."""
     original, augment = random_images(1, 4), ScheduledAugment(translate=0)
     columns = []
     for pose in range(8):
@@ -148,7 +148,7 @@ def transitions(p: float) -> np.ndarray:
 
 
 def fitted(transition: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """A generator over poses, taught from augmented frequencies alone by descent on their KL."""
+    """Pose frequencies of a generator fitted to augmented frequencies alone, by KL descent."""
     logits = torch.zeros(8, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.1)
     recorded, channel = torch.from_numpy(observed), torch.from_numpy(transition)
@@ -161,7 +161,7 @@ def fitted(transition: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
-    """The poses of the reals come back although the critic only ever sees augmented images."""
+    """The pose frequencies of the reals are recovered from augmented images alone."""
     real = np.array([0.6, 0.02, 0.1, 0.02, 0.2, 0.02, 0.02, 0.02])
     original = random_images(1, 4)
     weights = torch.from_numpy(np.rint(real * 40_000).astype(np.int64))
@@ -176,7 +176,7 @@ def test_a_generator_does_not_learn_the_augmentation_below_p_one() -> None:
         frequencies = pose_counts(displayed, original) / 40_000
         errors[p] = np.abs(fitted(transitions(p), frequencies) - real).sum()
     assert errors[0.6] < 0.15
-    # With p = 1 every pose looks alike, and nothing in the frequencies tells what was real.
+    # With p = 1 all frequencies are equal, and the original ones are lost.
     assert errors[1.0] > 0.5
 
 
@@ -214,7 +214,7 @@ class Judge(nn.Module):
 
 
 def penalties(shift: Tensor) -> tuple[Tensor, Tensor]:
-    """|gradient|^2 of the critic behind a move, for the augmented image and for the plain one."""
+    """|gradient|^2 of the critic with respect to the augmented and to the original image."""
     critic, plain = Judge(), random_images(8, 6).double().requires_grad_()
     displayed = apply_pose_and_shift(plain, torch.arange(8), shift)
     of_plain = squared_gradient(critic(displayed), plain)
@@ -222,9 +222,9 @@ def penalties(shift: Tensor) -> tuple[Tensor, Tensor]:
     return squared_gradient(critic(recorded), recorded), of_plain
 
 
-def test_flips_and_turns_leave_the_gradient_penalty_alone() -> None:
+def test_flips_and_turns_do_not_change_the_gradient_penalty() -> None:
     recorded, plain = penalties(no_shift(8))
     torch.testing.assert_close(recorded, plain)
-    # Translation drops pixels and shows others twice: there the two penalties part.
+    # Translation drops and repeats pixels, so the two penalties differ.
     recorded, plain = penalties(torch.ones(8, 2, dtype=torch.int64))
     assert not torch.allclose(recorded, plain, rtol=0.01)

@@ -1,4 +1,4 @@
-"""What every set of measured attributes must do; the union AnyAttributes lists the members."""
+"""Contract of every member of the union AnyAttributes."""
 
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ each_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: memb
 
 
 @each_member
-def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
+def test_defaults_are_a_config_of_the_union(member: type[Any]) -> None:
     measured = member()
     assert isinstance(measured, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyAttributes)
@@ -25,7 +25,7 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
 
 
 @each_member
-def test_one_finite_row_of_distinct_names_an_image(member: type[Any]) -> None:
+def test_rows_are_finite_and_names_distinct(member: type[Any]) -> None:
     measured = member()
     measured.check(TILES.shape[1:])
     rows = measured.measure(TILES)
@@ -35,7 +35,7 @@ def test_one_finite_row_of_distinct_names_an_image(member: type[Any]) -> None:
 
 
 @each_member
-def test_an_image_is_measured_alone_and_left_as_it_is(member: type[Any]) -> None:
+def test_an_image_is_measured_alone_and_not_changed(member: type[Any]) -> None:
     before, measured = TILES.copy(), member()
     together = measured.measure(TILES)
     np.testing.assert_array_equal(TILES, before)

@@ -1,4 +1,4 @@
-"""What every source of images must do; the union AnyDataset lists the members."""
+"""Contract of every member of the union AnyDataset."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +116,7 @@ Source = Callable[[type[Any], Split], Any]
 
 
 @each_member
-def test_a_spec_of_the_union(member: type[Any], describe: Callable[[type[Any]], Any]) -> None:
+def test_a_config_of_the_union(member: type[Any], describe: Callable[[type[Any]], Any]) -> None:
     spec = describe(member)
     assert isinstance(spec, BaseConfig)
     assert spec.split == "train"
@@ -141,7 +141,7 @@ def test_pixels_have_the_promised_shape(member: type[Any], split: Split, source:
 
 @each_member
 @each_split
-def test_an_index_is_an_image(member: type[Any], split: Split, source: Source) -> None:
+def test_indices_select_images(member: type[Any], split: Split, source: Source) -> None:
     data = source(member, split)
     indices = np.array([5, 2, 5, 0])
     pixels = data.pixels(indices)
@@ -153,7 +153,7 @@ def test_an_index_is_an_image(member: type[Any], split: Split, source: Source) -
 
 @each_member
 @each_split
-def test_what_is_handed_out_is_a_copy(member: type[Any], split: Split, source: Source) -> None:
+def test_pixels_are_a_copy(member: type[Any], split: Split, source: Source) -> None:
     data = source(member, split)
     first = data.pixels(np.array([0]))
     before = first.copy()
@@ -189,7 +189,7 @@ def test_labels_for_judges(member: type[Any], split: Split, source: Source) -> N
 
 @each_member
 @each_split
-def test_groups_are_one_number_an_image(member: type[Any], split: Split, source: Source) -> None:
+def test_groups_are_one_number_per_image(member: type[Any], split: Split, source: Source) -> None:
     data = source(member, split)
     groups = data.groups(np.arange(len(data)))
     assert groups.dtype == np.int64 and groups.shape == (len(data),)

@@ -1,4 +1,4 @@
-"""What every way of handling stain must do; the union AnyStain lists the members."""
+"""Contract of every member of the union AnyStain."""
 
 import json
 from typing import Any, get_args
@@ -22,7 +22,7 @@ recolouring = pytest.mark.parametrize("member", [Macenko, Reinhard])
 
 
 @each_member
-def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
+def test_defaults_are_a_config_of_the_union(member: type[Any]) -> None:
     stain = member()
     assert isinstance(stain, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStain)
@@ -42,7 +42,7 @@ def test_a_profile_survives_json(member: type[Any]) -> None:
 
 
 @each_member
-def test_a_new_array_comes_back(member: type[Any]) -> None:
+def test_apply_returns_a_new_array(member: type[Any]) -> None:
     before, stain = PICTURE.copy(), member()
     after = stain.apply(PICTURE, stain.measure(PICTURE))
     assert after.shape == PICTURE.shape and after.dtype == np.uint8
@@ -59,7 +59,7 @@ def test_a_tile_does_not_depend_on_its_batch(
     profile = stain.measure(PICTURE)
     tiles = np.concatenate([PICTURE[:, :, :32, :32], PICTURE[:, :, 32:64, 64:96]] * 2)
     together = stain.apply(tiles, profile)
-    # Bounded memory is no excuse either: the same with one tile a block.
+    # Nor on the chunk size.
     monkeypatch.setattr("controlgen.stains.base.CHUNK_BYTES", 1)
     np.testing.assert_array_equal(stain.apply(tiles, profile), together)
     for index in range(len(tiles)):
@@ -90,7 +90,7 @@ def test_without_tissue_nothing_changes(member: type[Any], tile: Any) -> None:
 
 
 @recolouring
-def test_a_little_tissue_on_glass_is_too_little(member: type[Any]) -> None:
+def test_a_minimum_of_tissue_is_required(member: type[Any]) -> None:
     # 4 % of the pixels are tissue, then 40 %.
     tile = np.full((1, 3, 100, 100), 250, np.uint8)
     tile[..., :20, :20] = PICTURE[..., :20, :20]
@@ -100,7 +100,7 @@ def test_a_little_tissue_on_glass_is_too_little(member: type[Any]) -> None:
 
 
 @recolouring
-def test_what_does_not_fit_is_refused(member: type[Any]) -> None:
+def test_grey_pixels_and_foreign_profiles_are_refused(member: type[Any]) -> None:
     stain = member()
     with pytest.raises(Incompatible, match="1-channel"):
         stain.measure(GREY)
@@ -110,5 +110,5 @@ def test_what_does_not_fit_is_refused(member: type[Any]) -> None:
         stain.apply(PICTURE, StainProfile(kind="other"))
 
 
-def test_grey_passes_where_nothing_is_done() -> None:
+def test_no_stain_accepts_grey() -> None:
     np.testing.assert_array_equal(NoStain().apply(GREY, NoStain().measure(GREY)), GREY)

@@ -1,4 +1,4 @@
-"""What every kind of random view must do; the union AnyViews lists the members."""
+"""Contract of every member of the union AnyViews."""
 
 from typing import Any, get_args
 
@@ -35,7 +35,7 @@ def draws(index: int = 0) -> torch.Generator:
 
 
 @each_member
-def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
+def test_defaults_are_a_config_of_the_union(member: type[Any]) -> None:
     views = member()
     assert isinstance(views, BaseConfig)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyViews)
@@ -44,7 +44,7 @@ def test_defaults_make_a_spec_of_the_union(member: type[Any]) -> None:
 
 
 @each_member
-def test_views_are_images_that_follow_the_stream_and_differ(
+def test_views_follow_the_random_stream(
     member: type[Any], global_randomness_untouched: None
 ) -> None:
     views, before = member(), IMAGES.clone()
@@ -58,7 +58,7 @@ def test_views_are_images_that_follow_the_stream_and_differ(
 
 
 @each_member
-def test_without_settings_an_image_is_its_own_view_and_as_much_is_drawn(
+def test_disabled_views_are_the_identity_and_draw_as_much(
     member: type[Any],
 ) -> None:
     still, shifted = draws(), draws()
@@ -69,7 +69,7 @@ def test_without_settings_an_image_is_its_own_view_and_as_much_is_drawn(
 
 @each_member
 @pytest.mark.parametrize("beyond", ["border", "reflection"])
-def test_a_move_is_that_of_scipy(member: type[Any], beyond: str) -> None:
+def test_warping_agrees_with_scipy(member: type[Any], beyond: str) -> None:
     views = member.parse({"shift": 0.2, "zoom": 0.5, "turn_degrees": 40, "beyond": beyond})
     amounts = torch.rand(12, 4, generator=draws(), dtype=torch.float64) * 2 - 1
     actual = views._warp(IMAGES.double(), amounts).numpy()
@@ -88,7 +88,7 @@ def test_a_move_is_that_of_scipy(member: type[Any], beyond: str) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 2.5])
-def test_blur_is_that_of_scipy(sigma: float) -> None:
+def test_blur_agrees_with_scipy(sigma: float) -> None:
     expected = ndimage.gaussian_filter(
         IMAGES.double().numpy(),
         (0, 0, sigma, sigma),
@@ -98,7 +98,7 @@ def test_blur_is_that_of_scipy(sigma: float) -> None:
     np.testing.assert_allclose(gaussian_blur(IMAGES.double(), sigma).numpy(), expected, atol=1e-6)
 
 
-def test_tissue_comes_in_all_eight_poses_and_digits_in_one() -> None:
+def test_tissue_has_eight_poses_and_digits_one() -> None:
     image = IMAGES[:1]
     eight = [np.rot90(plane, k, (2, 3)) for plane in (image, image.flip(3)) for k in range(4)]
     many = image.expand(100, -1, -1, -1)
@@ -111,7 +111,7 @@ def test_tissue_comes_in_all_eight_poses_and_digits_in_one() -> None:
         assert expected == 8 or np.all(hits, 0)[0]
 
 
-def test_what_has_no_such_views_is_refused_in_one_line() -> None:
+def test_unfit_images_and_settings_are_refused() -> None:
     with pytest.raises(Incompatible, match="augment.colour stain: does not fit images of 1"):
         TissueViews().check((1, 16, 16))
     for member in MEMBERS:

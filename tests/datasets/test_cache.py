@@ -1,4 +1,4 @@
-"""Prepared pixels: the same bytes however often the work was interrupted, and by what."""
+"""Cached pixels: the same bytes however often the work was interrupted, and by what."""
 
 import multiprocessing
 import multiprocessing.process
@@ -32,7 +32,7 @@ EXPECTED = np.stack([image(index) for index in range(COUNT)])
 
 
 class Produce:
-    """Yields the images and remembers from where it was asked to."""
+    """Yields the images and records the start indices."""
 
     def __init__(self) -> None:
         self.starts: list[int] = []
@@ -44,14 +44,14 @@ class Produce:
 
 
 def never(start: int) -> Iterator[np.ndarray]:
-    raise AssertionError("nothing was to be produced")
+    raise AssertionError("the cache must not be recomputed")
 
 
 def make(cache: Path, produce: object) -> np.ndarray:
     return cached_pixels(cache, "toy", IDENTITY, COUNT, SHAPE, produce)
 
 
-def test_made_once_and_read_only(tmp_path: Path) -> None:
+def test_pixels_are_computed_once_and_read_only(tmp_path: Path) -> None:
     produce = Produce()
     actual = make(tmp_path, produce)
     np.testing.assert_array_equal(actual, EXPECTED)
@@ -60,7 +60,7 @@ def test_made_once_and_read_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(make(tmp_path, never), EXPECTED)
     folder = cache_folder(tmp_path, "toy", IDENTITY)
     assert sorted(item.name for item in folder.iterdir()) == ["identity.json", "pixels.npy"]
-    # What is written is an ordinary npy file.
+    # The file is an ordinary npy file.
     np.testing.assert_array_equal(np.load(folder / "pixels.npy"), EXPECTED)
 
 
@@ -72,7 +72,7 @@ def test_the_folder_is_named_by_the_identity(tmp_path: Path) -> None:
 
 
 def slow(cache: Path, pause: float) -> multiprocessing.process.BaseProcess:
-    """Another process that makes the same pixels, an item at a time."""
+    """Another process that computes the same pixels, an item at a time."""
 
     def produce(start: int) -> Iterator[np.ndarray]:
         for index in range(start, COUNT):
@@ -82,7 +82,7 @@ def slow(cache: Path, pause: float) -> multiprocessing.process.BaseProcess:
     def work() -> None:
         module.CHECKPOINT_SECONDS = 0
         make(cache, produce)
-        # The copy of the test run ends here, without what other tests' libraries do at exit.
+        # Skip the exit handlers that the fork inherits from other tests' libraries.
         os._exit(0)
 
     process = multiprocessing.get_context("fork").Process(target=work)
@@ -137,7 +137,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
 
 @settings(max_examples=30)
 @given(done=st.integers(-2, COUNT + 2), length=st.integers(0, 1600), tail=st.binary(max_size=9))
-def test_whatever_a_kill_left_behind(
+def test_any_partial_folder_is_recovered(
     tmp_path_factory: pytest.TempPathFactory, done: int, length: int, tail: bytes
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
@@ -147,7 +147,7 @@ def test_whatever_a_kill_left_behind(
     partial.mkdir(parents=True)
     (partial / "pixels.npy").write_bytes(content[:length] + tail)
     (partial / "done").write_text(str(done))
-    # The count is made durable after the pixels, so bytes before it are those that were written.
+    # The count is written after the pixels, so the bytes it covers are correct.
     header = len(content) - full.size
     sound = length >= header + done * EXPECTED[0].size
     assume(sound or done < 0 or length + len(tail) < header + done * EXPECTED[0].size)
@@ -155,7 +155,7 @@ def test_whatever_a_kill_left_behind(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "shape", "empty", "absent", "object"])
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_entry_is_computed_again(tmp_path: Path, damage: str) -> None:
     make(tmp_path, Produce())
     path = cache_folder(tmp_path, "toy", IDENTITY) / "pixels.npy"
     content = path.read_bytes()
@@ -174,7 +174,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert produce.starts == [0]
 
 
-def test_a_full_disk_is_one_line_and_can_be_continued(
+def test_a_full_disk_is_one_line_and_work_can_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0)
@@ -207,13 +207,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     ],
     ids=["too few", "too many", "floats", "another shape"],
 )
-def test_other_images_than_announced_are_refused(tmp_path: Path, blocks: list[np.ndarray]) -> None:
+def test_unexpected_images_are_refused(tmp_path: Path, blocks: list[np.ndarray]) -> None:
     with pytest.raises(DataError, match="the source has changed"):
         make(tmp_path, lambda start: iter(blocks))
     assert not cache_folder(tmp_path, "toy", IDENTITY).exists()
 
 
-def test_an_error_of_the_source_rises_as_it_is(tmp_path: Path) -> None:
+def test_errors_of_the_source_are_not_changed(tmp_path: Path) -> None:
     def broken(start: int) -> Iterator[np.ndarray]:
         yield EXPECTED[:2]
         raise DataError("the source is gone")
@@ -225,11 +225,11 @@ def test_an_error_of_the_source_rises_as_it_is(tmp_path: Path) -> None:
 
 
 def test_array_images() -> None:
-    held = ArrayDataset(EXPECTED, np.arange(COUNT) % 2, ("even", "odd"), np.arange(COUNT) // 5)
-    assert held.image_shape == SHAPE and len(held) == COUNT
-    assert held.class_names == ("even", "odd")
-    assert held.labels(np.array([4, 3])).tolist() == [0, 1]
-    assert held.groups(np.array([22, 0])).tolist() == [4, 0]
+    images = ArrayDataset(EXPECTED, np.arange(COUNT) % 2, ("even", "odd"), np.arange(COUNT) // 5)
+    assert images.image_shape == SHAPE and len(images) == COUNT
+    assert images.class_names == ("even", "odd")
+    assert images.labels(np.array([4, 3])).tolist() == [0, 1]
+    assert images.groups(np.array([22, 0])).tolist() == [4, 0]
     rows = ArrayDataset(EXPECTED, groups=[7, 7, 8], rows=[20, 1, 3])
     np.testing.assert_array_equal(rows.pixels(np.array([2, 0])), EXPECTED[[3, 20]])
     assert rows.groups(np.array([1, 2])).tolist() == [7, 8]

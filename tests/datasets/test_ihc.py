@@ -1,4 +1,4 @@
-"""Crops of the immunohistochemistry picture that scikit-image carries."""
+"""Crops of scikit-image's immunohistochemistry picture."""
 
 from typing import Any, Literal
 
@@ -19,13 +19,13 @@ class TestIHC:
         return actual.pixels(np.arange(len(actual)))
 
     def test_no_pixel_is_in_both_splits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # A picture that says where each pixel is: row and column / 2, and the quarter.
+        # Channels encode the position: row / 2, column / 2, quarter.
         rows, columns = np.indices((512, 512))
         marked = np.stack([rows // 2, columns // 2, 255 * ((rows < 256) & (columns >= 256))], 2)
         monkeypatch.setattr(data, "immunohistochemistry", lambda: marked.astype(np.uint8))
         for size, stride, scales in ((32, 8, (1, 2, 3)), (24, 5, (1, 4)), (64, 16, (2,))):
             settings = {"size": size, "stride": stride, "scales": scales}
-            # Red and green vary within each crop, so that none is taken for glass.
+            # Red and green vary within each crop, so that no crop counts as glass.
             monkeypatch.setattr("controlgen.datasets.ihc.MIN_DEVIATION", 0)
             assert not self.crops("train", **settings)[:, 2].any()
             assert (self.crops("test", **settings)[:, 2] == 255).all()
@@ -54,16 +54,16 @@ class TestIHC:
         assert not (crops == glass).all((1, 2, 3)).any()
         assert (crops.reshape(len(crops), -1).std(1) >= 8).all()
 
-    def test_stain_is_learned_from_the_training_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stain_is_measured_on_training_quarters(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = {"stain": Macenko(), "stride": 32, "scales": (1,)}
         before, plain = self.crops("train", **settings), self.crops("train", stride=32, scales=(1,))
         assert not np.array_equal(before[:9], plain[:9])
-        # Another test quarter changes nothing of what is trained on.
+        # Another test quarter does not change the training crops.
         other = PICTURE.copy()
         other[:256, 256:] = 255 - other[:256, 256:]
         monkeypatch.setattr(data, "immunohistochemistry", lambda: other)
         np.testing.assert_array_equal(self.crops("train", **settings), before)
 
-    def test_too_large_is_one_line(self) -> None:
+    def test_a_too_large_size_is_refused(self) -> None:
         with pytest.raises(DataError, match="no crop of 256 pixels"):
             IHC(size=256, split="test", scales=(2,)).open()

@@ -1,4 +1,4 @@
-"""MedMNIST's npz: every split as stored, padded, resized, and files of another form."""
+"""MedMNIST archives: every split as stored, padded, resized; unfit files."""
 
 import io
 import tracemalloc
@@ -52,7 +52,7 @@ class TestMedMNIST:
             labels = actual.labels(np.arange(len(stored)))
             np.testing.assert_array_equal(labels, members[f"{split}_labels"][:, 0])
             assert actual.class_names == ("0", "1", "2", "3")
-        # What is stored plainly is mapped where it lies.
+        # Uncompressed images are memory-mapped.
         assert (tmp_path / "cache").exists() == (save is np.savez_compressed)
 
     @each_save
@@ -89,7 +89,7 @@ class TestMedMNIST:
             assert not np.array_equal(painted, full)
             np.testing.assert_array_equal(item[:, 2:-2, 2:-2], painted[0])
 
-    def test_path_mnist_has_names(self, tmp_path: Path) -> None:
+    def test_path_mnist_has_class_names(self, tmp_path: Path) -> None:
         path = tmp_path / "pathmnist_64.npz"
         med(path, (9, 64, 64, 3), classes=9)
         names = MedMNIST(path=path).open().class_names
@@ -108,7 +108,7 @@ class TestMedMNIST:
         assert peak < images.nbytes / 2
 
     @each_save
-    def test_unpacking_goes_on_from_any_image(
+    def test_unpacking_resumes_at_any_image(
         self, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "some.npz"
@@ -146,7 +146,7 @@ class TestMedMNIST:
         ],
     )
     @each_save
-    def test_another_form_is_refused(
+    def test_unfit_archives_are_refused(
         self, save: Save, shape: Any, changes: dict[str, Any], message: str, tmp_path: Path
     ) -> None:
         path = tmp_path / "some.npz"
@@ -161,7 +161,7 @@ class TestMedMNIST:
         with pytest.raises(DataError, match="grey and has no stain"):
             MedMNIST(path=path, stain=Macenko(), cache=tmp_path).open()
 
-    def test_a_header_that_lies_is_refused(self, tmp_path: Path) -> None:
+    def test_a_wrong_header_is_refused(self, tmp_path: Path) -> None:
         path, buffer = tmp_path / "some.npz", io.BytesIO()
         np.save(buffer, np.zeros((9, 28, 28), np.uint8))
         labels = io.BytesIO()
@@ -173,7 +173,7 @@ class TestMedMNIST:
             MedMNIST(path=path, cache=tmp_path).open()
 
     @each_save
-    def test_damage_is_found(self, save: Save, tmp_path: Path) -> None:
+    def test_damage_is_detected(self, save: Save, tmp_path: Path) -> None:
         path = tmp_path / "some.npz"
         spec = MedMNIST(path=path, cache=tmp_path / "cache")
         with pytest.raises(DataError, match="no such file"):
@@ -187,7 +187,7 @@ class TestMedMNIST:
         path.write_bytes(full[: len(full) // 2])
         with pytest.raises(DataError, match="damaged or not an npz"):
             spec.open()
-        # One byte in the middle of the pixels: only the checksum tells.
+        # A flipped byte in the pixels: only the checksum detects it.
         broken = bytearray(full)
         broken[len(full) // 3] ^= 1
         path.write_bytes(broken)

@@ -1,4 +1,4 @@
-"""PatchCamelyon's HDF5: tiles as published, resized or restained, and files that are damaged."""
+"""PatchCamelyon's HDF5 files: tiles as published, resized or restained; unfit files."""
 
 import gzip
 from pathlib import Path
@@ -47,11 +47,11 @@ class TestPatchCamelyon:
             np.testing.assert_array_equal(actual.pixels(chosen), expected[chosen])
         with pytest.raises(IndexError):
             actual.pixels(np.array([20]))
-        # Nothing needed a change, so nothing was copied.
+        # Unchanged tiles are not copied.
         assert not (tmp_path / "cache").exists()
 
     @pytest.mark.parametrize("crop", [None, 48])
-    def test_resized_tiles_are_kept(self, crop: int | None, tmp_path: Path) -> None:
+    def test_resized_tiles_are_cached(self, crop: int | None, tmp_path: Path) -> None:
         tiles = camelyon(tmp_path)
         spec = PatchCamelyon(root=tmp_path, crop=crop, size=64, cache=tmp_path / "cache")
         actual = spec.open().pixels(np.arange(20))
@@ -59,7 +59,7 @@ class TestPatchCamelyon:
         expected = [by_pillow(tile[window, window], 64) for tile in tiles]
         np.testing.assert_array_equal(actual, np.stack(expected))
         assert list((tmp_path / "cache").rglob("pixels.npy"))
-        # Another file under the same name is prepared anew.
+        # A replaced file is prepared again.
         camelyon(tmp_path, count=8)
         assert len(spec.open()) == 8
 
@@ -85,7 +85,7 @@ class TestPatchCamelyon:
             np.testing.assert_array_equal(actual, by_pillow(painted, 48))
 
     def test_a_large_file_is_not_read(self, tmp_path: Path) -> None:
-        # A million tiles (28 GB), none of them written: HDF5 keeps no space for those.
+        # A million tiles (28 GB) in a sparse HDF5 file.
         count, stem = 1_000_000, tmp_path / "camelyonpatch_level_2_split_test"
         with h5py.File(f"{stem}_x.h5", "w") as opened:
             opened.create_dataset("x", (count, 96, 96, 3), "u1", chunks=(1, 96, 96, 3))
@@ -119,7 +119,7 @@ class TestPatchCamelyon:
             ("x", np.zeros((19, 96, 96, 3), np.uint8), r"y is uint8 \(20, 1, 1, 1\)"),
         ],
     )
-    def test_another_form_is_refused(
+    def test_unfit_files_are_refused(
         self, name: str, content: Any, message: str, tmp_path: Path
     ) -> None:
         camelyon(tmp_path)
@@ -168,7 +168,7 @@ class TestPatchCamelyon:
         path.write_text(content)
         self.refused(tmp_path, path, "wsi|1 rows for 20 tiles")
 
-    def test_without_h5py_the_extra_is_named(
+    def test_without_h5py_the_error_names_the_extra(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         camelyon(tmp_path)

@@ -21,8 +21,8 @@ from controlgen.editing.rejection_sampling import TIE_MARGIN, RealismFilter, dra
 from controlgen.errors import ArtifactCorrupt, DataError
 from controlgen.evaluation.sample_quality import SAMPLE_STREAM, evaluate_sample_quality
 from controlgen.features import OpenClipConfig
-from controlgen.utils.rows import normalize_rows
 from controlgen.rng import normals, stream
+from controlgen.utils.rows import normalize_rows
 from toy_protocol import TextSpace, ToyEditor, make_context, toy_editor
 
 KINDS, SIZE = 6, 16

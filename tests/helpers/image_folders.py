@@ -1,4 +1,4 @@
-"""Small pictures of known colours, and folders of them."""
+"""Small test images and folders of them."""
 
 import io
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from PIL import Image
 
 from controlgen.datasets import ImageFolder
 
-SIDE = 16  # pixels of every sound picture here, and the model's size: nothing is resized
+SIDE = 16  # pixels of every valid image and of the model, so that nothing is resized
 
 
 def scene(seed: int = 0) -> np.ndarray:
-    """Smooth colours (16 16 3), so that JPEG keeps them nearly."""
+    """Smooth colours (16 16 3), which JPEG nearly preserves."""
     corners = np.random.default_rng(seed).integers(30, 220, (2, 2, 3), np.uint8)
     return np.asarray(Image.fromarray(corners).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 

@@ -1,4 +1,4 @@
-"""The tissue that scikit-image carries, and what is the same for every published file."""
+"""scikit-image's tissue picture and helpers for tests of published data sets."""
 
 from pathlib import Path
 

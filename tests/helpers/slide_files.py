@@ -1,4 +1,4 @@
-"""Slides drawn and written by hand, so that every pixel of theirs is known."""
+"""Synthetic slides of defined pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def halved(image: np.ndarray) -> np.ndarray:
 def write_levels(
     path: Path, levels: list[np.ndarray], mpp: tuple[float, float] | None = (0.5, 0.5)
 ) -> Path:
-    """A tiled pyramid as openslide's generic TIFF reader wants it: resolution per centimetre."""
+    """A tiled pyramid for openslide's generic TIFF reader: resolution per centimetre."""
     with tifffile.TiffWriter(path) as writer:
         tags: dict[str, Any] = {}
         if mpp is not None:
@@ -55,7 +55,7 @@ def glass(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def squares(rows: int = 6, columns: int = 10) -> np.ndarray:
-    """Squares of EDGE pixels; red says the column, green the row."""
+    """Squares of EDGE pixels; red encodes the column, green the row."""
     image = np.full((rows * EDGE, columns * EDGE, 3), 5, np.uint8)
     image[..., 0] = (np.arange(columns * EDGE) // EDGE * 20 + 50)[None]
     image[..., 1] = (np.arange(rows * EDGE) // EDGE * 30 + 40)[:, None]
@@ -80,7 +80,7 @@ def both(spec: Slides) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def covered(places: np.ndarray, side: int) -> np.ndarray:
-    """How often each pixel of the blot is under a tile."""
+    """Number of tiles that cover each pixel of the blot."""
     canvas = np.zeros((768, 1280), int)
     for _, x, y in places:
         canvas[y : y + side, x : x + side] += 1
@@ -88,7 +88,7 @@ def covered(places: np.ndarray, side: int) -> np.ndarray:
 
 
 def broken(path: Path, level: int) -> None:
-    """Overwrite the data of a level's tiles, leaving the file's structure whole."""
+    """Overwrite the data of a level's tiles, but not the file's structure."""
     with tifffile.TiffFile(path) as opened:
         offsets = opened.pages[level].dataoffsets
     content = bytearray(path.read_bytes())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,12 +45,12 @@ Open = Callable[..., Any]
 @pytest.fixture(scope="module")
 def url(served: ServedModel) -> Iterator[str]:
     """The tiny map and tissue, with the page."""
-    from tests.serve.conftest import running
+    from running_server import run_server
 
     tissue = ServedModel("histology", Editor.load(HISTOLOGY), "", 4)
     tiny = ServedModel("tiny", served.editor, "", 4)
     app = create_app({"tiny": tiny, "histology": tissue}, studio=True)
-    with running(app, served) as actual:
+    with run_server(app, served) as actual:
         yield actual.url
 
 
@@ -143,7 +144,7 @@ def test_a_sample_is_steered_and_taken_home(
     # What is drawn is written down, and comes home whole.
     expression = page.get_by_role("textbox", name="Expression").input_value()
     recipe = page.get_by_role("textbox", name="Recipe of the result").input_value()
-    assert f"expression = '{expression}'" in recipe
+    assert tomllib.loads(recipe)["expression"] == expression
     for name, text in (("expression", expression), ("recipe of the result", recipe)):
         page.get_by_role("button", name=f"Copy the {name}").click()
         assert page.evaluate("navigator.clipboard.readText()") == text
@@ -369,17 +370,17 @@ def test_without_a_clipboard_copying_copies_still(browser: Any, url: str) -> Non
 
 
 def test_a_page_finds_its_server_again(visit: Open, served: ServedModel) -> None:
-    from tests.serve.conftest import running
+    from running_server import run_server
 
     def app() -> Any:
         return create_app({"tiny": ServedModel("tiny", served.editor, "", 4)}, studio=True)
 
-    with running(app(), served) as actual:
+    with run_server(app(), served) as actual:
         page = visit(actual.url)
         port = int(actual.url.rpartition(":")[2])
     page.get_by_role("button", name="Another sample").click()
     page.get_by_text("Connection to the server was lost").wait_for()
-    with running(app(), served, port):
+    with run_server(app(), served, port):
         page.get_by_text("Connection to the server was lost").wait_for(state="detached")
         page.locator("#strip caption").wait_for()
         page.get_by_role("button", name="Another sample").click()

@@ -92,7 +92,7 @@ def test_the_page_begins_with_a_sample(ask: Ask) -> None:
     assert displayed["part0"] == {"visible": False}
     assert displayed["strip"].count("<img") == 2
     assert "Synthetic." in displayed["about"]
-    assert "picture = 'result'" in displayed["recipe"]
+    assert 'picture = "result"' in displayed["recipe"]
 
 
 def test_directions_sliders_and_history(ask: Ask, desk: Desk) -> None:
@@ -103,7 +103,7 @@ def test_directions_sliders_and_history(ask: Ask, desk: Desk) -> None:
     assert displayed["slider0"]["label"].startswith("1. “a digit eight”")
     assert displayed["strip"].count("<img") == 5
     displayed = ask("axis", {"family": "sefa", "axis": 2})
-    displayed = ask("moved", 0.3, -2, *[0] * 6)
+    displayed = ask("slide", 0.3, -2, *[0] * 6)
     assert displayed["expression"].endswith(' - 2 * axis("sefa", 2)')
     assert "0.3 * (text" in displayed["recipe"]
     assert "slider0" not in displayed
@@ -126,7 +126,7 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
     assert displayed["expression"] == text
     assert displayed["slider0"]["value"] == 0.5
     assert "nan" not in displayed["strip"]
-    assert ask("moved", 1.5)["expression"] == 'seed(3) + 1.5 * (text("a") - text("b"))'
+    assert ask("slide", 1.5)["expression"] == 'seed(3) + 1.5 * (text("a") - text("b"))'
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def test_an_expression_by_hand_is_what_is_drawn(ask: Ask) -> None:
         ("seed", [-1], "whole number"),
         ("seed", [1.5], "whole number"),
         ("seed", ["x"], "number"),
-        ("moved", [float("inf")], None),
+        ("slide", [float("inf")], None),
         ("hold", [["nothing"]], "attributes"),
         ("attribute", [""], "choose"),
         ("attribute", ["ink"], "attributes"),
         ("saved", [None], "choose"),
         ("axes", ["none"], "there is"),
-        ("axis", [{"family": "sefa", "axis": 99}], "counted from 1"),
+        ("axis", [{"family": "sefa", "axis": 99}], "there are only"),
         ("axis", [{"family": "sefa"}], "number"),
         ("groups", [], "at least one"),
         ("keep", ["Bad name!"], "small letters"),
@@ -201,7 +201,7 @@ def test_what_nobody_foresaw_is_told_without_a_word_of_it(
 
 
 def test_a_forgotten_page_begins_anew(ask: Ask) -> None:
-    displayed = ask("moved", 1.0, page="another page")
+    displayed = ask("slide", 1.0, page="another page")
     assert "begins anew" in displayed["message"]
     assert displayed["expression"] == "seed(7)"
 
@@ -211,7 +211,7 @@ def test_a_full_queue_is_told_and_nothing_is_lost(models: dict[str, ServedModel]
     work, go = JobQueue(limits), threading.Event()
     desk = Desk(Asking(Service(models, limits), work), Visits("tiny"))
     asyncio.run(desk.answer(desk.opened, "page"))
-    work.submit(lambda deadline: go.wait(30))
+    work.submit(lambda: go.wait(30))
     displayed = asyncio.run(desk.answer(desk.another, "page"))
     assert "requests wait already" in displayed["message"]
     go.set()

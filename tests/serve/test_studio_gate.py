@@ -54,9 +54,9 @@ def ear() -> Iterator[Ear]:
 @pytest.fixture(scope="module")
 def page(served: ServedModel) -> Iterator[Any]:
     """The application with its page, and a session for its requests."""
-    from tests.serve.conftest import running
+    from running_server import run_server
 
-    with running(create_app({"tiny": served}, studio=True), served) as actual:
+    with run_server(create_app({"tiny": served}, studio=True), served) as actual:
         yield actual
 
 
@@ -295,10 +295,10 @@ def test_downloads_are_known_by_their_token_alone(page: Any) -> None:
 
 
 def test_a_token_and_the_host_name_guard_the_page_too(served: ServedModel) -> None:
-    from tests.serve.conftest import running
+    from running_server import run_server
 
     app = create_app({"tiny": served}, token=HUSH, hosts=("127.0.0.1",), studio=True)
-    with running(app, served) as guarded:
+    with run_server(app, served) as guarded:
         for path in ("/", "/theme.css", "/studio/a/1.zip"):
             assert httpx.get(f"{guarded.url}{path}").status_code == 401
         assert httpx.post(f"{guarded.url}{EVENT}", json={}).status_code == 401

@@ -62,7 +62,7 @@ def test_a_slider_and_a_button_mean_what_was_seen_when_they_were_used(desk: Desk
     for place in (1, 2, 3):
         ask("axis", {"family": "sefa", "axis": place})
     # By the time of the second removal, the third direction stands where the second was.
-    together(desk, ("removed", 0), ("removed", 1), ("moved", 2, 2, 0.5, *[0] * 5))
+    together(desk, ("removed", 0), ("removed", 1), ("slide", 2, 2, 0.5, *[0] * 5))
     assert str(desk.visits.of("page").wish) == 'seed(7) + 0.5 * axis("sefa", 3)'
 
 
@@ -76,11 +76,11 @@ def test_a_page_cannot_wait_without_end(desk: Desk, ask: Ask) -> None:
 def test_sliders_are_never_moved_by_what_was_asked_with_them(ask: Ask) -> None:
     ask("axis", {"family": "sefa", "axis": 1})
     # A late answer would take a slider out of the hand that has moved it on.
-    displayed = ask("moved", 10, *[0] * 7)
+    displayed = ask("slide", 10, *[0] * 7)
     assert displayed["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
     assert not [name for name in displayed if name.startswith("slider")]
     # An emptied box is about to be written in: its direction stays as it was.
-    displayed = ask("moved", None, *[0] * 7)
+    displayed = ask("slide", None, *[0] * 7)
     assert "alert" not in displayed["message"]
     assert displayed["expression"] == 'seed(7) + 10 * axis("sefa", 1)'
     assert set(ask("left", None, *[0] * 7)) == {"message"}
@@ -133,7 +133,7 @@ def test_a_page_opened_at_a_busy_time_says_what_it_is(served: ServedModel) -> No
     work, go = JobQueue(limits), threading.Event()
     models = {"tiny": ServedModel("tiny", served.editor, "", 4)}
     desk = Desk(Asking(Service(models, limits), work), Visits("tiny"))
-    work.submit(lambda deadline: go.wait(30))
+    work.submit(lambda: go.wait(30))
     displayed = asyncio.run(desk.answer(desk.opened, "page"))
     assert "requests wait already" in displayed["message"]
     assert "Synthetic" in displayed["about"]

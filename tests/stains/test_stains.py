@@ -1,4 +1,4 @@
-"""Stain: tissue drawn by Beer-Lambert with known stains, and scikit-image as a judge."""
+"""Stain normalisation of synthetic tissue with chosen stains, compared with scikit-image."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def apart(a: Pixels, b: Pixels) -> float:
 
 
 @pytest.mark.parametrize("vectors", [USUAL, REDDER], ids=["usual", "redder"])
-def test_macenko_recovers_what_was_drawn(vectors: Floats) -> None:
+def test_macenko_recovers_the_drawn_stains(vectors: Floats) -> None:
     amounts = concentrations()
     profile = Macenko().measure(tile(amounts, vectors))
     assert degrees(profile.vectors[0], vectors[0]) < 1.5
@@ -75,7 +75,7 @@ def test_scikit_image_finds_the_amounts_with_the_recovered_matrix() -> None:
     assert np.abs(actual - amounts).mean() < 0.03
 
 
-def test_macenko_paints_the_amounts_in_the_reference() -> None:
+def test_macenko_applies_the_reference_stain() -> None:
     amounts = concentrations()
     samples = tile(amounts, REDDER)
     stain = Macenko()
@@ -86,8 +86,8 @@ def test_macenko_paints_the_amounts_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(("stain", "share"), [(Macenko(), 0.25), (Reinhard(), 0.5)])
-def test_two_stainings_of_one_tissue_come_out_alike(stain: Any, share: float) -> None:
-    # Reinhard's axes are moved one by one, so that it cannot undo a turn of the stain vectors.
+def test_two_stainings_of_one_tissue_become_similar(stain: Any, share: float) -> None:
+    # Reinhard shifts its axes independently, so it cannot undo a rotation of the stain vectors.
     amounts = concentrations()
     single, other = tile(amounts, USUAL), tile(amounts * 0.7, REDDER)
     before = apart(single, other)
@@ -104,7 +104,7 @@ def gentle(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
-def test_a_second_time_changes_nothing_more(member: type[Any], tmp_path: Path) -> None:
+def test_normalisation_is_idempotent(member: type[Any], tmp_path: Path) -> None:
     stain = member(reference=gentle(tmp_path / "reference.png"))
     samples = tile(0.3 + concentrations() / 2, USUAL)
     once = stain.apply(samples, stain.measure(samples))
@@ -114,7 +114,7 @@ def test_a_second_time_changes_nothing_more(member: type[Any], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
-def test_the_reference_itself_comes_back(member: type[Any], tmp_path: Path) -> None:
+def test_the_reference_is_a_fixed_point(member: type[Any], tmp_path: Path) -> None:
     samples, other = tile(concentrations(), USUAL), tile(concentrations(1), REDDER)
     path = tmp_path / "reference.png"
     Image.fromarray(samples[0].transpose(1, 2, 0)).save(path)
@@ -127,7 +127,7 @@ def test_the_reference_itself_comes_back(member: type[Any], tmp_path: Path) -> N
     np.testing.assert_allclose(shifted.levels, expected.levels, rtol=0.06)
 
 
-def test_one_stain_alone_is_left_as_it_is() -> None:
+def test_a_single_stain_is_left_unchanged() -> None:
     amounts = concentrations() * (1, 0)
     samples = tile(amounts[amounts[:, 0] > 0][:3600].repeat(2, 0)[:4096], USUAL)
     stain = Macenko()
@@ -145,7 +145,7 @@ def test_macenko_finds_haematoxylin_and_dab_in_real_tissue() -> None:
     assert degrees(haematoxylin, dab) > 30
 
 
-def test_lab_is_the_papers() -> None:
+def test_lab_follows_the_paper() -> None:
     # Equations 4 to 6 written out, for one colour.
     red, green, blue = 200.0, 120.0, 180.0
     long = np.log10(0.3811 * red + 0.5783 * green + 0.0402 * blue)
@@ -161,7 +161,7 @@ def test_lab_is_the_papers() -> None:
 
 
 @given(st.lists(st.floats(1, 255), min_size=3, max_size=3))
-def test_lab_goes_back(colour: list[float]) -> None:
+def test_lab_is_invertible(colour: list[float]) -> None:
     np.testing.assert_allclose(from_lab(to_lab(np.array([colour]))), [colour], rtol=1e-9)
 
 
@@ -176,7 +176,7 @@ def test_reinhard_gives_tissue_the_references_statistics(tmp_path: Path) -> None
     np.testing.assert_allclose(actual.std(0), expected.std(0), rtol=0.03)
 
 
-def test_reinhards_own_reference_looks_like_haematoxylin_and_eosin() -> None:
+def test_reinhards_reference_is_pink_violet() -> None:
     # Its mean colour is a pink violet: most red, least green.
     (mean, _) = LAB_REFERENCE.vectors
     red, green, blue = from_lab(np.array([mean]))[0]
@@ -207,7 +207,7 @@ def blank(path: Path) -> None:
     ids=["missing", "no image", "blank"],
 )
 @pytest.mark.parametrize("member", [Macenko, Reinhard])
-def test_an_unfit_reference_is_one_line(
+def test_an_unfit_reference_is_refused_in_one_line(
     member: type[Any], make: Any, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.png"
@@ -219,7 +219,7 @@ def test_an_unfit_reference_is_one_line(
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_cache_knows_the_reference_by_its_bytes(tmp_path: Path) -> None:
+def test_cache_identity_uses_the_references_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     for path, seed in zip(paths, (0, 0, 1), strict=True):
         Image.fromarray(tile(concentrations(seed), USUAL)[0].transpose(1, 2, 0)).save(path)

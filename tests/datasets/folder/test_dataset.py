@@ -1,4 +1,4 @@
-"""Image folders: how pictures are cut, and what the cache and the fingerprint know of them."""
+"""Image folders: cutting, cache and content hash."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from image_folders import GREY, PNG, SIDE, both, encoded, folder, scene, unlike
 
 
 def test_the_centre_square_is_resized_with_antialiasing(tmp_path: Path) -> None:
-    # Red left and right of a fine checkerboard: the square is all board, and no dot survives.
+    # A fine checkerboard between red margins: the square is the averaged board.
     picture = np.full((64, 96, 3), (255, 0, 0), np.uint8)
     picture[:, 16:80] = (np.indices((64, 64)).sum(0) % 2 * 255)[..., None]
     root = folder(tmp_path, {"a.png": encoded(Image.fromarray(picture), "PNG")})
@@ -23,7 +23,7 @@ def test_the_centre_square_is_resized_with_antialiasing(tmp_path: Path) -> None:
     assert np.abs(actual.astype(int) - 127).max() < 20
 
 
-def test_tiles_are_where_they_were(tmp_path: Path) -> None:
+def test_tiles_are_in_reading_order(tmp_path: Path) -> None:
     # Three by two squares of one colour each, and a remainder of another one on two sides.
     colours = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
     picture = np.zeros((50, 80, 3), np.uint8)
@@ -60,13 +60,13 @@ def test_grey_folders(tmp_path: Path) -> None:
     ],
     ids=lambda setting: "-".join(setting),
 )
-def test_settings_that_do_not_go_together(setting: dict[str, Any]) -> None:
+def test_conflicting_settings_are_refused(setting: dict[str, Any]) -> None:
     assert ImageFolder.parse({"root": "x"}).size == 64
     with pytest.raises(ConfigError):
         ImageFolder.parse({"root": "x", **setting})
 
 
-def test_the_cache_knows_when_a_file_has_changed(tmp_path: Path) -> None:
+def test_a_changed_file_invalidates_the_cache(tmp_path: Path) -> None:
     root = folder(tmp_path, unlike(5))
     spec = ImageFolder(root=root, size=SIDE, cache=tmp_path / "cache")
     before = [side.pixels(np.arange(len(side))) for side in both(spec)]
@@ -76,7 +76,7 @@ def test_the_cache_knows_when_a_file_has_changed(tmp_path: Path) -> None:
     assert changed == 1
 
 
-def test_the_content_names_the_data_wherever_it_lies(tmp_path: Path) -> None:
+def test_the_content_hash_is_independent_of_the_path(tmp_path: Path) -> None:
     files = unlike(4)
     specs = [
         ImageFolder(root=folder(tmp_path / place, files), size=SIDE, cache=tmp_path / place)
@@ -86,19 +86,19 @@ def test_the_content_names_the_data_wherever_it_lies(tmp_path: Path) -> None:
     assert specs[0].fingerprint() != specs[1].fingerprint()
     assert first.fingerprint() == second.fingerprint() and first.root != second.root
     assert first.with_split("test").fingerprint() != first.fingerprint()
-    # Another byte, another content; what is pinned then refuses to open.
+    # A changed byte changes the hash; the hashed config then refuses to open.
     (first.root / "003.png").write_bytes(PNG)
     assert first.with_content_hash().content != second.content
     with pytest.raises(DataError, match="holds other images"):
         first.open()
     assert len(second.open()) == 3
-    # A file that is no image changes nothing.
+    # A file that is not an image changes nothing.
     (second.root / "notes.txt").write_text("words")
     assert second.with_content_hash().content == second.content
 
 
 class Inverted(BaseConfig):
-    """A way of handling stain that can be told from none."""
+    """A stain normaliser with a visible effect."""
 
     kind: str = "inverted"
 

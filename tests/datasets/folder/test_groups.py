@@ -35,7 +35,7 @@ def test_classes_are_the_first_folders(tmp_path: Path) -> None:
         ImageFolder(root=root, size=SIDE, cache=tmp_path / "cache").open().labels(np.array([0]))
 
 
-def test_splits_go_by_source_of_the_table(tmp_path: Path) -> None:
+def test_splits_follow_the_sources_of_the_table(tmp_path: Path) -> None:
     files = unlike(40)
     root = folder(tmp_path, {**files, "stray.png": PNG})
     table(root, [f"{name},{'xy'[i % 2]},tile {i // 5}" for i, name in enumerate(sorted(files))])
@@ -48,7 +48,7 @@ def test_splits_go_by_source_of_the_table(tmp_path: Path) -> None:
     ]
     assert not groups[0] & groups[1] and len(groups[0] | groups[1]) == 8
     assert train.class_names == ("x", "y")
-    # Every image is found again with its own class and source.
+    # Every image has its own class and source.
     for side, all_of in zip((train, test), everything, strict=True):
         for pixels, label, group in zip(
             side.pixels(all_of), side.labels(all_of), side.groups(all_of), strict=True
@@ -75,14 +75,14 @@ def test_splits_go_by_source_of_the_table(tmp_path: Path) -> None:
     ],
     ids=["columns", "empty", "twice", "no-cell", "short", "long", "bytes", "quote", "gone", "out"],
 )
-def test_a_table_that_cannot_be_trusted(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     root = folder(tmp_path, {**unlike(2), "groups.csv": content})
     with pytest.raises(DataError, match=message) as caught:
         ImageFolder(root=root, size=SIDE, cache=tmp_path / "cache").open()
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+def test_a_spreadsheet_export_is_read(tmp_path: Path) -> None:
     content = "\ufefffile,source_tile\r\n000.png,a\r\n001.png,b\r\n".encode()
     root = folder(tmp_path, {**unlike(2), "groups.csv": content})
     train, test = both(ImageFolder(root=root, size=SIDE, cache=tmp_path / "cache"))
@@ -94,9 +94,7 @@ names_of_groups = st.lists(st.sampled_from([f"source {i}" for i in range(30)]), 
 
 @settings(max_examples=60)
 @given(groups=names_of_groups, share=st.floats(0.05, 0.95))
-def test_a_split_never_separates_a_group_and_is_as_near_as_it_can(
-    groups: list[str], share: float
-) -> None:
+def test_a_split_keeps_groups_and_is_close_to_its_share(groups: list[str], share: float) -> None:
     test = assign_test_groups(groups, share)
     for group in set(groups):
         assert (
@@ -106,7 +104,7 @@ def test_a_split_never_separates_a_group_and_is_as_near_as_it_can(
         assert not test.any()
         return
     assert test.any() and not test.all()
-    # No group alone could be moved to come nearer by more than the order of groups allows.
+    # The share is the closest that the order of groups allows.
     largest = max(groups.count(name) for name in groups)
     inside = share * len(groups)
     slack = max(largest, 1)
@@ -115,16 +113,16 @@ def test_a_split_never_separates_a_group_and_is_as_near_as_it_can(
 
 @settings(max_examples=40)
 @given(more=st.lists(st.integers(0, 10**6), max_size=20, unique=True))
-def test_files_that_are_added_move_only_the_border(more: list[int]) -> None:
+def test_added_files_move_only_groups_at_the_border(more: list[int]) -> None:
     old = [f"old {i}" for i in range(200)]
     before = assign_test_groups(old, 0.2)
     after = assign_test_groups([*old, *(f"new {i}" for i in more)], 0.2)[:200]
     assert (before != after).sum() <= len(more)
-    # What moves, moves one way: the order of the groups is theirs alone.
+    # Groups move in one direction only: their order does not depend on the others.
     assert (after <= before).all() or (after >= before).all()
 
 
-def test_files_of_the_same_bytes_are_of_one_group() -> None:
+def test_files_of_the_same_bytes_share_a_group() -> None:
     groups = {"a": "1", "b": "2", "c": "3", "d": "2", "e": "4"}
     digests = {"a": "x", "b": "x", "c": "y", "d": "y", "e": "z"}
     actual = merge_duplicates(groups, digests)
@@ -143,7 +141,7 @@ def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     assert not {g for g, t in zip(groups, test, strict=True) if t} & {
         g for g, t in zip(groups, test, strict=True) if not t
     }
-    # A part of them, through the files.
+    # A subset, read from the files.
     saved = [row for row in rows if row["source_tile"].endswith("7")]
     root = tmp_path / "colon"
     for row in saved:
@@ -156,7 +154,7 @@ def test_colon_tiles_are_split_by_source(tmp_path: Path) -> None:
     assert not set(train.groups(np.arange(len(train)))) & set(held.groups(np.arange(len(held))))
 
 
-def test_a_flat_folder_with_classes_asked_for_says_the_way_out(tmp_path: Path) -> None:
+def test_a_flat_folder_with_classes_names_the_remedy(tmp_path: Path) -> None:
     root = folder(tmp_path, unlike(4))
     spec = ImageFolder(root=root, size=SIDE, classes="folders", cache=tmp_path / "cache")
     with pytest.raises(DataError, match=r"none of 4 .*train\.dataset\.classes=none"):

@@ -1,4 +1,4 @@
-"""Image folders: what becomes of every kind of file."""
+"""Image folders: every kind of file is used or reported."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, bits: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
-    """A PNG written by hand, so that its header can promise anything."""
+    """A hand-written PNG, whose header may be wrong."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     data = chunk(b"IDAT", zlib.compress(rows))
     body = chunk(b"IHDR", header) + b"".join(extra) + data + chunk(b"IEND", b"")
@@ -35,7 +35,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes, *extra: by
 
 
 def turned() -> bytes:
-    """Stored lying on its side, with the EXIF orientation that puts it upright."""
+    """A rotated image with the EXIF orientation that restores it."""
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     return encoded(RGB.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
@@ -60,7 +60,7 @@ FRAMES = [RGB.rotate(90), RGB.rotate(180)]
 TEXT_BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 23)))
 
 
-# What is left out, and what the report must say of it.
+# Files that are left out, and the reason in the report.
 BAD: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "empty"),
     "text.png": (b"these are words\n", "text, not an image"),
@@ -95,8 +95,8 @@ BAD: dict[str, tuple[bytes, str]] = {
 }
 
 
-# What is used: its content, what the report must say (empty: nothing), what it must look like, and
-# how far off (in 0..255) that may be.
+# Files that are used: content, note in the report (empty: none), expected pixels, and tolerance in
+# 0..255.
 GOOD: dict[str, tuple[bytes, str, np.ndarray, int]] = {
     "plain.png": (PNG, "", scene(), 0),
     "plain.jpg": (JPEG, "", scene(), 6),
@@ -166,7 +166,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def salted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every file of the tables above and what only a file system can hold, at several depths."""
+    """Every file of the tables above and special files, at several depths."""
     root = tmp_path_factory.mktemp("salted") / "images"
     (root / "deep" / "er").mkdir(parents=True)
     for name, (content, *_) in {**BAD, **GOOD}.items():
@@ -183,7 +183,7 @@ def salted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(salted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The report of the salted folder, by the last part of each name."""
+    """The report on the salted folder by file name."""
     cache = tmp_path_factory.mktemp("cache")
     spec = ImageFolder(root=salted, size=SIDE, cache=cache)
     data = spec.open()
@@ -197,7 +197,7 @@ def report(salted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.mark.parametrize("name", [*BAD, *PLACES])
-def test_what_is_left_out(report: dict[str, Any], name: str) -> None:
+def test_unusable_files_are_left_out(report: dict[str, Any], name: str) -> None:
     item = report["files"][name]
     assert item["pieces"] == 0
     why = BAD[name][1] if name in BAD else PLACES[name]
@@ -209,7 +209,7 @@ def test_what_is_left_out(report: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(GOOD))
-def test_what_is_used(report: dict[str, Any], name: str) -> None:
+def test_usable_files_are_decoded(report: dict[str, Any], name: str) -> None:
     _, note, expected, tolerance = GOOD[name]
     item = report["files"][name]
     assert item["pieces"] == 1 and item["why"] == ""
@@ -220,7 +220,7 @@ def test_what_is_used(report: dict[str, Any], name: str) -> None:
     assert np.abs(difference).max() <= tolerance
 
 
-def test_nothing_is_unaccounted_for(report: dict[str, Any]) -> None:
+def test_every_file_is_in_the_report(report: dict[str, Any]) -> None:
     assert set(report["files"]) == {*BAD, *GOOD, *PLACES}
     assert "2 hidden entries (an image file or a folder whose name begins" in report["table"]
     assert len(BAD) + len(PLACES) >= 20
@@ -228,7 +228,7 @@ def test_nothing_is_unaccounted_for(report: dict[str, Any]) -> None:
     assert sum(len(side) for side in sides) == len(GOOD)
 
 
-def test_one_line_says_how_many_and_where(
+def test_stderr_summarises_the_report(
     report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     report["spec"].open()
@@ -239,7 +239,7 @@ def test_one_line_says_how_many_and_where(
     assert Path(line.rpartition("see ")[2]).read_text().startswith("# Files of ")
 
 
-def test_refusing_is_one_line(report: dict[str, Any]) -> None:
+def test_refusal_is_one_line(report: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"files cannot be used: .* more; all in .*report\.md"):
         report["spec"].model_copy(update={"on_bad": "refuse"}).open()
 
@@ -257,7 +257,7 @@ def test_all_bad_is_an_error(tmp_path: Path) -> None:
         ImageFolder(root=root / "a.png", cache=tmp_path).open()
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path, {"a.png": PNG, "b.png": PNG})
     before = Path.read_bytes
 
@@ -272,7 +272,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         spec.open()
 
 
-def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     root = folder(tmp_path, {"a.png": PNG})
     with open(os.fsencode(root) + b"/\xff.png", "wb") as opened:
         opened.write(PNG)

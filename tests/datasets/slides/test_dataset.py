@@ -1,4 +1,4 @@
-"""Tiles of a slide show what was drawn there, and nothing is cut twice."""
+"""Slide tiles: pixels, levels, splits, samples, sidecar files, cache."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_tiles_are_what_was_drawn_there(tmp_path: Path, cache: Path) -> None:
+def test_tiles_match_the_slide(tmp_path: Path, cache: Path) -> None:
     image = squares()
     image[..., 2] = np.random.default_rng(0).integers(0, 256, image.shape[:2])
     path = write_slide(tmp_path / "s.tif", image)
@@ -82,7 +82,7 @@ def test_antialiasing_keeps_the_mean(tmp_path: Path, cache: Path) -> None:
     pixels, places = everything(Slides(root=path, size=16, mpp=4, tissue=0, cache=cache).open())
     means = [image[y : y + 128, x : x + 128].mean() for _, x, y in places]
     np.testing.assert_allclose(pixels.mean((1, 2, 3)), means, atol=1)
-    assert pixels.std() < image.std() / 4  # one pixel in eight would keep the deviation
+    assert pixels.std() < image.std() / 4  # subsampling would preserve the deviation
 
 
 def test_microns_may_differ_across_and_down(tmp_path: Path, cache: Path) -> None:
@@ -105,7 +105,7 @@ def test_one_slide_is_split_by_a_line_and_shares_no_pixel(tmp_path: Path, cache:
         for places, actual in zip(both(spec), (train, test), strict=True):
             actual.append(covered(places[1], side) > 0)
             assert len(places[1]) >= 20
-    # Whatever the tiling, what one split sees is not seen by the other.
+    # No pixel is in both splits, whatever the tiling.
     recorded = [np.any(actual, 0) for actual in (train, test)]
     assert not (recorded[0] & recorded[1]).any()
     columns = [np.flatnonzero(part.any(0)) for part in recorded]
@@ -123,7 +123,7 @@ def test_without_overlap_no_pixel_is_read_twice(tmp_path: Path, cache: Path) -> 
     assert covered(places, 32).max() == 16
 
 
-def test_a_sample_is_a_reproducible_part(tmp_path: Path, cache: Path) -> None:
+def test_a_sample_is_a_reproducible_subset(tmp_path: Path, cache: Path) -> None:
     path = write_slide(tmp_path / "s.tif", blot())
     full, places = everything(Slides(root=path, size=32, cache=cache).open())
     actual = {}
@@ -141,7 +141,7 @@ def test_a_sample_is_a_reproducible_part(tmp_path: Path, cache: Path) -> None:
     assert len(few) == len(full)
 
 
-def test_what_lies_beside_the_pixels(tmp_path: Path, cache: Path) -> None:
+def test_sidecar_files(tmp_path: Path, cache: Path) -> None:
     path = write_slide(tmp_path / "s.tif", blot())
     data = Slides(root=path, size=64, mpp=2, overlap=0.2, cache=cache).open()
     _, places = everything(data)
@@ -153,7 +153,7 @@ def test_what_lies_beside_the_pixels(tmp_path: Path, cache: Path) -> None:
     (slide,) = saved["slides"]
     assert slide["file"] == "s.tif" and slide["level"] == 2 and slide["extent"] == [64, 64]
     assert json.loads((data.folder / "report.json").read_text()) == []
-    # In the picture (16 pixels of the slide to one) each tile's outline is drawn, and only those.
+    # The thumbnail (1:16) shows the outlines of the tiles and no others.
     with Image.open(data.folder / "thumbnail-0000.png") as opened:
         assert opened.text["synthetic"].startswith("no")
         assert (opened.text["seed"], opened.text["version"]) == ("0", __version__)
@@ -181,7 +181,7 @@ def test_a_second_call_reads_no_slide(
         patch.setattr(SlideReader, "read", refuse)
         for item, two in zip(first, everything(spec.open()), strict=True):
             np.testing.assert_array_equal(item, two)
-    # A slide that has changed is cut anew; so is one whose plan was damaged.
+    # A changed slide or a damaged plan is cut again.
     write_slide(path, blot(7, OTHER))
     assert not np.array_equal(everything(spec.open())[0], first[0])
     for plan in cache.glob("prepared/*.plan.json"):

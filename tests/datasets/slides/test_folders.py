@@ -1,4 +1,4 @@
-"""Folders of slides: split whole, cut on after a kill, restained, and what is left out of them."""
+"""Folders of slides: splits, resumed cuts, stain, skipped files, content hash."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five slides of different colours, one of them deeper, and a file that is no slide's."""
+    """Five slides of different colours, one in a subfolder, and a text file."""
     root = tmp_path_factory.mktemp("written") / "slides"
     (root / "deep").mkdir(parents=True)
     (root / "notes.txt").write_text("not looked at")
@@ -44,7 +44,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "slides"))
 
 
-def test_several_slides_are_split_whole(folder: Path, cache: Path) -> None:
+def test_slides_are_split_whole(folder: Path, cache: Path) -> None:
     spec = Slides(root=folder, size=32, test_share=0.4, most=20, cache=cache)
     train, test = (spec.with_split(split).open() for split in ("train", "test"))
     assert len(train.files) == 3 and len(test.files) == 2
@@ -57,7 +57,7 @@ def test_several_slides_are_split_whole(folder: Path, cache: Path) -> None:
         for tile, (number, _, _) in zip(pixels, places, strict=True):
             red = np.median(tile[0])
             assert abs(red - (180 - 15 * number)) < 8  # the tile is of the slide it names
-    # Neither another sample nor another size moves a slide to the other side.
+    # Neither sample nor size moves a slide to the other split.
     other = Slides(root=folder, size=48, test_share=0.4, most=9, seed=5, cache=cache).open()
     assert other.files == train.files
 
@@ -101,15 +101,15 @@ def test_a_killed_cut_is_continued(
         child.wait()
     assert child.returncode == -signal.SIGKILL and done >= 100
 
-    # The second call reads the rest only, and the tiles are those of a cut nobody disturbed.
+    # The second call reads only the rest; the tiles equal those of an uninterrupted cut.
     starts = []
     produce = Slides._produce
 
-    def watched(self: Slides, base: Path, plan: Any, start: int) -> Any:
+    def record_start(self: Slides, base: Path, plan: Any, start: int) -> Any:
         starts.append(start)
         return produce(self, base, plan, start)
 
-    monkeypatch.setattr(Slides, "_produce", watched)
+    monkeypatch.setattr(Slides, "_produce", record_start)
     pixels, places = everything(spec.open())
     undisturbed = spec.model_copy(update={"cache": tmp_path / "undisturbed"})
     full = everything(undisturbed.open())
@@ -118,7 +118,7 @@ def test_a_killed_cut_is_continued(
     np.testing.assert_array_equal(pixels, full[0])
 
 
-def test_stain_is_measured_once_a_slide(folder: Path, cache: Path) -> None:
+def test_stain_is_measured_once_per_slide(folder: Path, cache: Path) -> None:
     spec = Slides(root=folder, size=64, tissue=0.6, test_share=0.4, cache=cache)
     plain, places = everything(spec.open())
     stained, _ = everything(spec.model_copy(update={"stain": Reinhard()}).open())
@@ -128,7 +128,7 @@ def test_stain_is_measured_once_a_slide(folder: Path, cache: Path) -> None:
         assert len(sample) > dataset.STAIN_TILES  # the stain is not measured on all of them
         profile = Reinhard().measure(plain[of_slide])
         expected = Reinhard().apply(plain[of_slide], profile).astype(int)
-        # Sixty-four tiles know the slide's stain nearly as well as all do.
+        # Sixty-four tiles give nearly the stain of all tiles.
         assert np.abs(stained[of_slide] - expected).mean() < 2
     before, after = (
         [tiles[places[:, 0] == number].mean((0, 2, 3)) for number in np.unique(places[:, 0])]
@@ -137,7 +137,7 @@ def test_stain_is_measured_once_a_slide(folder: Path, cache: Path) -> None:
     assert np.ptp(after, axis=0).max() < np.ptp(before, axis=0).max() / 5
 
 
-def test_bad_slides_are_listed_and_the_rest_is_cut(
+def test_bad_slides_are_skipped_and_listed(
     folder: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = Slides(root=folder, size=32, test_share=0.4, cache=cache)
@@ -178,7 +178,7 @@ def test_damage_inside_a_slide(folder: Path, cache: Path, level: int) -> None:
     actual = spec.open()
     (entry,) = json.loads((actual.folder / "report.json").read_text())
     assert entry["file"] == file and "is damaged near x" in entry["wrong"]
-    # The other slides' tiles are as they were, and the other split has not moved.
+    # Other slides and the other split are unchanged.
     pixels, places = everything(full)
     others = places[:, 0] != number
     np.testing.assert_array_equal(everything(actual)[0], pixels[others])
@@ -189,7 +189,7 @@ def test_damage_inside_a_slide(folder: Path, cache: Path, level: int) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_pinned_fingerprint_names_the_slides(folder: Path, cache: Path) -> None:
+def test_the_content_hash_identifies_the_slides(folder: Path, cache: Path) -> None:
     spec = Slides(root=folder, size=32, most=10, cache=cache).with_content_hash()
     shifted = folder.rename(folder.with_name("moved"))
     elsewhere = Slides(root=shifted, size=32, most=10, cache=cache).with_content_hash()

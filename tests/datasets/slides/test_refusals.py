@@ -1,4 +1,4 @@
-"""What no tile can be cut of is refused in one line that says the way out."""
+"""Slides without tiles are refused in one line with a remedy."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_a_white_slide(tmp_path: Path, cache: Path) -> None:
         with pytest.raises(DataError, match="shows no tissue") as caught:
             Slides(root=tmp_path / "white.tif", on_bad=on_bad, cache=cache).open()
         assert "\n" not in str(caught.value)
-    # Who asks for no tissue gets the glass.
+    # With tissue = 0 glass is cut too.
     assert len(Slides(root=tmp_path / "white.tif", tissue=0, cache=cache).open()) > 50
 
 
@@ -39,7 +39,7 @@ def test_a_slide_without_microns(tmp_path: Path, cache: Path) -> None:
     assert "\n" not in str(caught.value)
     pixels, places = everything(Slides(root=path, assume_mpp=0.5, cache=cache).open())
     text = write_slide(tmp_path / "told.tif", blot())
-    # What a slide says goes before what is assumed.
+    # The slide's own value takes precedence over the assumption.
     expected = everything(Slides(root=text, assume_mpp=0.1, cache=cache).open())
     np.testing.assert_array_equal(pixels, expected[0])
     np.testing.assert_array_equal(places, expected[1])
@@ -51,7 +51,7 @@ def test_detail_is_not_invented(tmp_path: Path, cache: Path) -> None:
         Slides(root=path, mpp=0.25, cache=cache).open()
 
 
-def test_nothing_there(tmp_path: Path, cache: Path) -> None:
+def test_a_folder_without_slides(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DataError, match="no such slide"):
         Slides(root=tmp_path / "absent", cache=cache).open()
     with pytest.raises(DataError, match="no slide in it can be opened"):

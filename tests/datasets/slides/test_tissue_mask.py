@@ -1,4 +1,4 @@
-"""Tissue on slides: the mask is what was drawn, shares are exact, tiles hold what was asked for."""
+"""Tissue masks, tissue shares, and tiles with a minimum of tissue."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_the_mask_is_what_was_drawn(tmp_path: Path) -> None:
+def test_the_mask_matches_the_slide(tmp_path: Path) -> None:
     image = glass(1024, 1536)
     row, column = np.mgrid[:1024, :1536]
     truth = ((row - 450) / 350) ** 2 + ((column - 500) / 400) ** 2 < 1
@@ -35,7 +35,7 @@ def test_the_mask_is_what_was_drawn(tmp_path: Path) -> None:
     assert (mask & true).sum() / (mask | true).sum() > 0.97
 
 
-def test_specks_go_and_small_holes_are_closed() -> None:
+def test_specks_are_removed_and_small_holes_closed() -> None:
     # At 10 microns a speck is under 100 pixels and a hole under 400.
     thumbnail = glass(120, 160)
     thumbnail[20:100, 20:120] = TISSUE
@@ -43,7 +43,7 @@ def test_specks_go_and_small_holes_are_closed() -> None:
     thumbnail[5:16, 130:141] = TISSUE  # 121 pixels: a piece
     thumbnail[30:49, 30:49] = GLASS  # 361 pixels: a lumen
     thumbnail[60:81, 60:81] = GLASS  # 441 pixels: a gap
-    thumbnail[110:120, 150:160] = (9, 0, 3)  # a scanner's void, though saturated
+    thumbnail[110:120, 150:160] = (9, 0, 3)  # void of a scanner, saturated
     expected = np.zeros((120, 160), bool)
     expected[20:100, 20:120] = expected[5:16, 130:141] = True
     expected[60:81, 60:81] = False
@@ -62,7 +62,7 @@ def test_blank_and_full_slides_are_not_split_by_their_noise(noisy: bool) -> None
     noise = np.random.default_rng(0).normal(0, 3 * noisy, (100, 100, 1))
     white = np.clip(np.array((238, 240, 241)) + noise, 0, 255).astype(np.uint8)
     assert not tissue_mask(white, 8.0).any()
-    # Half pale, half dark tissue, with glass beside it or without any: Otsu alone loses the pale.
+    # Half pale, half dark tissue, with or without glass: Otsu alone loses the pale half.
     for glassy in (0, 30):
         place = np.arange(100)[:, None, None]
         full = np.where(place < 65, (228, 196, 212), (110, 50, 140)) + np.zeros((1, 100, 1))
@@ -91,7 +91,7 @@ def test_shares_are_exact_between_mask_pixels(
 
 
 @pytest.mark.parametrize("least", [0.3, 0.8])
-def test_tiles_hold_the_tissue_asked_for(tmp_path: Path, cache: Path, least: float) -> None:
+def test_tiles_have_the_required_tissue(tmp_path: Path, cache: Path, least: float) -> None:
     truth = np.zeros((768, 1280), bool)
     truth[128:640, 256:1024] = True
     path = write_slide(tmp_path / "s.tif", blot())
@@ -109,7 +109,7 @@ def test_tiles_hold_the_tissue_asked_for(tmp_path: Path, cache: Path, least: flo
     }
     for place, share in saved.items():
         assert abs(share - shares[place]) < 0.05
-    # Every tile that clearly qualifies is there, but for the column on the line of the split.
+    # Every tile that clearly qualifies is selected, except on the dividing line.
     qualified = {place for place, share in shares.items() if share > least + 0.05}
     missing = qualified - set(saved)
     assert len({x for x, _ in missing}) == 1 < len({x for x, _ in qualified})

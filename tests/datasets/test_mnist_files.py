@@ -1,4 +1,4 @@
-"""Where data comes from: cache, mirrors, packages; nothing is trusted without its SHA-256."""
+"""idx files from cache, mirrors and packages, always verified by SHA-256."""
 
 import gzip
 import hashlib
@@ -34,13 +34,13 @@ DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.
 
 
 class Source:
-    """A way that records what it was asked for."""
+    """A fetcher that records the requested names."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.asked = files, []
+        self.files, self.requests = files, []
 
     def __call__(self, name: str) -> bytes:
-        self.asked.append(name)
+        self.requests.append(name)
         if name not in self.files:
             raise DataError(f"no {name} here")
         return self.files[name]
@@ -52,17 +52,17 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def test_a_cache_hit_asks_nobody(tmp_path: Path) -> None:
+def test_a_cache_hit_fetches_nothing(tmp_path: Path) -> None:
     put(tmp_path, FILES)
     source = Source(FILES)
     assert fetch_verified(tmp_path, DIGESTS, {"mirror": source}) == FILES
-    assert source.asked == []
+    assert source.requests == []
 
 
-def test_what_is_fetched_is_kept(tmp_path: Path) -> None:
+def test_fetched_files_are_cached(tmp_path: Path) -> None:
     folder, source = tmp_path / "new" / "folder", Source(FILES)
     assert fetch_verified(folder, DIGESTS, {"mirror": source}) == FILES
-    assert source.asked == ["one", "two"]
+    assert source.requests == ["one", "two"]
     assert {item.name: item.read_bytes() for item in folder.iterdir()} == FILES
     assert fetch_verified(folder, DIGESTS, {}) == FILES
 
@@ -72,30 +72,30 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path, damaged: by
     put(tmp_path, {**FILES, "one": damaged})
     source = Source(FILES)
     assert fetch_verified(tmp_path, DIGESTS, {"mirror": source}) == FILES
-    assert source.asked == ["one"]
+    assert source.requests == ["one"]
     assert (tmp_path / "one").read_bytes() == FILES["one"]
 
 
-def test_a_damaged_file_without_a_way_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_file_without_a_fetcher_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {**FILES, "two": b"second"})
     with pytest.raises(DataError, match="two is truncated or wrong"):
         fetch_verified(tmp_path, DIGESTS, {"mirror": Source({})})
     assert (tmp_path / "two").read_bytes() == b"second"
 
 
-def test_a_way_with_wrong_content_is_passed_over(tmp_path: Path) -> None:
+def test_a_fetcher_with_wrong_content_is_skipped(tmp_path: Path) -> None:
     wrong, right = Source({**FILES, "one": b"another"}), Source(FILES)
     assert fetch_verified(tmp_path, DIGESTS, {"wrong": wrong, "right": right}) == FILES
-    assert right.asked == ["one"]
+    assert right.requests == ["one"]
 
 
-def test_the_first_way_that_works_is_the_only_one(tmp_path: Path) -> None:
+def test_only_the_first_working_fetcher_is_used(tmp_path: Path) -> None:
     first, second = Source(FILES), Source(FILES)
     fetch_verified(tmp_path, DIGESTS, {"first": first, "second": second})
-    assert second.asked == []
+    assert second.requests == []
 
 
-def test_the_error_names_every_way_and_its_reason(tmp_path: Path) -> None:
+def test_the_error_names_every_fetcher_and_its_reason(tmp_path: Path) -> None:
     def offline(name: str) -> bytes:
         raise OSError("no route\nto host")
 
@@ -150,11 +150,11 @@ def test_a_damaged_archive_is_a_reason_not_a_crash(tmp_path: Path, packed: bytes
         fetch_verified(tmp_path / "cache", {"one": DIGESTS["one"]}, ways)
 
 
-def test_the_next_mirror_is_asked(tmp_path: Path) -> None:
+def test_the_next_mirror_is_used(tmp_path: Path) -> None:
     put(tmp_path, {"one.gz": gzip.compress(FILES["one"], mtime=0)})
     mode = mirror_fetcher([(tmp_path / "gone").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
     assert mode("one") == FILES["one"]
-    # One that answers with another file is no better than one that does not answer.
+    # A mirror with a wrong file counts as failed.
     put(tmp_path / "other", {"one.gz": gzip.compress(b"another")})
     mode = mirror_fetcher([(tmp_path / "other").as_uri() + "/", tmp_path.as_uri() + "/"], DIGESTS)
     assert mode("one") == FILES["one"]
@@ -167,7 +167,7 @@ def test_the_next_mirror_is_asked(tmp_path: Path) -> None:
 
 @pytest.fixture
 def broken_server() -> Iterator[str]:
-    """Promises more bytes than it sends, as a cut connection does."""
+    """A server that announces more bytes than it sends, like a cut connection."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
@@ -203,7 +203,7 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts an `npm` of our own on PATH; it notes its arguments and then runs `script`."""
+    """Puts a fake `npm` on PATH, which records its arguments and runs `script`."""
 
     def install(script: str) -> Path:
         folder = tmp_path / "bin"
@@ -238,7 +238,7 @@ def test_from_npm_packs_once_and_runs_no_script(tmp_path: Path, npm: Callable[..
         ("true", "npm pack left 0 archives"),
     ],
 )
-def test_an_npm_that_fails_is_a_reason(
+def test_a_failing_npm_is_a_reason(
     tmp_path: Path, npm: Callable[..., Path], script: str, reason: str
 ) -> None:
     npm(script)
@@ -272,7 +272,7 @@ def test_the_two_splits_of_a_set(tmp_path: Path) -> None:
     source = Source(files)
     train = open_split("train", tmp_path, digests, {"way": source})
     assert len(train) == 7
-    assert len(source.asked) == 2  # the other split is not fetched
+    assert len(source.requests) == 2  # the other split is not fetched
     test = open_split("test", tmp_path, digests, {"way": source})
     assert len(test) == 3
     assert test.labels(np.array([2, 0])).tolist() == [2, 0]
@@ -302,7 +302,7 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("member", [MNIST, FashionMNIST])
-def test_a_set_is_looked_for_in_its_own_folder_of_the_cache(
+def test_each_data_set_has_its_own_cache_folder(
     member: type[MNIST] | type[FashionMNIST], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, Path, list[str]]] = []

@@ -1,4 +1,4 @@
-"""A run on a user's folder is named by what the folder holds, not by where it lies."""
+"""Runs on user data are identified by content, not by path."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ def draw(folder: Path, n: int, seed: int) -> Path:
     return folder
 
 
-def trained(line: Any, root: Path, tmp_path: Path) -> ArtifactRef:
+def train_on(line: Any, root: Path, tmp_path: Path) -> ArtifactRef:
     """One step on the images of `root`, in one store."""
     data = ImageFolder(root=root, size=32, channels=1, cache=tmp_path / "cache")
     config: TrainConfig = line.run.train.model_copy(
@@ -34,25 +34,25 @@ def trained(line: Any, root: Path, tmp_path: Path) -> ArtifactRef:
     return stages.train_gan("mine", config, Store(tmp_path / "store"))
 
 
-def test_a_moved_folder_is_the_same_data_and_a_changed_one_is_not(
+def test_a_moved_folder_is_the_same_data_and_a_changed_one_differs(
     line: Any, tmp_path: Path
 ) -> None:
     here = draw(tmp_path / "here", 12, 0)
-    ref = trained(line, here, tmp_path)
+    ref = train_on(line, here, tmp_path)
     there = shutil.copytree(here, tmp_path / "there")
-    assert trained(line, there, tmp_path) == ref
+    assert train_on(line, there, tmp_path) == ref
     draw(tmp_path / "other", 1, 9)
     shutil.copy(tmp_path / "other" / "0.png", there / "0.png")
-    assert trained(line, there, tmp_path) != ref
-    assert trained(line, here, tmp_path) == ref
+    assert train_on(line, there, tmp_path) != ref
+    assert train_on(line, here, tmp_path) == ref
 
 
-def test_sources_that_are_their_own_name_stay_as_they_are() -> None:
+def test_other_data_sets_are_unchanged() -> None:
     assert with_content_hash(Digits()) == Digits()
 
 
-def test_an_archive_is_named_by_its_members(tmp_path: Path) -> None:
-    def saved(name: str, seed: int, save: Any = np.savez) -> MedMNIST:
+def test_an_archive_is_identified_by_its_members(tmp_path: Path) -> None:
+    def save_data(name: str, seed: int, save: Any = np.savez) -> MedMNIST:
         draws = np.random.default_rng(seed)
         members = {
             f"{split}_{part}": values
@@ -65,16 +65,16 @@ def test_an_archive_is_named_by_its_members(tmp_path: Path) -> None:
         save(tmp_path / name, **members)
         return MedMNIST(path=tmp_path / name, cache=tmp_path / "cache")
 
-    here = saved("here.npz", 0)
+    here = save_data("here.npz", 0)
     before = with_content_hash(here)
-    assert before.fingerprint() == with_content_hash(saved("there.npz", 0)).fingerprint()
+    assert before.fingerprint() == with_content_hash(save_data("there.npz", 0)).fingerprint()
     assert (
         before.fingerprint()
-        == with_content_hash(saved("packed.npz", 0, np.savez_compressed)).fingerprint()
+        == with_content_hash(save_data("packed.npz", 0, np.savez_compressed)).fingerprint()
     )
     assert len(before.with_split("test").open()) == 9
     # The same path holds other images now.
-    saved("here.npz", 1)
+    save_data("here.npz", 1)
     assert with_content_hash(here).fingerprint() != before.fingerprint()
     with pytest.raises(DataError, match="holds other images"):
         before.open()
@@ -82,10 +82,10 @@ def test_an_archive_is_named_by_its_members(tmp_path: Path) -> None:
         with_content_hash(MedMNIST(path=tmp_path / "none.npz"))
 
 
-def test_hdf5_files_are_named_by_their_bytes(tmp_path: Path) -> None:
+def test_hdf5_files_are_identified_by_their_bytes(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py", reason="controlgen[histology] is not installed")
 
-    def saved(name: str, seed: int) -> PatchCamelyon:
+    def save_data(name: str, seed: int) -> PatchCamelyon:
         draws, root = np.random.default_rng(seed), tmp_path / name
         root.mkdir(exist_ok=True)
         for split in ("train", "test"):
@@ -96,13 +96,13 @@ def test_hdf5_files_are_named_by_their_bytes(tmp_path: Path) -> None:
                 opened["y"] = np.zeros((5, 1, 1, 1), np.uint8)
         return PatchCamelyon(root=root, cache=tmp_path / "cache")
 
-    here = saved("here", 0)
+    here = save_data("here", 0)
     before = with_content_hash(here)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     there = PatchCamelyon(root=tmp_path / "there")
     assert with_content_hash(there).fingerprint() == before.fingerprint()
     assert len(before.with_split("test").open()) == 5
-    saved("here", 1)
+    save_data("here", 1)
     assert with_content_hash(here).fingerprint() != before.fingerprint()
     with pytest.raises(DataError, match="holds other tiles"):
         before.open()
@@ -122,26 +122,26 @@ def test_a_large_file_is_sampled_from_end_to_end(tmp_path: Path) -> None:
         return sampled_sha256(path)
 
     assert len({written(at) for at in (0, size - 1, SAMPLE_BYTES - 1)}) == 3
-    # Between samples nothing is seen, as it says.
+    # Differences between samples are not detected, as documented.
     assert written(2 * SAMPLE_BYTES) == written(2 * SAMPLE_BYTES + 1)
 
 
-def test_a_stain_reference_is_named_by_its_bytes(tmp_path: Path) -> None:
+def test_a_stain_reference_is_identified_by_its_bytes(tmp_path: Path) -> None:
     root = draw(tmp_path / "images", 6, 0)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         (draw(tmp_path / f"{name}-drawn", 1, seed) / "0.png").rename(tmp_path / f"{name}.png")
 
-    def names_of_run(name: str) -> tuple[str, str]:
+    def fingerprints(name: str) -> tuple[str, str]:
         stain = Macenko(reference=tmp_path / f"{name}.png")
         folder = ImageFolder(root=root, size=32, stain=stain, cache=tmp_path / "cache")
         return with_content_hash(folder).fingerprint(), with_content_hash(
             IHC(stain=stain)
         ).fingerprint()
 
-    first, same, other = map(names_of_run, ("a", "b", "c"))
+    first, same, other = map(fingerprints, ("a", "b", "c"))
     assert first == same
     assert first[0] != other[0] and first[1] != other[1]
-    # Where there is none, nothing is other than it was.
+    # Without a reference the identity is unchanged.
     plain = ImageFolder(root=root, size=32, stain=Macenko(), cache=tmp_path / "cache")
     assert with_content_hash(plain).identity()["stain"] == Macenko().identity()
     assert IHC().identity()["stain"] == {"kind": "none"}
