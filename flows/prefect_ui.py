@@ -54,7 +54,7 @@ def uncached_task(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def quiet_prefect() -> Iterator[None]:
-    """Run flows silently, without the heartbeat thread (1 s a flow), with a long start-up timeout."""
+    """Run flows silently, without heartbeat thread (1 s a flow), with a long start-up timeout."""
     settings = {
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,

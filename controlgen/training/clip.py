@@ -99,7 +99,9 @@ def open_clip_config(config: ClipConfig) -> dict[str, Any]:
     }
 
 
-def train_clip(config: ClipConfig, world: SyntheticDataset, state: ClipState) -> Iterator[ClipProgress]:
+def train_clip(
+    config: ClipConfig, world: SyntheticDataset, state: ClipState
+) -> Iterator[ClipProgress]:
     """Advance `state` in place to `config.images`, one batch per item.
 
     The batch is world.draw(seed, images_seen, images_seen + batch), so a resumed run sees the same

@@ -81,7 +81,8 @@ def child(tmp_path: Path, body: str) -> "subprocess.Popen[str]":
         "import sys, time\n"
         "from pathlib import Path\n"
         "from controlgen.artifacts import ArtifactRef, Store\n"
-        f"with Store({str(tmp_path)!r}).create(ArtifactRef({REF.kind!r}, {REF.name!r}), {{}}) as folder:\n"
+        f"ref = ArtifactRef({REF.kind!r}, {REF.name!r})\n"
+        f"with Store({str(tmp_path)!r}).create(ref, {{}}) as folder:\n"
         f"    {body}\n"
     )
     return subprocess.Popen(

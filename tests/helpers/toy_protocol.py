@@ -9,8 +9,8 @@ import torch
 from controlgen.config import EvaluateConfig
 from controlgen.editing.rejection_sampling import draw_accepted
 from controlgen.evaluation.context import EvaluationContext
-from controlgen.utils.rows import normalize_rows
 from controlgen.rng import normals
+from controlgen.utils.rows import normalize_rows
 
 SIZE, CLASSES, LATENT = 8, 3, 15
 NAMES = ["left", "middle", "right"]

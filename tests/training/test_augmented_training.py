@@ -42,7 +42,12 @@ def test_adaptive_p_moves_at_its_speed_and_stays_within_its_limits() -> None:
 
 def test_adaptive_p_settles_where_the_critic_orders_as_well_as_the_target() -> None:
     """Against a critic that augmentation makes worse: 2 share - 1 = 0.9 - 0.6 p, so p = 0.5."""
-    augment, numbers, p, path = AdaptiveAugment(images_to_one=20_000), np.random.default_rng(1), 0.0, []
+    augment, numbers, p, path = (
+        AdaptiveAugment(images_to_one=20_000),
+        np.random.default_rng(1),
+        0.0,
+        [],
+    )
     for _ in range(10_000):
         rightly = numbers.random(16) < 0.95 - 0.3 * p
         p = augment.updated_probability(p, float(2 * rightly.mean() - 1), 16)
