@@ -1,8 +1,9 @@
 """`controlgen score A B`: compare a model, a data set or a folder of images with another."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +70,7 @@ def run_score(
     if json is not None:
         ensure_writable_file(json, "--json")
     a, b = open_image_sources(a_name, b_name, find)
-    generator = a if PATH_LENGTH in measures and isinstance(a, GeneratorSource) else None
-    if metrics and PATH_LENGTH in measures and generator is None:
-        raise ConfigError(f"--metrics {PATH_LENGTH}: {a_name} is not a model; leave it out")
+    generator = _path_generator(a_name, a, measures, required=bool(metrics))
     shares = _class_shares(b_name, b) if CLASSES in measures else None
     name, space = space_config.name, space_config.open()
     perceptual = None if lpips is None else open_distance(lpips)
@@ -110,11 +109,26 @@ def run_score(
     if json is not None:
         sides = {"a": a_name, "b": b_name}
         features = {"extractor": name, "extractor_fingerprint": space.fingerprint}
-        rows = [score.to_dict() for score in scores]
-        run = {"n": n, "seed": seed, "version": __version__, "scores": rows}
-        write_json(json, {**sides, **features, **run})
+        write_json(json, {**sides, **features, "n": n, "seed": seed, **_to_json(scores)})
         lines.append(f"written to {json}")
     return lines
+
+
+def _path_generator(
+    name: str, source: ImageSource, measures: Sequence[str], required: bool
+) -> GeneratorSource | None:
+    # The generator that path length is measured on, if it is measured.
+    if PATH_LENGTH not in measures:
+        return None
+    if isinstance(source, GeneratorSource):
+        return source
+    if required:
+        raise ConfigError(f"--metrics {PATH_LENGTH}: {name} is not a model; leave it out")
+    return None
+
+
+def _to_json(scores: Sequence[Score]) -> dict[str, Any]:
+    return {"version": __version__, "scores": [score.to_dict() for score in scores]}
 
 
 def parse_metrics(text: str) -> list[str]:

@@ -77,17 +77,17 @@ def reference(extractor: Any, pixels: Pixels) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def atomic_write(fidelity: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights_file(fidelity: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
     save_file({name: t.contiguous() for name, t in fidelity.state_dict().items()}, path)
     return path
 
 
-def test_every_layer_agrees_with_torch_fidelity(fidelity: Any, atomic_write: Path) -> None:
+def test_every_layer_agrees_with_torch_fidelity(fidelity: Any, weights_file: Path) -> None:
     pixels = crops(96)
     expected = reference(fidelity, pixels)
     for size in (64, 192, 768, 2048):
-        space = InceptionV3Config(features=size, weights=atomic_write).open()
+        space = InceptionV3Config(features=size, weights=weights_file).open()
         raw = space.embed_raw(pixels)
         assert raw.shape == (2, size) and isinstance(space, UnnormalizedSpace)
         scale = np.abs(expected[str(size)]).max()
@@ -131,8 +131,8 @@ def test_resizing_agrees_with_torch_fidelity(size: tuple[int, int]) -> None:
     )
 
 
-def test_gradient_and_grey(atomic_write: Path) -> None:
-    space = InceptionV3Config(features=64, weights=atomic_write).open()
+def test_gradient_and_grey(weights_file: Path) -> None:
+    space = InceptionV3Config(features=64, weights=weights_file).open()
     grey = crops(32)[:, :1]
     np.testing.assert_allclose(space.embed(grey), space.embed(grey.repeat(3, 1)), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(space.embed(grey), axis=1), 1, atol=1e-5)
@@ -141,14 +141,14 @@ def test_gradient_and_grey(atomic_write: Path) -> None:
     assert images.grad is not None and images.grad.abs().max() > 0
 
 
-def test_weights_of_ones_own_tell_their_name(atomic_write: Path) -> None:
-    assert InceptionV3Config(weights=atomic_write).name == "inception-v3-random"
+def test_weights_of_ones_own_tell_their_name(weights_file: Path) -> None:
+    assert InceptionV3Config(weights=weights_file).name == "inception-v3-random"
     assert InceptionV3Config(features=64).name == "inception-v3-64"
-    assert InceptionV3Config(features=64, weights=atomic_write).name == "inception-v3-64-random"
+    assert InceptionV3Config(features=64, weights=weights_file).name == "inception-v3-64-random"
 
 
-def test_weights_that_reach_less_far_say_so(atomic_write: Path, tmp_path: Path) -> None:
-    stored = load_file(atomic_write)
+def test_weights_that_reach_less_far_say_so(weights_file: Path, tmp_path: Path) -> None:
+    stored = load_file(weights_file)
     short = {k: t for k, t in stored.items() if not k.startswith(("Mixed", "fc"))}
     save_file(short, tmp_path / "short.safetensors")
     with pytest.raises(ArtifactCorrupt, match="set features = 192"):

@@ -214,14 +214,14 @@ def test_a_reference_takes_it_in_place_of_pd(squeeze: ImageDistance) -> None:
 
 def test_score_asks_for_it_by_net(controlgen: Any, cached: Path, tmp_path: Path) -> None:
     words = ("score", "digits", "digits:test", "--extractor", "efficientnet-lite0-32", "--n", "24")
-    asked = ("--metrics", "diversity,nearest", "--lpips")
-    code, out, _ = controlgen(*words, *asked, "squeeze", "--lpips-weights", cached)
+    options = ("--metrics", "diversity,nearest", "--lpips")
+    code, out, _ = controlgen(*words, *options, "squeeze", "--lpips-weights", cached)
     assert code == 0
     assert "| LPIPS-squeeze diversity |" in out and "| LPIPS-squeeze to nearest real |" in out
 
     for more, why in (
         (("--lpips", "resnet"), "--lpips resnet: net: input should be 'alex', 'vgg' or 'squeeze'"),
-        (("--lpips-weights", tmp_path), "goes with --lpips only"),
+        (("--lpips-weights", tmp_path), "requires --lpips"),
         (("--lpips", "alex", "--lpips-weights", tmp_path), "holds no alex-"),
     ):
         code, out, err = controlgen(*words, *more)

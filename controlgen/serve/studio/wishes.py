@@ -1,6 +1,6 @@
 """What the controls of the page say, to and from the expression that is drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -103,15 +103,15 @@ def read(text: str) -> Wish:
         else:
             terms.append((amount, node))
     parts = tuple(_paired(terms))
-    if (
-        start is None
-        or len(parts) > MOST
-        or any(_has_hold(parse(argument.change)) for argument in parts)
-    ):
-        return full
-    if len({part.change for part in parts}) < len(parts):
+    if start is None or not _fit_sliders(parts):
         return full
     return Wish(start, parts, tuple(hold))
+
+
+def _fit_sliders(parts: Sequence[Part]) -> bool:
+    changes = [part.change for part in parts]
+    holds = any(_has_hold(parse(change)) for change in changes)
+    return len(parts) <= MOST and not holds and len(set(changes)) == len(changes)
 
 
 def names_in(text: str, names: Iterator[str] | list[str]) -> list[str]:
