@@ -10,5 +10,5 @@ service           request -> response, without HTTP
 job_queue         the queue for all model work
 auth, middleware  checks before a request is parsed
 app               the FastAPI application
-client, http_pool the client of the API and its connections
+client            the client, with remote_edit (its results) and http_pool (its connections)
 """
