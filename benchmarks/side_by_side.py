@@ -9,10 +9,9 @@ Intervals are those of the reports, 95 % over images.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from readme import spread
 
 from controlgen.evaluation.markdown import markdown_table
 
@@ -36,6 +35,13 @@ TITLE = {
 }
 WAYS = ("nothing held", "others held", "others held, corrected")
 Report = dict[str, Any]
+
+
+def spread(value: Mapping[str, float] | None) -> str:
+    """A mean with its interval; empty if absent."""
+    if value is None:
+        return ""
+    return "{mean:.3f} ({low:.3f} to {high:.3f})".format(**value)
 
 
 def row_of(rows: list[Report] | None, **by_name: Any) -> Report:

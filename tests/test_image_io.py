@@ -86,7 +86,7 @@ def test_a_decompression_bomb_is_refused(
     """Pillow warns above its limit and raises above twice the limit; both are refused here."""
     Image.new("L", (64, 64)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(64 * 64 / shrink))
-    monkeypatch.setattr(image_io, "LARGEST_FILE", 64 * 64 - 1)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(DataError, match="bomb"):
         read_image(tmp_path / "bomb.png", (1, 8, 8))
 

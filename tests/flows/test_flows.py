@@ -354,16 +354,14 @@ def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
 
 def test_tasks_cache_nothing_and_persist_nothing() -> None:
     """The artifact store is the only cache."""
+    from prefect import Task
     from prefect.cache_policies import NO_CACHE
 
     from flows import compare, draw_samples, embed_images, evaluate, fit_map, train_clip, train_gan
 
     modules = (train_gan, draw_samples, embed_images, fit_map, evaluate, train_clip, compare)
     tasks = [
-        getattr(module, name)
-        for module in modules
-        for name in dir(module)
-        if name.endswith("_task")
+        member for module in modules for member in vars(module).values() if isinstance(member, Task)
     ]
     assert len({task.name for task in tasks}) == 10
     for task in tasks:

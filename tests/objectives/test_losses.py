@@ -189,7 +189,7 @@ R1_R2: list[Objective] = [
 ]
 
 
-def test_id(objective: Objective) -> str:
+def objective_id(objective: Objective) -> str:
     return type(objective).__name__
 
 
@@ -209,7 +209,7 @@ def flat(x: Tensor) -> Tensor:
         (R1_R2[0], 2 * math.log(2), -math.log(2)),
         (Hinge(), 2.0, 0.0),
     ],
-    ids=lambda value: test_id(value) if not isinstance(value, float) else None,
+    ids=lambda value: objective_id(value) if not isinstance(value, float) else None,
 )
 def test_what_an_undecided_critic_costs(
     objective: Objective, critic: float, generator: float
@@ -236,7 +236,7 @@ def formulas(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-@pytest.mark.parametrize("objective", [*PLAIN, *R1_R2], ids=test_id)
+@pytest.mark.parametrize("objective", [*PLAIN, *R1_R2], ids=objective_id)
 def test_losses_and_their_gradients_are_the_written_ones(objective: Any) -> None:
     """In float64, with gradients by the critic's weights and by the fakes through autograd."""
     ours, theirs = ((FIRST.clone().requires_grad_(), LAST.clone()) for _ in range(2))

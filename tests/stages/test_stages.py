@@ -237,11 +237,11 @@ import torch
 from controlgen import stages
 from controlgen.artifacts import Store
 from controlgen.config import TrainConfig
-from controlgen.stages.artifact_refs import name_of
+from controlgen.stages.artifact_refs import artifact_ref
 
 torch.set_num_threads(1)
 config, root = TrainConfig.parse(json.loads(sys.argv[1])), Path(sys.argv[2])
-ref = name_of("gan", "killed", config)
+ref = artifact_ref("gan", "killed", config)
 state = Store(root).path(ref).with_name(ref.name + ".partial") / "state.safetensors"
 
 class Silent:

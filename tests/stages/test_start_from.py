@@ -196,5 +196,5 @@ def test_a_mistake_in_a_warm_up_is_named(line: Any, warm_up: Any, says: str) -> 
 def test_a_run_starts_from_one_thing(line: Any) -> None:
     settings = line.run.to_dict()
     settings["train"]["start_from"] = "somewhere"
-    with pytest.raises(ConfigError, match="warm_up: train.start_from says already"):
+    with pytest.raises(ConfigError, match="warm_up: train.start_from already names a start"):
         RunConfig.parse({**settings, "warm_up": {"total_images": 16}})
