@@ -12,7 +12,7 @@ from scipy import stats
 from controlgen.rng import BLOCK, key, normals, stream, torch_stream
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "rng.json").read_text())
-WHOLE = normals(5, "bank", 0, 3 * BLOCK, 3)
+FULL = normals(5, "bank", 0, 3 * BLOCK, 3)
 
 
 @settings(max_examples=60)
@@ -22,13 +22,13 @@ def test_row_i_depends_on_i_alone(a: int, b: int) -> None:
     part = normals(5, "bank", start, stop, 3)
     assert part.dtype == np.float32
     assert part.shape == (stop - start, 3)
-    np.testing.assert_array_equal(part, WHOLE[start:stop])
+    np.testing.assert_array_equal(part, FULL[start:stop])
 
 
 def test_rows_on_either_side_of_a_block_edge_differ() -> None:
     rows = normals(5, "bank", BLOCK - 1, BLOCK + 1, 8)
     assert not np.array_equal(rows[0], rows[1])
-    assert len(np.unique(WHOLE[:, 0])) > 0.999 * len(WHOLE)
+    assert len(np.unique(FULL[:, 0])) > 0.999 * len(FULL)
 
 
 def test_normals_are_standard_normal_and_uncorrelated() -> None:

@@ -76,18 +76,11 @@ def export_model(
     """Export a run as a pretrained folder: what an Editor needs, the report and a model card."""
     fitted, judged, trained = (store.open(ref) for ref in (map_ref, report_ref, gan))
     report = read_json(judged / "report.json")
-    sources = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
-    sources |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
-    sources.pop(MANIFEST)
-    if (trained / "losses.png").is_file():  # a reused generator may have no training record
-        sources["losses.png"] = trained / "losses.png"
-
+    sources = _collect_files(fitted, judged, trained)
     # Images of other owners, and their local paths, are not exported.
     data = run.train.dataset
     private = (
-        []
-        if data.kind in FREE
-        else [picture for picture in report["shows_real"] if picture in sources]
+        [] if data.kind in FREE else [name for name in report["shows_real"] if name in sources]
     )
     for name in private:
         del sources[name]
@@ -101,7 +94,7 @@ def export_model(
         if "space.json" in sources:
             space = read_json(folder / "space.json")
             write_json(folder / "space.json", strip_local_paths(space))
-        targets = {picture["name"]: _target_line(picture) for picture in report["targets"]}
+        targets = {goal["name"]: _target_line(goal) for goal in report["targets"]}
         write_model_card(
             folder,
             f"Pretrained {target.name}",
@@ -124,6 +117,16 @@ def export_model(
             f"python -m flows.pipeline configs/{run.name}.toml --ship {target.name}",
             [name for name in PICTURES if (folder / name).is_file()],
         )
+
+
+def _collect_files(fitted: Path, judged: Path, trained: Path) -> dict[str, Path]:
+    # The files to export by name: of the map, of its report, and the curves of its training.
+    files = {path.name: path for path in fitted.glob("*.*") if path.suffix in WEIGHTS}
+    files |= {path.name: path for path in judged.glob("*.*") if path.suffix in REPORTED}
+    files.pop(MANIFEST)
+    if (trained / "losses.png").is_file():  # a reused generator may have no training record
+        files["losses.png"] = trained / "losses.png"
+    return files
 
 
 def _memorisation(report: Mapping[str, Any], full_report: str) -> str:

@@ -85,21 +85,21 @@ def kind_of(member: type[Any]) -> str:
 def describe(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Any]], Any]:
     """A Spec of each member; one that wants a path gets a sample made here."""
 
-    def spec_of(member: type[Any]) -> Any:
+    def config_of(member: type[Any]) -> Any:
         kind = kind_of(member)
         if kind not in described:
             place = tmp_path_factory.mktemp(kind)
             described[kind] = member(**(SAMPLES[kind](place) if kind in SAMPLES else {}))
         return described[kind]
 
-    return spec_of
+    return config_of
 
 
 @pytest.fixture
 def source(describe: Callable[[type[Any]], Any]) -> Callable[[type[Any], Split], Any]:
     """The open data set; one that is fetched from outside is skipped unless it is cached."""
 
-    def open_one(member: type[Any], split: Split) -> Any:
+    def open_source(member: type[Any], split: Split) -> Any:
         spec = describe(member)
         cached = default_cache() / SAME_FILES.get(spec.kind, spec.kind)
         fetched = "cache" in member.model_fields and spec.kind not in SAMPLES
@@ -109,7 +109,7 @@ def source(describe: Callable[[type[Any]], Any]) -> Callable[[type[Any], Split],
             opened[spec.kind, split] = spec.with_split(split).open()
         return opened[spec.kind, split]
 
-    return open_one
+    return open_source
 
 
 Source = Callable[[type[Any], Split], Any]

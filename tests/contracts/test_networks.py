@@ -127,7 +127,7 @@ FIRST = {
 }
 
 
-def shaken(generator: Any) -> Any:
+def perturbed(generator: Any) -> Any:
     """The generator with random biases: what starts at zero could hide a mistake."""
     noise = torch_stream(0, "contract shake")
     with torch.no_grad():
@@ -136,7 +136,7 @@ def shaken(generator: Any) -> Any:
     return generator
 
 
-def seen_inside(generator: Any, z: torch.Tensor) -> torch.Tensor:
+def inner_activations(generator: Any, z: torch.Tensor) -> torch.Tensor:
     """The first activation as it passes through the real forward pass."""
     saved: list[torch.Tensor] = []
     module, side = FIRST[generator.spec.kind]
@@ -156,20 +156,20 @@ def test_the_first_layer_says_how_far_a_latent_moves_the_first_activation(
     family: type[Any],
 ) -> None:
     spec = small(family)
-    generator = shaken(spec.generator(1, weights()))
+    generator = perturbed(spec.generator(1, weights()))
     layer, z = generator.first_layer().detach(), latents(spec)
     assert layer.shape[1] == spec.latent_size
     for t, v in zip((0.5, -2.0, 7.0), latents(spec, 3), strict=True):
-        change = seen_inside(generator, z + t * v) - seen_inside(generator, z)
+        change = inner_activations(generator, z + t * v) - inner_activations(generator, z)
         expected = torch.full((len(z),), abs(t)) * (layer @ v).norm()
         torch.testing.assert_close(change.norm(dim=1), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_early_activations_are_those_of_the_forward_pass(family: type[Any]) -> None:
     spec = small(family)
-    generator, z = shaken(spec.generator(1, weights())), latents(spec)
+    generator, z = perturbed(spec.generator(1, weights())), latents(spec)
     first = generator.first_activation(z).flatten(1)
-    torch.testing.assert_close(first.detach(), seen_inside(generator, z), rtol=0, atol=0)
+    torch.testing.assert_close(first.detach(), inner_activations(generator, z), rtol=0, atol=0)
     # The stage's end is another array, one row an item, and nothing but a function of the latent.
     stage = generator.first_stage(z)
     assert stage.dtype == torch.float32 and len(stage) == len(z)

@@ -99,7 +99,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return SelfSupervisedConfig(path=folder).open()
 
 
-def picture(channels: int, height: int, width: int) -> Pixels:
+def random_picture(channels: int, height: int, width: int) -> Pixels:
     """A blocky random image: edges, so that filters matter, but not only noise."""
     draws = np.random.default_rng(height * 1000 + width)
     coarse = draws.integers(0, 256, (channels, -(-height // 8), -(-width // 8)), np.uint8)
@@ -114,7 +114,7 @@ def test_agrees_with_open_clips_own_preprocessing(
 ) -> None:
     import open_clip
 
-    pixels = picture(channels, *size)
+    pixels = random_picture(channels, *size)
     plane = pixels[0].transpose(1, 2, 0)
     Image.fromarray(plane[..., 0] if channels == 1 else plane).save(tmp_path / "picture.png")
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
@@ -161,7 +161,7 @@ def test_embeds_unit_rows_in_any_batch_size(
     which: str, request: pytest.FixtureRequest, space: OpenClipSpace
 ) -> None:
     chosen = request.getfixturevalue(which)
-    pixels = np.concatenate([picture(1, 32, 32) // (i + 1) for i in range(5)])
+    pixels = np.concatenate([random_picture(1, 32, 32) // (i + 1) for i in range(5)])
     features = chosen.embed(pixels)
     assert features.shape == (5, chosen.size) and features.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
@@ -177,7 +177,7 @@ def test_gradient_reaches_the_image(
     which: str, request: pytest.FixtureRequest, space: OpenClipSpace
 ) -> None:
     chosen = request.getfixturevalue(which)
-    image = (to_signed_float(picture(1, 30, 30)) * 0.8).requires_grad_()
+    image = (to_signed_float(random_picture(1, 30, 30)) * 0.8).requires_grad_()
     (chosen.embed_images(image)[0] @ torch.arange(float(chosen.size))).backward()
     assert image.grad is not None and image.grad.abs().max() > 0
     assert all(weight.grad is None for weight in chosen.network.parameters())

@@ -49,7 +49,7 @@ def fidelity() -> Any:
     names = ["64", "192", "768", "2048", "logits_unbiased"]
     draws = torch.Generator().manual_seed(0)
 
-    def fabricated(*_: Any, **__: Any) -> dict[str, torch.Tensor]:
+    def fabricate_weights(*_: Any, **__: Any) -> dict[str, torch.Tensor]:
         from torchvision.models.inception import Inception3
 
         with torch.device("meta"):
@@ -66,7 +66,7 @@ def fidelity() -> Any:
         return result
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(theirs, "load_state_dict_from_url", fabricated)
+        patched.setattr(theirs, "load_state_dict_from_url", fabricate_weights)
         return theirs.FeatureExtractorInceptionV3("inception", names)
 
 
@@ -197,11 +197,11 @@ def test_what_was_fetched_is_read_where_its_bytes_are_the_known_ones(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / module.FILE
 
-    def fetched(url: str, target: str, expected_sha256: str, progress: bool) -> None:
+    def fetch(url: str, target: str, expected_sha256: str, progress: bool) -> None:
         assert (url, expected_sha256) == (module.URL, module.SHA256)
         torch.save(fidelity.state_dict(), target)
 
-    monkeypatch.setattr(module.torch.hub, "download_url_to_file", fetched)
+    monkeypatch.setattr(module.torch.hub, "download_url_to_file", fetch)
     with pytest.raises(ArtifactCorrupt, match="never opened"):
         InceptionV3Config(features=64).open()
     monkeypatch.setattr(module, "SHA256", module.sha256_of_weights(path, ""))

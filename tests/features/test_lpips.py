@@ -219,21 +219,24 @@ def test_score_asks_for_it_by_net(controlgen: Any, cached: Path, tmp_path: Path)
     assert code == 0
     assert "| LPIPS-squeeze diversity |" in out and "| LPIPS-squeeze to nearest real |" in out
 
-    for more, why in (
+    for arguments, message in (
         (("--lpips", "resnet"), "--lpips resnet: net: input should be 'alex', 'vgg' or 'squeeze'"),
         (("--lpips-weights", tmp_path), "requires --lpips"),
         (("--lpips", "alex", "--lpips-weights", tmp_path), "holds no alex-"),
     ):
-        code, out, err = controlgen(*words, *more)
+        code, out, err = controlgen(*words, *arguments)
         assert (code, out) == (2, "")
-        assert why in err.splitlines()[-1]
+        assert message in err.splitlines()[-1]
 
 
 def test_runs_that_do_not_ask_for_it_keep_their_names() -> None:
     plain = EvaluateConfig()
     assert "perceptual" not in plain.identity()
-    asked = EvaluateConfig.parse({"perceptual": {"net": "vgg"}})
-    assert asked.perceptual == LpipsConfig(net="vgg") and asked.fingerprint() != plain.fingerprint()
+    with_lpips = EvaluateConfig.parse({"perceptual": {"net": "vgg"}})
+    assert (
+        with_lpips.perceptual == LpipsConfig(net="vgg")
+        and with_lpips.fingerprint() != plain.fingerprint()
+    )
     compare = CompareConfig.load(CONFIGS / "compare-mnist.toml", ["perceptual.net=squeeze"])
     assert compare.identity()["perceptual"] == {"net": "squeeze"}
 

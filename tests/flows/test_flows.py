@@ -188,7 +188,7 @@ def test_a_library_error_inside_a_task_is_one_line_and_exit_2(
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
         ("embed.space.model=nope", "ArtifactMissing: "),
         ('fit.attributes={ kind = "tissue" }', "Incompatible: tissue attributes: images of shape"),
@@ -204,7 +204,7 @@ def test_what_a_later_stage_would_refuse_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     override: str,
-    says: str,
+    message: str,
 ) -> None:
     config = Path(__file__).parents[2] / "configs" / "tiny.toml"
     space = f'embed.space={{ kind = "open_clip", model = "{toy_clip}" }}'
@@ -215,7 +215,7 @@ def test_what_a_later_stage_would_refuse_is_refused_before_training(
     answer = capfd.readouterr()
     assert ended.value.code == 2
     assert (answer.out, answer.err.count("\n")) == ("", 1), answer.err
-    assert answer.err.startswith(says)
+    assert answer.err.startswith(message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -279,7 +279,7 @@ def test_any_answer_is_a_server() -> None:
             check_server()
 
 
-def shown_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
+def metadata_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
     """What a task publishes of an artifact, by what its key ends in."""
     from prefect import flow
 
@@ -288,11 +288,11 @@ def shown_of(ref: ArtifactRef, store: Store) -> dict[str, Any]:
         return publish(ref, store)
 
     @flow(validate_parameters=False)
-    def showing(ref: ArtifactRef) -> ArtifactRef:
+    def showing_flow(ref: ArtifactRef) -> ArtifactRef:
         return show(ref)
 
     with quiet_prefect():
-        assert showing(ref) == ref
+        assert showing_flow(ref) == ref
     key = f"{ref.kind}-{ref.name}".replace("_", "-")
     actual = {
         artifact.key: artifact.data
@@ -312,7 +312,7 @@ def test_a_comparison_shows_its_tables_beside_report_and_card(
         (folder / "report.json").write_text('{"outcomes": []}')
         (folder / "table1.csv").write_text('member,value\na,1.5\n"b, c",\n')
         (folder / "samples.png").write_bytes(b"picture")
-    displayed = shown_of(ref, store)
+    displayed = metadata_of(ref, store)
     assert set(displayed) == {"", "-card", "-table1", "-samples"}  # and no table of no targets
     assert (displayed[""], displayed["-card"]) == ("the report", "the card")
     rows = [{"member": "a", "value": "1.5"}, {"member": "b, c", "value": ""}]
@@ -323,16 +323,16 @@ def test_a_training_that_broke_off_shows_its_verdict_and_evidence(
     harness: None, tmp_path: Path
 ) -> None:
     store, ref = Store(tmp_path), ArtifactRef("gan", "broken-0123456789ab")
-    assert shown_of(ref, store) == {}
+    assert metadata_of(ref, store) == {}
     partial = store.path(ref).with_name(f"{store.path(ref).name}.partial")
     partial.mkdir(parents=True)
     for name in ("grid.png", "convergence.png"):
         (partial / name).write_bytes(b"picture")
-    assert shown_of(ref, store) == {}  # a picture without its verdict is of an earlier attempt
+    assert metadata_of(ref, store) == {}  # a picture without its verdict is of an earlier attempt
     text = {"name": "diverged", "reasons": ["the loss became nan"]}
     (partial / "verdict.json").write_text(json.dumps(text))
     (partial / "watch.jsonl").write_text("")
-    displayed = shown_of(ref, store)
+    displayed = metadata_of(ref, store)
     assert set(displayed) == {"-verdict", "-convergence"}
     assert "diverged" in displayed["-verdict"] and "the loss became nan" in displayed["-verdict"]
 
@@ -345,11 +345,11 @@ def test_an_error_reaches_the_caller_as_itself(harness: None) -> None:
         raise DataError(f"{ref}: no")
 
     @flow(validate_parameters=False)
-    def refusing(ref: ArtifactRef) -> ArtifactRef:
+    def refusing_flow(ref: ArtifactRef) -> ArtifactRef:
         return refuse(ref)
 
     with quiet_prefect(), pytest.raises(DataError, match="gan/x-1: no"):
-        refusing(ArtifactRef("gan", "x-1"))
+        refusing_flow(ArtifactRef("gan", "x-1"))
 
 
 def test_tasks_cache_nothing_and_persist_nothing() -> None:

@@ -117,16 +117,16 @@ def test_frechet_interval_between_many_rows_holds_the_closed_form():
 def test_frechet_interval_is_the_jackknife_of_tiny_weights(n, d):
     # Rows weighted a little more change the distance by the row's influence over n.
     a, b = (normal(n, d, seed, shift=0.1 * seed).astype(np.float64) for seed in (6, 7))
-    more, variance = 1e-5, 0.0
+    step, variance = 1e-5, 0.0
     for cut, full in ((a, b), (b, a)):
         changes = []
         for row in range(n):
             weights = np.ones(n)
-            weights[row] += more
+            weights[row] += step
             mean = weights @ cut / weights.sum()
             scatter = np.cov(cut, rowvar=False, aweights=weights, ddof=0) * n / (n - 1)
             actual = frechet_of_moments(Moments(n, mean, scatter * (n - 1)), moments([full]))
-            changes.append((actual - frechet_distance(a, b)) * n / more)
+            changes.append((actual - frechet_distance(a, b)) * n / step)
         variance += np.var(changes, ddof=1) / n
     answer = frechet_interval(a, b)
     assert answer.high - answer.mean == pytest.approx(half_width(variance**0.5, n), rel=1e-3)
@@ -171,13 +171,13 @@ def test_draws_of_one_row_alone_are_left_out_among_a_handful_of_rows():
 def test_no_table_is_larger_than_a_block(monkeypatch):
     recorded = []
 
-    def watched(a, b):
+    def watched_kernel(a, b):
         recorded.append((len(a), len(b)))
         return np.ones((len(a), len(b)))
 
     monkeypatch.setattr(kernel_module, "BLOCK", 8)
     a, b = normal(20, 2, 0), normal(9, 2, 1)
-    means = kernel_module.pair_means(watched, a, b, np.ones((1, 20)), np.ones((1, 9)))
+    means = kernel_module.pair_means(watched_kernel, a, b, np.ones((1, 20)), np.ones((1, 9)))
     assert max(max(pair) for pair in recorded) == 8
     assert len(recorded) == 6 + 3 + 6  # the half of 3 x 3 and 2 x 2 blocks, and 3 x 2 across
     assert np.ravel(means) == pytest.approx([1, 1, 1])

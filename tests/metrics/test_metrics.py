@@ -189,35 +189,35 @@ def test_unit_rows_leaves_a_zero_row():
 
 
 def test_recall_at_1_counts_rows_that_find_themselves():
-    asked = np.eye(4, dtype=np.float32)
-    obtained = asked[[0, 2, 2, 3]] + np.float32(0.1)
-    assert recall_at_1(asked, obtained).tolist() == [1, 0, 1, 1]
+    targets = np.eye(4, dtype=np.float32)
+    predictions = targets[[0, 2, 2, 3]] + np.float32(0.1)
+    assert recall_at_1(targets, predictions).tolist() == [1, 0, 1, 1]
 
 
 def test_latent_r2_agrees_with_sklearn():
     from sklearn.metrics import r2_score
 
-    asked, obtained = normal(60, 4, 1, 2.0), normal(60, 4, 2)
-    expected = r2_score(asked, obtained, multioutput="variance_weighted")
-    assert latent_r2(asked, obtained) == pytest.approx(expected, rel=1e-6)
-    assert latent_r2(asked, asked) == 1
+    targets, predictions = normal(60, 4, 1, 2.0), normal(60, 4, 2)
+    expected = r2_score(targets, predictions, multioutput="variance_weighted")
+    assert latent_r2(targets, predictions) == pytest.approx(expected, rel=1e-6)
+    assert latent_r2(targets, targets) == 1
 
 
 def test_weighted_measures_are_those_of_repeated_items():
-    asked, obtained = normal(40, 4, 1, 2.0), normal(40, 4, 2)
-    obtained += asked
+    targets, predictions = normal(40, 4, 1, 2.0), normal(40, 4, 2)
+    predictions += targets
     counts = np.random.default_rng(3).integers(0, 4, (5, 40))
     weights = counts.astype(float)
-    r2 = weighted_r2(asked, obtained, weights)
-    correlation = weighted_correlation(asked[:, 0], obtained[:, 0], weights)
+    r2 = weighted_r2(targets, predictions, weights)
+    correlation = weighted_correlation(targets[:, 0], predictions[:, 0], weights)
     for draw, count in enumerate(counts):
-        x, y = (np.repeat(rows, count, axis=0).astype(float) for rows in (asked, obtained))
+        x, y = (np.repeat(rows, count, axis=0).astype(float) for rows in (targets, predictions))
         assert r2[draw] == pytest.approx(latent_r2(x, y), rel=1e-6)
         assert correlation[draw] == pytest.approx(np.corrcoef(x[:, 0], y[:, 0])[0, 1], rel=1e-6)
     # A draw of one item over and over says nothing.
     alone = np.eye(40)[:1] * 40
-    assert weighted_r2(asked, obtained, alone)[0] == 0
-    assert weighted_correlation(asked[:, 0], obtained[:, 0], alone)[0] == 0
+    assert weighted_r2(targets, predictions, alone)[0] == 0
+    assert weighted_correlation(targets[:, 0], predictions[:, 0], alone)[0] == 0
 
 
 def test_a_resampled_mean_is_the_interval_of_the_mean():
@@ -262,13 +262,13 @@ def bar(width, height, shear=0.0):
     return picture
 
 
-def measured(pixels):
+def measure_bar(pixels):
     return dict(zip(strokes.NAMES, strokes.measure_strokes(pixels)[0], strict=True))
 
 
 @pytest.mark.parametrize(("width", "height"), [(3, 20), (5, 40), (12, 12)])
 def test_shape_of_an_upright_bar(width, height):
-    actual = measured(bar(width, height))
+    actual = measure_bar(bar(width, height))
     assert actual["ink"] == pytest.approx(width * height)
     assert actual["width"] == pytest.approx(width)
     assert actual["height"] == pytest.approx(height)
@@ -277,13 +277,13 @@ def test_shape_of_an_upright_bar(width, height):
 
 @pytest.mark.parametrize("shear", [-0.5, 0.25, 1.0])
 def test_slant_is_the_shear_and_width_is_free_of_it(shear):
-    actual = measured(bar(4, 40, shear))
+    actual = measure_bar(bar(4, 40, shear))
     assert actual["slant"] == pytest.approx(shear, abs=0.02)
     assert actual["width"] == pytest.approx(4, abs=0.3)
 
 
 def test_thickness_is_the_width_of_a_long_stroke_and_grows_with_it():
-    thin, thick = measured(bar(2, 56))["thickness"], measured(bar(6, 56))["thickness"]
+    thin, thick = measure_bar(bar(2, 56))["thickness"], measure_bar(bar(6, 56))["thickness"]
     assert thin == pytest.approx(2, rel=0.1)
     assert thick == pytest.approx(6, rel=0.15)
 

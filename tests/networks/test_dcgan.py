@@ -46,8 +46,8 @@ def test_parameter_counts_by_hand() -> None:
     refined = spec.model_copy(update={"blocks": 2})
     extra = 2 * sum(width * width * 9 + width for width in (64, 32, 16))
     for part in ("generator", "critic"):
-        plain, more = (getattr(item, part)(3, draws()) for item in (spec, refined))
-        assert count(more) - count(plain) == extra
+        plain, wider = (getattr(item, part)(3, draws()) for item in (spec, refined))
+        assert count(wider) - count(plain) == extra
 
 
 @pytest.mark.parametrize(

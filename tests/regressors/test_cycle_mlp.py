@@ -41,21 +41,21 @@ class Toy:
         return self.embed(images), latents, images
 
 
-def answered(toy: Toy, cycle_steps: int, **settings: float) -> tuple[float, float]:
+def fit_and_score(toy: Toy, cycle_steps: int, **settings: float) -> tuple[float, float]:
     """Mean round-trip cosine and squared pixel error on fresh pairs after fitting."""
     features, latents, _ = toy.pairs(2000, 1)
     fitted = CycleMLPRegressor(
         width=48, depth=1, batch_size=64, warm_steps=300, cycle_steps=cycle_steps, **settings
     ).fit(features.numpy(), latents.numpy(), toy)
-    asked, _, displayed = toy.pairs(500, 2)
-    images = toy.generate(torch.from_numpy(fitted.predict(asked.numpy())).float())
-    cosine = functional.cosine_similarity(toy.embed(images), asked).mean()
+    targets, _, displayed = toy.pairs(500, 2)
+    images = toy.generate(torch.from_numpy(fitted.predict(targets.numpy())).float())
+    cosine = functional.cosine_similarity(toy.embed(images), targets).mean()
     return float(cosine), float((images - displayed).square().mean())
 
 
 def test_the_cycle_answers_where_least_squares_averages() -> None:
-    plain, _ = answered(Toy(), 0)
-    cycled, _ = answered(Toy(), 300)
+    plain, _ = fit_and_score(Toy(), 0)
+    cycled, _ = fit_and_score(Toy(), 300)
     assert plain < 0.97
     assert 1 - cycled < 0.5 * (1 - plain)
 
@@ -63,8 +63,8 @@ def test_the_cycle_answers_where_least_squares_averages() -> None:
 def test_the_pixel_term_brings_back_what_features_do_not_insist_on() -> None:
     # A scale is lost in unit features: without pixels nothing in the cycle asks for it.
     toy = Toy(visible_pixels=10)
-    _, without = answered(toy, 300, pixel_weight=0.0, latent_weight=0.0)
-    _, with_pixels = answered(toy, 300, pixel_weight=1.0, latent_weight=0.0)
+    _, without = fit_and_score(toy, 300, pixel_weight=0.0, latent_weight=0.0)
+    _, with_pixels = fit_and_score(toy, 300, pixel_weight=1.0, latent_weight=0.0)
     assert with_pixels < 0.7 * without
 
 
@@ -138,13 +138,13 @@ def test_real_images_outside_the_pairs_are_learned_by_the_cycle_alone() -> None:
     features, latents, images = toy.pairs(4000, 1)
     reference = latents[:, 1] > 0.3
     unseen = ~reference & (latents[:, 1] < -0.3)
-    asked, _, displayed = toy.pairs(1000, 2)
+    targets, _, displayed = toy.pairs(1000, 2)
     fresh = toy.pairs(1000, 2)[1][:, 1] < -0.3
     for real in (None, RealTargets(features[unseen], images[unseen])):
         toy.real = real
         regressor = CycleMLPRegressor(
             width=48, depth=1, batch_size=64, warm_steps=200, cycle_steps=300
         ).fit(features[reference].numpy(), latents[reference].numpy(), toy)
-        result = toy.generate(torch.from_numpy(regressor.predict(asked[fresh].numpy())).float())
+        result = toy.generate(torch.from_numpy(regressor.predict(targets[fresh].numpy())).float())
         fitted[real is not None] = float((result - displayed[fresh]).square().mean())
     assert fitted[True] < 0.6 * fitted[False]

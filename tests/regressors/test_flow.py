@@ -16,7 +16,7 @@ from controlgen.regressors.ridge import RidgeRegressor
 # z = A f + B e with f and e standard normal: everything about z given f is known.
 A = np.array([[0.9, -0.3], [0.2, 0.6]])
 B = np.array([[0.5, 0.0], [0.4, 0.3]])
-ASKED = np.array([[1.0, 0.0], [1.0, 1.0]])
+TARGETS = np.array([[1.0, 0.0], [1.0, 1.0]])
 DRAWS = 3000
 # The error of what is learned; that of a mean of 3 000 draws is below 0.02.
 MEAN, COVARIANCE = 0.12, 0.12
@@ -40,7 +40,7 @@ def linear() -> FlowRegressor:
 
 
 def sample_table(flow: FlowRegressor, level: float = 0.0) -> Table:
-    return flow.sampled(ASKED, rng.normals(1, "draws", 0, DRAWS, 2), level)
+    return flow.sampled(TARGETS, rng.normals(1, "draws", 0, DRAWS, 2), level)
 
 
 def moments(answers: Table) -> tuple[Table, Table]:
@@ -49,19 +49,19 @@ def moments(answers: Table) -> tuple[Table, Table]:
 
 
 def test_answers_have_the_conditional_mean_and_covariance(linear: FlowRegressor) -> None:
-    for feature, answers in zip(ASKED, sample_table(linear), strict=True):
+    for feature, answers in zip(TARGETS, sample_table(linear), strict=True):
         mean, covariance = moments(answers)
         np.testing.assert_allclose(mean, A @ feature, atol=MEAN)
         np.testing.assert_allclose(covariance, B @ B.T, atol=COVARIANCE)
 
 
 def test_predict_follows_noise_zero_to_the_conditional_mean(linear: FlowRegressor) -> None:
-    np.testing.assert_allclose(linear.predict(ASKED), ASKED @ A.T, atol=MEAN)
+    np.testing.assert_allclose(linear.predict(TARGETS), TARGETS @ A.T, atol=MEAN)
 
 
 def test_a_level_means_that_the_feature_is_that_uncertain(linear: FlowRegressor) -> None:
     """Errors in variables: at level 1 half of the variance seen is noise."""
-    for feature, answers in zip(ASKED, sample_table(linear, level=1.0), strict=True):
+    for feature, answers in zip(TARGETS, sample_table(linear, level=1.0), strict=True):
         mean, covariance = moments(answers)
         np.testing.assert_allclose(mean, A @ feature / 2, atol=MEAN)
         np.testing.assert_allclose(covariance, B @ B.T + A @ A.T / 2, atol=COVARIANCE)
@@ -76,11 +76,11 @@ def test_two_modes_are_both_answered_in_their_shares() -> None:
     flow = FlowRegressor(
         width=48, depth=1, match_steps=600, learning_rate=5e-3, sampler_steps=12, noise_share=0
     )
-    asked = np.array([[-1.0], [1.0]])
+    targets = np.array([[-1.0], [1.0]])
     # Ridge answers the mean, which is no latent at all.
-    useless = RidgeRegressor().fit(features, latents).predict(asked)[:, 0]
+    useless = RidgeRegressor().fit(features, latents).predict(targets)[:, 0]
     np.testing.assert_allclose(useless, [-1.2, 0.8], atol=0.1)
-    answers = flow.fit(features, latents).answers(asked, 2000)[:, :, 0]
+    answers = flow.fit(features, latents).answers(targets, 2000)[:, :, 0]
     assert (np.abs(np.abs(answers) - 2) < 0.5).mean() > 0.85
     np.testing.assert_allclose((answers > 0).mean(1), [0.2, 0.7], atol=0.07)
 
@@ -98,17 +98,17 @@ class Folded:
 
 def test_the_cycle_brings_the_round_trip_and_keeps_the_answers_apart() -> None:
     latents = torch.from_numpy(rng.normals(0, "folded", 0, 3000, 2))
-    trip = Folded()
-    features = trip.embed(trip.generate(latents)).numpy()
+    round_trip = Folded()
+    features = round_trip.embed(round_trip.generate(latents)).numpy()
     settings: dict[str, Any] = {"width": 48, "depth": 1, "batch_size": 64, "match_steps": 200}
-    asked = np.repeat(features[:100], 16, axis=0)
+    targets = np.repeat(features[:100], 16, axis=0)
 
     def fitted(cycle_steps: int) -> tuple[float, Table]:
         flow = FlowRegressor(**settings, cycle_steps=cycle_steps)
-        answers = flow.fit(features, latents.numpy(), trip).answers(features[:100], 16)
+        answers = flow.fit(features, latents.numpy(), round_trip).answers(features[:100], 16)
         rows = torch.from_numpy(answers.reshape(-1, 2)).float()
-        result = trip.embed(trip.generate(rows)).numpy()
-        return float((result * asked).sum(1).mean()), answers
+        result = round_trip.embed(round_trip.generate(rows)).numpy()
+        return float((result * targets).sum(1).mean()), answers
 
     plain, _ = fitted(0)
     cycled, answers = fitted(150)

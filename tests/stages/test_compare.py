@@ -64,12 +64,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def changed(**changes: Any) -> dict[str, Any]:
+def with_changes(**changes: Any) -> dict[str, Any]:
     return {**SETTINGS, **changes}
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     config, store = CompareConfig.parse(SETTINGS), Store(tmp_path_factory.mktemp("compared"))
     attempts = [
         stages.train_member(config, member, seed, store)
@@ -90,16 +90,16 @@ def test_a_member_changes_what_it_names_and_nothing_else() -> None:
 
 
 def test_the_budget_tells_how_often_each_generator_is_updated(
-    compared: tuple[Store, Path],
+    comparison: tuple[Store, Path],
 ) -> None:
-    config, text = CompareConfig.parse(SETTINGS), (compared[1] / "report.md").read_text()
+    config, text = CompareConfig.parse(SETTINGS), (comparison[1] / "report.md").read_text()
     # 240 images in batches of 8, and two batches an update of wgan-gp's generator.
     assert "240 real images per critic" in config.budget and config.budget in text
     assert config.budget.endswith(": 30 (r3gan, wild); 15 (wgan-gp)")
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"members": {"a": {}, "b": {"objektive": {}}}}, "members.b: unknown key objektive"),
         ({"members": {"a": {}, "b": {"total_images": 5}}}, "members.b.total_images: is shared"),
@@ -111,13 +111,13 @@ def test_the_budget_tells_how_often_each_generator_is_updated(
         ),
     ],
 )
-def test_a_mistake_is_named(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        CompareConfig.parse(changed(**changes))
+def test_a_mistake_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CompareConfig.parse(with_changes(**changes))
 
 
-def test_one_member_that_fails_loses_no_other(compared: tuple[Store, Path]) -> None:
-    store, folder = compared
+def test_one_member_that_fails_loses_no_other(comparison: tuple[Store, Path]) -> None:
+    store, folder = comparison
     assert len([ref for ref in store.refs() if ref.kind == "gan"]) == 4
     actual = json.loads((folder / "report.json").read_text())["outcomes"]
     assert [(item["member"], item["seed"]) for item in actual] == [
@@ -142,8 +142,8 @@ def test_one_member_that_fails_loses_no_other(compared: tuple[Store, Path]) -> N
     assert not (folder / "scores").exists()
 
 
-def test_the_tables_hold_the_means_over_seeds(compared: tuple[Store, Path]) -> None:
-    folder = compared[1]
+def test_the_tables_hold_the_means_over_seeds(comparison: tuple[Store, Path]) -> None:
+    folder = comparison[1]
     actual = json.loads((folder / "report.json").read_text())["outcomes"]
     lines = list(csv.DictReader(io.StringIO((folder / "table1.csv").read_text())))
     name = "FD-efficientnet-lite0-32"
@@ -169,7 +169,7 @@ def test_the_tables_hold_the_means_over_seeds(compared: tuple[Store, Path]) -> N
 
 def test_a_mistake_that_every_member_shares_is_one_error(tmp_path: Path) -> None:
     train = {**SETTINGS["train"], "network": {"kind": "r3gan", "widths": [16, 16], "patch": 1}}
-    config, store = CompareConfig.parse(changed(train=train)), Store(tmp_path)
+    config, store = CompareConfig.parse(with_changes(train=train)), Store(tmp_path)
     attempts = [stages.train_member(config, member, 0, store) for member in config.members]
     with pytest.raises(ConfigError, match="no member could be trained; the first said: Incompat"):
         stages.compare(config, attempts, store)
@@ -178,7 +178,7 @@ def test_a_mistake_that_every_member_shares_is_one_error(tmp_path: Path) -> None
 
 def test_images_that_cannot_be_read_stop_everything(tmp_path: Path) -> None:
     train = {**SETTINGS["train"], "dataset": {"kind": "folder", "root": tmp_path / "none"}}
-    config = CompareConfig.parse(changed(train=train))
+    config = CompareConfig.parse(with_changes(train=train))
     with pytest.raises(DataError, match="none"):
         stages.train_member(config, "r3gan", 0, Store(tmp_path / "store"))
 
@@ -187,19 +187,19 @@ def test_images_that_cannot_be_read_stop_everything(tmp_path: Path) -> None:
 def test_whatever_breaks_in_a_training_is_that_members_own(
     kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*given: Any) -> Any:
+    def fail(*given: Any) -> Any:
         raise kind("no way\nand more")
 
-    monkeypatch.setattr(module, "train_gan", breaks)
+    monkeypatch.setattr(module, "train_gan", fail)
     config = CompareConfig.parse(SETTINGS)
     attempt = stages.train_member(config, "r3gan", 0, Store(tmp_path))
     assert attempt.failure is not None and not attempt.diverged
     assert attempt.failure.startswith(f"{kind.__name__}: ") and "no way" in attempt.failure
 
 
-def finished(store: Store, **changes: Any) -> tuple[CompareConfig, list[TrainingAttempt]]:
-    """The trainings of `compared` that came to an end, to be compared with other settings."""
-    config = CompareConfig.parse(changed(**changes))
+def finish_runs(store: Store, **changes: Any) -> tuple[CompareConfig, list[TrainingAttempt]]:
+    """The trainings of `comparison` that came to an end, to be compared with other settings."""
+    config = CompareConfig.parse(with_changes(**changes))
     attempts = [
         stages.train_member(config, member, seed, store)
         for seed in config.seeds
@@ -209,10 +209,10 @@ def finished(store: Store, **changes: Any) -> tuple[CompareConfig, list[Training
 
 
 def test_a_comparison_that_was_stopped_goes_on_after_the_last_score(
-    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = compared[0]
-    config, attempts = finished(store, bootstraps=11)
+    store = comparison[0]
+    config, attempts = finish_runs(store, bootstraps=11)
     scored: list[str] = []
 
     def score(config: CompareConfig, gan: Path, judges: Any) -> list[Score]:
@@ -233,10 +233,10 @@ def test_a_comparison_that_was_stopped_goes_on_after_the_last_score(
 
 
 def test_a_gan_that_cannot_be_scored_is_a_failed_row_and_loses_no_other(
-    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = compared[0]
-    config, attempts = finished(store, bootstraps=12, seeds=[0])
+    store = comparison[0]
+    config, attempts = finish_runs(store, bootstraps=12, seeds=[0])
     broken = store.path(attempts[0].gan)
 
     def load(folder: Path) -> Any:
@@ -259,9 +259,9 @@ def test_a_gan_that_cannot_be_scored_is_a_failed_row_and_loses_no_other(
 
 
 def test_losses_that_speak_against_gamma_are_told_of_a_member_that_has_one(
-    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, attempts = finished(compared[0], bootstraps=14, seeds=[0])
+    config, attempts = finish_runs(comparison[0], bootstraps=14, seeds=[0])
     rows = history(**GIVEN_UP, gamma=config.train.objective.gamma.at)
     score = Score("FD-x", Interval(1, 0, 9, 9), None, "lower")
     monkeypatch.setattr(module, "_scores", lambda *given: [score])
@@ -269,7 +269,7 @@ def test_losses_that_speak_against_gamma_are_told_of_a_member_that_has_one(
         "controlgen.stages.training_monitor.read_history",
         lambda path, *rest: rows if path.name == HISTORY else read_history(path, *rest),
     )
-    folder = compared[0].path(stages.compare(config, attempts, compared[0]))
+    folder = comparison[0].path(stages.compare(config, attempts, comparison[0]))
     (ours, other) = json.loads((folder / "report.json").read_text())["outcomes"]
     assert ours["verdict"]["reasons"][-1].startswith("signs that gamma is too large")
     assert "signs that gamma is too large" in (folder / "report.md").read_text()
@@ -277,13 +277,13 @@ def test_losses_that_speak_against_gamma_are_told_of_a_member_that_has_one(
 
 
 def test_where_scoring_itself_is_at_fault_no_report_is_made(
-    compared: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+    comparison: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = compared[0]
-    config, attempts = finished(store, bootstraps=13)
+    store = comparison[0]
+    config, attempts = finish_runs(store, bootstraps=13)
     before = set(store.refs())
 
-    def breaks(error: Exception) -> Any:
+    def fail(error: Exception) -> Any:
         def score(*given: Any) -> Any:
             raise error
 
@@ -291,25 +291,25 @@ def test_where_scoring_itself_is_at_fault_no_report_is_made(
         return stages.compare(config, attempts, store)
 
     with pytest.raises(ConfigError, match="no member could be scored; the first said: .*singular"):
-        breaks(np.linalg.LinAlgError("singular"))
+        fail(np.linalg.LinAlgError("singular"))
     for error in (DataError("too few"), MemoryError(), OSError("disk full")):
         with pytest.raises(type(error)):
-            breaks(error)
+            fail(error)
     assert set(store.refs()) == before
 
 
 def test_a_comparison_says_its_n_and_that_duplicates_are_not_sought(
-    compared: tuple[Store, Path],
+    comparison: tuple[Store, Path],
 ) -> None:
-    table, report = ((compared[1] / name).read_text() for name in ("table1.md", "report.md"))
+    table, report = ((comparison[1] / name).read_text() for name in ("table1.md", "report.md"))
     (counts,) = [line for line in table.splitlines() if line.startswith("| n of a run |")]
     assert "| 24 |" in counts and "| 12 |" in counts  # images; pairs of them
     assert counts in report
     assert "Duplicates of training images are not sought here, on purpose" in report
 
 
-def test_another_outcome_makes_another_report(compared: tuple[Store, Path]) -> None:
-    store, folder = compared
+def test_another_outcome_makes_another_report(comparison: tuple[Store, Path]) -> None:
+    store, folder = comparison
     config = CompareConfig.parse(SETTINGS)
     attempts = [
         stages.train_member(config, member, seed, store)
@@ -354,9 +354,11 @@ def test_the_table_of_known_scores() -> None:
 
 
 def test_the_flow_compares_and_ships(tmp_path: Path, command_line: Callable[..., Any]) -> None:
-    small = changed(seeds=[0], members={"r3gan": {}, "hinge": {"objective": {"kind": "hinge"}}})
+    small = with_changes(
+        seeds=[0], members={"r3gan": {}, "hinge": {"objective": {"kind": "hinge"}}}
+    )
     path = tmp_path / "compare.toml"
-    path.write_text(toml_of(small))
+    path.write_text(to_toml(small))
     answer = command_line(
         partial(run_with_export, main, CompareConfig),
         "flows.compare",
@@ -373,7 +375,7 @@ def test_the_flow_compares_and_ships(tmp_path: Path, command_line: Callable[...,
         assert (shipped / name).is_file()
 
 
-def toml_of(values: dict[str, Any]) -> str:
+def to_toml(values: dict[str, Any]) -> str:
     """Nested dictionaries as inline TOML."""
 
     def inline(value: Any) -> str:

@@ -18,7 +18,7 @@ from controlgen.training import TrainState
 SHAPE = (1, 32, 32)
 
 
-def more(line: Any, start: Path, **change: Any) -> TrainConfig:
+def continued_config(line: Any, start: Path, **change: Any) -> TrainConfig:
     """One further step of the line's own training, from `start`."""
     train: TrainConfig = line.run.train
     return train.model_copy(
@@ -45,14 +45,14 @@ def test_the_generator_goes_on_and_the_critic_is_new(line: Any) -> None:
 
 def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path) -> None:
     folder, store = line.store.path(line.gan), Store(tmp_path)
-    ref = stages.train_gan("more", more(line, folder), store)
+    ref = stages.train_gan("more", continued_config(line, folder), store)
     before, after = (load_generator(path)[0] for path in (folder, store.open(ref)))
     scratch = TrainState(line.run.train, SHAPE).generator
 
-    def apart(a: Any, b: Any) -> float:
+    def max_difference(a: Any, b: Any) -> float:
         return float((a.basis - b.basis).detach().abs().mean())
 
-    assert 0 < apart(before, after) < 0.1 * apart(before, scratch)
+    assert 0 < max_difference(before, after) < 0.1 * max_difference(before, scratch)
     saved = load_critic(folder)
     assert saved is not None
     assert read_manifest(store.open(ref)).parents == {
@@ -60,7 +60,7 @@ def test_a_short_run_stays_near_its_start_and_names_it(line: Any, tmp_path: Path
         "critic weights": saved[1],
     }
     assert "trained on" in (store.open(ref) / "README.md").read_text()
-    assert stages.train_gan("more", more(line, folder), store) == ref
+    assert stages.train_gan("more", continued_config(line, folder), store) == ref
 
 
 def test_the_critic_goes_on_where_it_fits(line: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_map_holds_no_critic_and_its_training_begins_with_a_new_one(
 ) -> None:
     fitted = line.store.path(line.map)
     assert load_critic(fitted) is None
-    ref = stages.train_gan("more", more(line, fitted), Store(tmp_path))
+    ref = stages.train_gan("more", continued_config(line, fitted), Store(tmp_path))
     assert "| critic | new |" in (Store(tmp_path).open(ref) / "README.md").read_text()
 
 
@@ -95,14 +95,14 @@ def test_the_weights_found_are_part_of_the_name_and_the_path_is_not(
 ) -> None:
     gan, fitted = (line.store.path(ref) for ref in (line.gan, line.map))
     store = Store(tmp_path)
-    ref = stages.train_gan("more", more(line, gan), store)
+    ref = stages.train_gan("more", continued_config(line, gan), store)
     # A map's folder holds the same generator as the GAN it was fitted to, but no critic.
-    assert stages.train_gan("more", more(line, fitted), store) != ref
+    assert stages.train_gan("more", continued_config(line, fitted), store) != ref
     shifted = tmp_path / "moved"
     shutil.copytree(gan, shifted)
-    assert stages.train_gan("more", more(line, shifted), store) == ref
-    further = stages.train_gan("more", more(line, store.path(ref)), store)
-    from_scratch = stages.train_gan("more", more(line, gan, start_from=None), store)
+    assert stages.train_gan("more", continued_config(line, shifted), store) == ref
+    further = stages.train_gan("more", continued_config(line, store.path(ref)), store)
+    from_scratch = stages.train_gan("more", continued_config(line, gan, start_from=None), store)
     assert len({ref, further, from_scratch}) == 3
 
 
@@ -112,7 +112,9 @@ def test_a_generator_that_does_not_fit_is_refused_and_nothing_is_made(
     network = line.run.train.network.model_copy(update={"latent_size": 17})
     with pytest.raises(Incompatible, match=r"train\.start_from.*another network"):
         stages.train_gan(
-            "more", more(line, line.store.path(line.gan), network=network), Store(tmp_path)
+            "more",
+            continued_config(line, line.store.path(line.gan), network=network),
+            Store(tmp_path),
         )
     assert Store(tmp_path).refs() == [] and not list(tmp_path.iterdir())
 
@@ -121,7 +123,7 @@ def test_a_start_that_holds_no_generator_is_named(line: Any, tmp_path: Path) -> 
     bank = line.store.path(line.bank)
     for start, message in ((tmp_path / "nowhere", "no artifact there"), (bank, "no generator")):
         with pytest.raises(ArtifactMissing, match=message):
-            stages.train_gan("more", more(line, start), Store(tmp_path / "store"))
+            stages.train_gan("more", continued_config(line, start), Store(tmp_path / "store"))
 
 
 def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_a_warm_up_is_trained_first_and_gone_on_from(line: Any, tmp_path: Path) 
     warm, last = run.training_phases()
     assert last == run.train
     assert warm.objective.kind == "hinge"
-    assert warm.model_copy(update={"objective": train.objective}) == more(line, None)  # type: ignore[arg-type]
+    assert warm.model_copy(update={"objective": train.objective}) == continued_config(line, None)  # type: ignore[arg-type]
     assert stages.train_gan(run.name, warm, Store(tmp_path)) == first
     saved = load_critic(store.path(first))
     assert saved is not None
@@ -180,16 +182,16 @@ def test_several_warm_ups_follow_one_another(line: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("warm_up", "says"),
+    ("warm_up", "message"),
     [
         ({"objektive": {"kind": "hinge"}}, "warm_up: unknown key objektive"),
         ({"network": {"kind": "dcgan"}}, "warm_up.network: is shared with train"),
         ({"total_images": 0}, "warm_up: total_images: input should be greater"),
     ],
 )
-def test_a_mistake_in_a_warm_up_is_named(line: Any, warm_up: Any, says: str) -> None:
+def test_a_mistake_in_a_warm_up_is_named(line: Any, warm_up: Any, message: str) -> None:
     settings = line.run.to_dict()
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         RunConfig.parse({**settings, "warm_up": warm_up})
 
 

@@ -246,12 +246,12 @@ def test_it_is_known_by_its_weights_and_not_by_where_it_lies(tmp_path: Path) -> 
 
 def test_it_is_found_by_name_beside_a_map_and_in_its_store(tmp_path: Path) -> None:
     weights = write(tmp_path / "store" / "encoder" / "mine")
-    maps, gone = tmp_path / "store" / "map", Path("elsewhere/encoder/mine")
-    assert SelfSupervisedConfig(path=gone).folder([maps]) == weights
+    maps, missing = tmp_path / "store" / "map", Path("elsewhere/encoder/mine")
+    assert SelfSupervisedConfig(path=missing).folder([maps]) == weights
     assert SelfSupervisedConfig(path=Path("mine")).folder([maps]) == weights
     assert SelfSupervisedConfig(path=Path("mine")).folder([weights.parent]) == weights
-    assert SelfSupervisedConfig(path=gone).folder() is None
-    assert SelfSupervisedConfig(path=gone).open([maps]).size == 16
+    assert SelfSupervisedConfig(path=missing).folder() is None
+    assert SelfSupervisedConfig(path=missing).open([maps]).size == 16
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_rows_go_through_in_their_order_a_few_at_a_time(n: int, threads: int) ->
 
     rows = np.arange(3 * n).reshape(n, 3)
     np.testing.assert_array_equal(map_rows_deterministic(doubled, rows), 2 * rows)
-    assert sum(taken for taken, _ in recorded) == n
-    assert max(taken for taken, _ in recorded) <= CHUNK_ROWS
+    assert sum(count for count, _ in recorded) == n
+    assert max(count for count, _ in recorded) <= CHUNK_ROWS
     assert {used for _, used in recorded} == {1}
     assert torch.get_num_threads() == threads
 
@@ -48,21 +48,21 @@ def test_parts_share_out_the_cores() -> None:
     torch.set_num_threads(2)
     both = threading.Barrier(2, timeout=20)
 
-    def met(rows: np.ndarray) -> np.ndarray:
+    def meet(rows: np.ndarray) -> np.ndarray:
         both.wait()  # passes only where two parts are at work at once
         return rows
 
-    assert len(map_rows_deterministic(met, np.zeros((2 * CHUNK_ROWS, 1)))) == 2 * CHUNK_ROWS
+    assert len(map_rows_deterministic(meet, np.zeros((2 * CHUNK_ROWS, 1)))) == 2 * CHUNK_ROWS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_work_stops_between_two_parts_where_it_is_to(threads: int) -> None:
     torch.set_num_threads(threads)
-    looks: list[int] = []
+    checks: list[int] = []
 
     def third() -> None:
-        looks.append(1)
-        if len(looks) > 2:
+        checks.append(1)
+        if len(checks) > 2:
             raise TimeoutError
 
     done: list[int] = []
@@ -87,12 +87,12 @@ def test_the_setting_is_left_as_it_was_after_a_mistake() -> None:
 
 def test_a_shipped_models_edit_has_the_same_bits_with_any_number_of_threads() -> None:
     editor = Editor.load(SHIPPED / "mnist")
-    asked = "seed(7) + text('a digit eight') - text('a digit three') + axis('sefa', 2)"
+    expression = "seed(7) + text('a digit eight') - text('a digit three') + axis('sefa', 2)"
 
     def edit_pixels(threads: int) -> list[np.ndarray]:
         torch.set_num_threads(threads)
         editor.__dict__.pop("axes", None)  # found anew
-        edit = editor.apply(asked, 1.5, refine=2)
+        edit = editor.apply(expression, 1.5, refine=2)
         many = editor.sample(40, seed=3)
         return [edit.pixels, edit.latents, edit.features, many.pixels, editor.embed(many.pixels)]
 
