@@ -23,7 +23,7 @@ demo: $(STAMP) ## train, fit and evaluate a model of MNIST, in about 14 minutes
 test: $(STAMP) ## the test suite
 	$(BIN)/python -m pytest -n 2
 
-test-fast: $(STAMP) ## the tests that neither train nor serve, in under a minute
+test-fast: $(STAMP) ## the quick tests: nothing is trained, served or evaluated; under a minute
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(STAMP) ## style and import directions

@@ -52,9 +52,12 @@ TINY_NETWORK = {
 }
 
 
-# Tests that train, start servers or run whole flows: `make test-fast` leaves them out.
+# Tests that train, serve, evaluate or read images: `make test-fast` leaves them out.
 SLOW_FIXTURES = {"line", "toy_clip", "harness", "tiny", "server", "page"}
-SLOW_FOLDERS = {"benchmarks", "docs", "examples", "flows", "golden", "serve", "slides", "stages"}
+SLOW_FOLDERS = {
+    *("benchmarks", "cli", "datasets", "docs", "evaluation", "examples", "features", "flows"),
+    *("golden", "metrics", "regressors", "serve", "slides", "stages", "synthetic", "training"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
