@@ -1,8 +1,8 @@
-"""Every error the library raises on purpose: one line that says what, where and the way out."""
+"""Errors that the library raises on purpose: one line with what, where and what to do."""
 
 
 class ControlGenError(Exception):
-    """Base of all errors meant for a user; the command line prints its message and exits 2."""
+    """Base of all errors for users; the command line prints the message and exits with 2."""
 
 
 class ConfigError(ControlGenError):
@@ -14,11 +14,11 @@ class DataError(ControlGenError):
 
 
 class ArtifactMissing(ControlGenError):
-    """An artifact was asked for that the store does not hold."""
+    """The store does not hold a requested artifact."""
 
 
 class ArtifactCorrupt(ControlGenError):
-    """An artifact's files differ from what its manifest promises."""
+    """An artifact's files differ from its manifest."""
 
 
 class Incompatible(ControlGenError):
@@ -26,4 +26,4 @@ class Incompatible(ControlGenError):
 
 
 class Diverged(ControlGenError):
-    """A loss became non-finite; the last checkpoint is kept on disk, at the least the beginning."""
+    """A loss became non-finite; the last checkpoint, at least the initial one, stays on disk."""

@@ -9,36 +9,36 @@ from controlgen.utils.rows import EPS, normalize_rows
 
 
 def paired_cosine(
-    asked: NDArray[np.floating], obtained: NDArray[np.floating]
+    targets: NDArray[np.floating], results: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Cosine, -1..1, of each target row (n d) with the row obtained for it: (n)."""
-    products = np.einsum("nd,nd->n", asked.astype(np.float64), obtained.astype(np.float64))
-    lengths = np.linalg.norm(asked, axis=1) * np.linalg.norm(obtained, axis=1)
+    products = np.einsum("nd,nd->n", targets.astype(np.float64), results.astype(np.float64))
+    lengths = np.linalg.norm(targets, axis=1) * np.linalg.norm(results, axis=1)
     return np.asarray(products / np.maximum(lengths, EPS))
 
 
-def recall_at_1(asked: Features, obtained: Features) -> NDArray[np.float64]:
+def recall_at_1(targets: Features, results: Features) -> NDArray[np.float64]:
     """1 if the nearest of the n target features (n d) by cosine is the item's own, else 0: (n)."""
-    nearest = (normalize_rows(obtained) @ normalize_rows(asked).T).argmax(1)
-    return np.asarray(nearest == np.arange(len(asked)), np.float64)
+    nearest = (normalize_rows(results) @ normalize_rows(targets).T).argmax(1)
+    return np.asarray(nearest == np.arange(len(targets)), np.float64)
 
 
-def latent_r2(asked: Latents, obtained: Latents) -> float:
+def latent_r2(targets: Latents, predictions: Latents) -> float:
     """Share of the latents' variance explained, 1 - SSE / SST pooled over all n x z numbers."""
-    residual = np.square(asked.astype(np.float64) - obtained).sum()
-    total = np.square(asked - asked.mean(0, dtype=np.float64)).sum()
+    residual = np.square(targets.astype(np.float64) - predictions).sum()
+    total = np.square(targets - targets.mean(0, dtype=np.float64)).sum()
     return float(1 - residual / total)
 
 
 def weighted_r2(
-    asked: Latents, obtained: Latents, weights: NDArray[np.float64]
+    targets: Latents, predictions: Latents, weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """`latent_r2` of the n items, each counted as often as its weight (draws n) says: (draws).
 
     0 where a draw holds latents of one kind only.
     """
-    residual = np.square(asked.astype(np.float64) - obtained).sum(1)
-    centred = asked - asked.mean(0, dtype=np.float64)
+    residual = np.square(targets.astype(np.float64) - predictions).sum(1)
+    centred = targets - targets.mean(0, dtype=np.float64)
     total = weights @ np.square(centred).sum(1)
     total -= np.square(weights @ centred).sum(1) / weights.sum(1)
     return np.asarray(np.where(total > 0, 1 - weights @ residual / np.maximum(total, EPS), 0.0))
@@ -68,9 +68,9 @@ def relative_latent_norm(latents: Latents) -> NDArray[np.float64]:
     )
 
 
-def pixel_error(asked: Pixels, obtained: Pixels) -> NDArray[np.float64]:
+def pixel_error(targets: Pixels, results: Pixels) -> NDArray[np.float64]:
     """Mean squared pixel difference of each pair, in the networks' range -1..1: (n), 0..4."""
-    difference = to_signed_float(asked) - to_signed_float(obtained)
+    difference = to_signed_float(targets) - to_signed_float(results)
     return np.asarray(difference.square().flatten(1).mean(1).numpy(), np.float64)
 
 

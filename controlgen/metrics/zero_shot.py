@@ -27,18 +27,6 @@ def zero_shot_predictions(
     return np.asarray(scores.argmax(1), np.int64)
 
 
-def zero_shot_accuracy(
-    space: TextSpace,
-    prompts: Sequence[Sequence[str]],
-    pixels: Pixels,
-    labels: NDArray[np.integer],
-) -> float:
-    """Share of images (n c h w) classified correctly, 0..1; `labels` (n) are used for scoring
-    only.
-    """
-    return float((zero_shot_predictions(space, prompts, pixels) == labels).mean())
-
-
 def linear_r2(features: Features, values: Floats) -> Floats:
     """R^2 of each value from a linear map of the features: (k), fitted on the first half.
 

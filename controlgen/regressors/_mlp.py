@@ -157,10 +157,10 @@ def arithmetic_targets(
     """
     edited = int(share * len(indices))
     plain = len(indices) - edited
-    asked = features[indices].clone()
+    targets = features[indices].clone()
     if edited:
         pairs = torch.randint(len(features), (2, edited), generator=draws)
         amount = torch.rand(edited, 1, generator=draws)
-        asked[plain:] += amount * (features[pairs[0]] - features[pairs[1]])
-        asked[plain:] = functional.normalize(asked[plain:], dim=1)
-    return asked, plain
+        targets[plain:] += amount * (features[pairs[0]] - features[pairs[1]])
+        targets[plain:] = functional.normalize(targets[plain:], dim=1)
+    return targets, plain

@@ -127,17 +127,17 @@ class CycleMLPRegressor(MapEstimator):
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
         # The last rows of the batch have the targets c + (a - b) of edits.
-        asked, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
-        answer, true = self.network_(asked), z[indices[:plain]]
+        targets, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
+        answer, true = self.network_(targets), z[indices[:plain]]
         images = round_trip.generate(answer)
-        total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
+        total = 1 - functional.cosine_similarity(round_trip.embed(images), targets).mean()
         if self.pixel_weight:
             with torch.no_grad():
                 generated = round_trip.generate(true)
             total += self.pixel_weight * (images[:plain] - generated).square().mean()
         total += self.latent_weight * (answer[:plain] - true).square().mean()
         total += self.moment_weight * moment_loss(answer[:plain])
-        if len(asked) - plain > 1:
+        if len(targets) - plain > 1:
             spread = moment_distance(answer[plain:], answer[:plain].detach())
             total += self.edited_moment_weight * spread
         if round_trip.real is not None:
@@ -150,9 +150,9 @@ class CycleMLPRegressor(MapEstimator):
         # The latent of a real image is unknown, so only the generated image can be compared.
         count = max(int(REAL_SHARE * self.batch_size), 2)
         rows = torch.randint(len(real.features), (count,), generator=draws)
-        asked, answer = real.features[rows], self.network_(real.features[rows])
+        targets, answer = real.features[rows], self.network_(real.features[rows])
         images = round_trip.generate(answer)
-        total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
+        total = 1 - functional.cosine_similarity(round_trip.embed(images), targets).mean()
         total += self.pixel_weight * (images - real.images[rows]).square().mean()
         total += self.moment_weight * moment_loss(answer)
         return total

@@ -181,13 +181,13 @@ class FlowRegressor(SamplingEstimator):
         self, x: Tensor, z: Tensor, indices: Tensor, draws: torch.Generator, round_trip: RoundTrip
     ) -> Tensor:
         # The last rows of the batch have the targets c + (a - b) of edits.
-        asked, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
-        noise = torch.randn(len(asked), z.shape[1], generator=draws)
-        noise *= torch.rand(len(asked), 1, generator=draws) > self.centre_share
-        condition = self.flow_.condition(asked)
+        targets, plain = arithmetic_targets(x, indices, self.arithmetic_share, draws)
+        noise = torch.randn(len(targets), z.shape[1], generator=draws)
+        noise *= torch.rand(len(targets), 1, generator=draws) > self.centre_share
+        condition = self.flow_.condition(targets)
         answer = self.flow_.answer(noise, condition, 0.0, self.sampler_steps)
         images = round_trip.generate(answer)
-        total = 1 - functional.cosine_similarity(round_trip.embed(images), asked).mean()
+        total = 1 - functional.cosine_similarity(round_trip.embed(images), targets).mean()
         if self.pixel_weight:
             with torch.no_grad():
                 generated = round_trip.generate(z[indices[:plain]])

@@ -66,7 +66,7 @@ def fit_map(
         config.attributes.check(shape)
     space: FeatureSpace = run.embed.space.open()
     estimator = config.map.build(config.seed)
-    believing = ConfidenceFit.of(config.reachability, run.train.dataset)
+    confidence_fit = ConfidenceFit.of(config.reachability, run.train.dataset)
     with store.create(ref, {"gan": gan, "bank": bank, "features": features}) as folder:
         part = items.train
         steps = estimator.fit_steps(
@@ -83,9 +83,9 @@ def fit_map(
         space_settings = run.embed.space
         save_map(folder, config.map, estimator, statistics, space_settings, space.fingerprint)
         save_bank(folder, run.sample.seed, run.sample.n)
-        likeness = load_realism_filter(store.path(bank), space.size)
-        if likeness and run.sample.likeness:
-            save_realism_filter(folder, run.sample.likeness, likeness)
+        realism_filter = load_realism_filter(store.path(bank), space.size)
+        if realism_filter and run.sample.likeness:
+            save_realism_filter(folder, run.sample.likeness, realism_filter)
         write_json(folder / "config.json", config.to_dict())
         facts: dict[str, Any] = {
             "map": config.map.kind,
@@ -100,9 +100,9 @@ def fit_map(
                 f"R2 of {name} on features": f"{value:.3f} (images not fitted on)"
                 for name, value in zip(attributes.names, attributes.r2, strict=True)
             }
-        if believing is not None:
-            facts |= believing.fit(editor, items, folder)
-        _picture_of_map(editor, items, folder, ref)
+        if confidence_fit is not None:
+            facts |= confidence_fit.fit(editor, items, folder)
+        _draw_reconstructions(editor, items, folder, ref)
         write_model_card(
             folder,
             f"Map {ref.name}",
@@ -170,11 +170,13 @@ def _with_response(attributes: AttributeModel, editor: Editor, items: SampleBank
     return replace(attributes, response=response)
 
 
-def _picture_of_map(editor: Editor, items: SampleBank, folder: Path, ref: ArtifactRef) -> None:
+def _draw_reconstructions(
+    editor: Editor, items: SampleBank, folder: Path, ref: ArtifactRef
+) -> None:
     # Held-out bank images above their reconstructions.
     first = items.held_out.start
-    asked = np.array(items.pixels[first : first + 16])
-    obtained = editor.generate(editor.invert(np.array(items.features[first : first + 16])))
-    recipe = "held-out bank images (top) and what the map answers to their features (bottom)"
-    sheet = grid(np.concatenate([asked, obtained]), 16)
+    originals = np.array(items.pixels[first : first + 16])
+    reconstructions = editor.generate(editor.invert(np.array(items.features[first : first + 16])))
+    recipe = "held-out bank images (top) and their reconstructions by the map (bottom)"
+    sheet = grid(np.concatenate([originals, reconstructions]), 16)
     write_png(folder / "inversion.png", sheet, provenance(ref, recipe, 0), zoom=2)

@@ -21,8 +21,8 @@ def preflight_fit(run: RunConfig) -> None:
     check_generator(run)
     dataset = run.train.dataset.open()
     shape = dataset.image_shape
-    if likeness := run.sample.likeness:
-        calibration_split(source_ids(dataset, calibration_indices(likeness, dataset)), likeness)
+    if rejection := run.sample.likeness:
+        calibration_split(source_ids(dataset, calibration_indices(rejection, dataset)), rejection)
     if run.fit.attributes is not None:
         run.fit.attributes.check(shape)
     run.embed.space.open()

@@ -147,12 +147,12 @@ def _scores(
     # The same measure for the untrained encoder and raw pixels, as baselines.
     floor = training.untrained(config, dataset)
     described = training.description(config, dataset.image_shape)
-    asked = {
+    embeddings = {
         "trained": space.embed,
         "untrained": described.space(floor).embed,
         "plain pixels": raw_pixel_features,
     }
-    recalls = {name: gallery.recall_at_1(embed, config.seed) for name, embed in asked.items()}
+    recalls = {name: gallery.recall_at_1(embed, config.seed) for name, embed in embeddings.items()}
     return {
         "recognised": {name: value._asdict() for name, value in recalls.items()},
         "dimensions": participation_ratio(space.embed(gallery.pixels)),

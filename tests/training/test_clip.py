@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from controlgen.config import ClipConfig
 from controlgen.errors import ArtifactCorrupt, ConfigError, Diverged
 from controlgen.features import OpenClipConfig
-from controlgen.metrics.zero_shot import linear_r2, zero_shot_accuracy, zero_shot_predictions
+from controlgen.metrics.zero_shot import linear_r2, zero_shot_predictions
 from controlgen.synthetic import SyntheticDigits
 from controlgen.training.clip import (
     CONFIG_FILE,
@@ -126,8 +126,8 @@ def test_learns_a_world_of_two_and_exports_what_open_clip_loads(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
     space = OpenClipConfig(model=str(tmp_path)).open()
     pixels, labels = np.concatenate([zeros, ones]), np.repeat([0, 1], [len(zeros), len(ones)])
-    accuracy = zero_shot_accuracy(space, [["zero"], ["one"]], pixels, labels)
     predictions = zero_shot_predictions(space, [["zero"], ["one"]], pixels)
+    accuracy = (predictions == labels).mean()
     assert accuracy > 0.9 and accuracy == (predictions == labels).mean()
 
     # open_clip's own loader and preprocessing see the same.
