@@ -98,7 +98,7 @@ class GenerativeModel:
 
     @property
     def latent_size(self) -> int:
-        """z."""
+        """Size z of a latent."""
         return self.generator.latent_size
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Samples:
